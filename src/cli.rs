@@ -1,6 +1,6 @@
 //! The command line: what was typed → what is meant. A subcommand a line; the work lies in the modules.
 
-use crate::agent;
+use crate::{agent, serve};
 use clap::Parser;
 
 /// One annotation on a workload, and its files are backed up as they change and restored when they are missing.
@@ -16,6 +16,8 @@ enum Command {
     /// What runs inside the injected containers and the companions.
     #[command(subcommand)]
     Agent(agent::Command),
+    /// Admission webhook, controller and certificates (in the cluster).
+    Serve(serve::Arguments),
 }
 
 /// The exit code of a command that failed, beside its error.
@@ -33,6 +35,10 @@ impl CommandLine {
         match self.command {
             Command::Agent(command) => agent::run(&command).map_err(|error| Failure {
                 code: error.exit_code(),
+                error: error.into(),
+            }),
+            Command::Serve(arguments) => serve::run(arguments).map_err(|error| Failure {
+                code: 1,
                 error: error.into(),
             }),
         }

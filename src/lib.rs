@@ -17,5 +17,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod agent;
+pub mod certificates;
 pub mod cli;
+pub mod inject;
+pub mod policy;
+pub mod serve;
