@@ -20,3 +20,4 @@
 pub mod agent;
 pub mod cli;
 pub mod policy;
+pub mod workload;
