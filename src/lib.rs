@@ -19,5 +19,6 @@
 
 pub mod agent;
 pub mod cli;
+pub mod inject;
 pub mod policy;
 pub mod workload;

@@ -58,66 +58,76 @@ impl Setting {
 /// Which settings somebody else wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ownership {
-    owned: Vec<Setting>,
-    /// Whether the applier owns our own marker: the manifest was rendered with `vixens-backup inject`.
+    /// Declared by an applier: written back at its next apply.
+    applied: Vec<Setting>,
+    /// Written once, by a plain create or an edit; on a create the API server counts our own values among these.
+    written: Vec<Setting>,
+    /// Whether the applier owns our own marker: the manifest was rendered with `vixens-backup inject`, and what the
+    /// marker says we set is ours, though the applier wrote it.
     rendered: bool,
 }
 
 impl Ownership {
     /// What the API server recorded. For reviews and objects read from a cluster.
     pub fn recorded(object: &Value) -> Self {
-        let applied: Option<Value> = super::text(object, LAST_APPLIED).and_then(|text| serde_json::from_str(text).ok());
+        let last_applied: Option<Value> =
+            super::text(object, LAST_APPLIED).and_then(|text| serde_json::from_str(text).ok());
         let managed = super::list(object, "/metadata/managedFields");
-        let owns = |path: &str, current: Option<&Value>, default: Option<&Value>| {
-            if applied.as_ref().is_some_and(|applied| applied.pointer(path).is_some()) {
-                return true;
-            }
+        let named_by = |operation: &str, path: &str| {
             managed.iter().any(|entry| {
                 // Subresources are written by controllers.
-                if super::text(entry, "/subresource").is_some_and(|name| !name.is_empty()) || !has_field(entry, path) {
-                    return false;
-                }
-                match super::text(entry, "/operation") {
-                    Some("Apply") => true,
-                    Some("Update") => applied.is_none() && default.is_some() && current != default,
-                    _ => false,
-                }
+                let whole = super::text(entry, "/subresource").is_none_or(str::is_empty);
+                whole && super::text(entry, "/operation") == Some(operation) && has_field(entry, path)
             })
         };
+        let is_applied = |path: &str| {
+            let listed = last_applied
+                .as_ref()
+                .is_some_and(|applied| applied.pointer(path).is_some());
+            listed || named_by("Apply", path)
+        };
+        let is_written = |setting: &Setting| {
+            last_applied.is_none()
+                && named_by("Update", setting.path())
+                && object.pointer(setting.path()) != Some(&setting.default())
+        };
         Self {
-            owned: Setting::ALL
+            applied: Setting::ALL
                 .into_iter()
-                .filter(|setting| owns(setting.path(), object.pointer(setting.path()), Some(&setting.default())))
+                .filter(|setting| is_applied(setting.path()))
                 .collect(),
-            rendered: owns(INJECTED, None, None),
+            written: Setting::ALL.into_iter().filter(is_written).collect(),
+            rendered: is_applied(INJECTED),
         }
     }
 
     /// Offline: what the file sets is owned by its applier.
     pub fn as_written(object: &Value) -> Self {
         Self {
-            owned: Setting::ALL
+            applied: Setting::ALL
                 .into_iter()
                 .filter(|setting| object.pointer(setting.path()).is_some_and(|value| !value.is_null()))
                 .collect(),
+            written: Vec::new(),
             rendered: object.pointer(INJECTED).is_some(),
         }
     }
 
     /// Whether somebody else wrote it.
     pub fn owns(&self, setting: Setting) -> bool {
-        self.owned.contains(&setting)
+        self.applied.contains(&setting) || self.written.contains(&setting)
     }
 
-    /// Whether the marker itself is the applier's: then what it says we set is ours, though the applier wrote it.
-    pub const fn is_rendered(&self) -> bool {
-        self.rendered
+    /// Whether a value that our marker says we set has become an applier's own since.
+    pub fn claims(&self, setting: Setting) -> bool {
+        self.applied.contains(&setting) && !self.rendered
     }
 
     /// The same, with these settings given back: they are ours.
     #[must_use]
     pub fn without(mut self, ours: &[Setting]) -> Self {
-        self.owned.retain(|setting| !ours.contains(setting));
+        self.applied.retain(|setting| !ours.contains(setting));
+        self.written.retain(|setting| !ours.contains(setting));
         self
     }
 }

@@ -38,8 +38,6 @@ pub struct PodFacts {
     pub guaranteed: bool,
     /// `terminationGracePeriodSeconds`, or the API's default.
     pub grace_period: u64,
-    /// The longest that a startup or liveness probe of the app waits before the app is killed, in seconds.
-    pub startup_budget: Option<u64>,
     /// The pod template's label `vixens.io/backup-profile`.
     pub profile_label: Option<String>,
 }
@@ -80,7 +78,6 @@ impl PodFacts {
                 .pointer("/terminationGracePeriodSeconds")
                 .and_then(Value::as_u64)
                 .unwrap_or(30),
-            startup_budget: containers.iter().filter_map(startup_budget).max(),
             profile_label: object
                 .pointer("/spec/template/metadata/labels/vixens.io~1backup-profile")
                 .and_then(Value::as_str)
@@ -126,10 +123,4 @@ fn is_guaranteed(container: &Value) -> bool {
         let request = container.pointer(&format!("/resources/requests/{name}"));
         limit.is_some_and(|limit| request.is_none_or(|request| request == limit))
     })
-}
-
-fn startup_budget(container: &Value) -> Option<u64> {
-    let probe = container.get("startupProbe").filter(|probe| probe.is_object())?;
-    let number = |name: &str, default: u64| probe.get(name).and_then(Value::as_u64).unwrap_or(default);
-    Some(number("initialDelaySeconds", 0) + number("periodSeconds", 10) * number("failureThreshold", 3))
 }
