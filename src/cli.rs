@@ -12,6 +12,7 @@ pub struct CommandLine {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value, made once")]
 enum Command {
     /// What runs inside the injected containers and the companions.
     #[command(subcommand)]

@@ -24,3 +24,4 @@ pub mod cli;
 pub mod inject;
 pub mod policy;
 pub mod serve;
+pub mod workload;

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,6 +29,9 @@ pub struct Arguments {
     /// The installation's defaults, a YAML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The image of the injected containers, where the installation's defaults name none.
+    #[arg(long, env = "VIXENS_BACKUP_IMAGE")]
+    image: Option<String>,
     /// Serve this certificate instead of one of our own; it is reread when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -270,18 +273,23 @@ fn temporary_leaf(lifetimes: Lifetimes) -> Result<Leaf, Unusable> {
 
 impl Arguments {
     fn installation(&self) -> Result<Installation, Error> {
-        let Some(path) = &self.config else {
-            return Ok(Installation::default());
+        let mut installation = match &self.config {
+            Some(path) => read_installation(path)?,
+            None => Installation::default(),
         };
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-            path: path.clone(),
-            source,
-        })?;
-        Installation::from_yaml(&text).map_err(|source| Error::Configuration {
-            path: path.clone(),
-            source,
-        })
+        if let Some(image) = &self.image
+            && installation.image == Installation::default().image
+        {
+            installation.image.clone_from(image);
+        }
+        Ok(installation)
     }
+}
+
+fn read_installation(path: &Path) -> Result<Installation, Error> {
+    let path = || path.to_owned();
+    let text = std::fs::read_to_string(path()).map_err(|source| Error::Read { path: path(), source })?;
+    Installation::from_yaml(&text).map_err(|source| Error::Configuration { path: path(), source })
 }
 
 fn positive(flag: &'static str, duration: SignedDuration) -> Result<Duration, Error> {

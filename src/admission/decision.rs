@@ -5,7 +5,6 @@ use super::review::{Answer, Because, Request};
 use super::{Admit, Operation};
 use crate::inject::{Outcome, Review};
 use crate::policy::Installation;
-use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The API's advice on the length of one warning. Longer ones may be cut once all of them together pass
@@ -15,7 +14,7 @@ const ALL_WARNINGS: usize = 4096;
 
 /// Answers `request` with what `admit` decides.
 pub(super) fn decide(request: &Request<'_>, installation: &Installation, admit: Admit) -> Answer {
-    if request.operation == Operation::Other || !request.sub_resource.is_empty() || is_being_deleted(request) {
+    if request.operation == Operation::Other || !request.sub_resource.is_empty() {
         return Answer::Allowed {
             patch: None,
             warnings: Vec::new(),
@@ -72,16 +71,6 @@ pub(super) fn internal_error() -> Answer {
         because: Because::Internal,
         message: "internal error in vixens-backup: the log of its pods tells where. Nothing was changed".to_owned(),
     }
-}
-
-/// A foreground deletion is finished by updates that remove finalizers; they must pass whatever else is wrong.
-fn is_being_deleted(request: &Request<'_>) -> bool {
-    let timestamp = |object: &Value| object.get("metadata")?.get("deletionTimestamp").cloned();
-    request
-        .object
-        .as_ref()
-        .and_then(timestamp)
-        .is_some_and(|timestamp| !timestamp.is_null())
 }
 
 /// How several problems read behind kubectl's `admission webhook "…" denied the request: `.
@@ -190,16 +179,6 @@ mod tests {
     fn several_problems_are_a_list() {
         let answer = decide(&request("Deployment", json!({})), &Installation::default(), refuse);
         assert_eq!(message(answer), "2 problems:\n  - first\n  - second");
-    }
-
-    #[test]
-    fn what_is_being_deleted_passes_whatever_is_wrong_with_it() {
-        let deleted = json!({"metadata": {"deletionTimestamp": "2026-11-22T13:05:00Z"}});
-        let answer = decide(&request("Deployment", deleted), &Installation::default(), refuse);
-        assert!(matches!(answer, Answer::Allowed { patch: None, .. }), "{answer:?}");
-        let kept = json!({"metadata": {"deletionTimestamp": null}});
-        let answer = decide(&request("Deployment", kept), &Installation::default(), refuse);
-        assert!(matches!(answer, Answer::Denied { .. }), "{answer:?}");
     }
 
     #[test]
