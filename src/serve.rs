@@ -121,6 +121,9 @@ pub enum Error {
     Ended(&'static str),
 }
 
+/// The part of readiness that waits for the cluster's identity.
+const CLUSTER: &str = "cluster";
+
 /// Serves until SIGTERM or SIGINT, and then until nobody is waiting for an answer. A second signal ends it at once.
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     begin_log(arguments.log_format);
@@ -214,6 +217,10 @@ async fn serve(arguments: Arguments, installation: Installation) -> Result<(), E
                 "the keeper of our certificates"
             });
         }
+        readiness.wait(
+            CLUSTER,
+            "namespace kube-system was not read yet: its UID names the cluster",
+        );
         let identify = identify(cluster, admission.clone(), installation);
         tokio::spawn(identify);
     }
@@ -255,12 +262,12 @@ async fn identify(cluster: Client, admission: Arc<Admission>, mut installation: 
                 installation.cluster_id = namespace.uid();
                 break;
             }
-            Err(error) => readiness.wait(PART, format!("namespace kube-system can't be read: {error}")),
+            Err(error) => readiness.wait(CLUSTER, format!("namespace kube-system can't be read: {error}")),
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     admission.begin(installation);
-    readiness.done(PART);
+    readiness.done(CLUSTER);
 }
 
 /// What is served until there is a certificate that somebody trusts, or where nobody needs to.

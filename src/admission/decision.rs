@@ -43,7 +43,7 @@ pub(super) fn decide(request: &Request<'_>, installation: &Installation, admit: 
         Ok(Outcome::Denied { problems }) => {
             return Answer::Denied {
                 because: Because::Refused,
-                message: in_lines(&problems),
+                message: problems.join("\n"),
             };
         }
         Err(_) => return internal_error(),
@@ -70,22 +70,6 @@ pub(super) fn internal_error() -> Answer {
     Answer::Denied {
         because: Because::Internal,
         message: "internal error in vixens-backup: the log of its pods tells where. Nothing was changed".to_owned(),
-    }
-}
-
-/// How several problems read behind kubectl's `admission webhook "…" denied the request: `.
-fn in_lines(problems: &[String]) -> String {
-    match problems {
-        [] => "refused without a reason: please report this".to_owned(),
-        [problem] => problem.clone(),
-        several => {
-            let mut text = format!("{} problems:", several.len());
-            for problem in several {
-                text.push_str("\n  - ");
-                text.push_str(problem);
-            }
-            text
-        }
     }
 }
 
@@ -176,9 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn several_problems_are_a_list() {
+    fn problems_are_lines() {
         let answer = decide(&request("Deployment", json!({})), &Installation::default(), refuse);
-        assert_eq!(message(answer), "2 problems:\n  - first\n  - second");
+        assert_eq!(message(answer), "first\nsecond");
     }
 
     #[test]

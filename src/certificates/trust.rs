@@ -15,6 +15,9 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The part of readiness that waits for trust.
+const PART: &str = "certificates";
+
 /// Verifies `chain` for `name` as a client does that trusts `roots` and nobody else.
 pub fn trusts(
     roots: &[CertificateDer<'static>],
@@ -66,17 +69,26 @@ fn assess(name: &str, configuration: Option<&Configuration>, served: &Served, no
     Ok(())
 }
 
-/// Tells `readiness` whether the configuration `name` trusts what is served, now and after each change of either.
-pub async fn watch_trust(
+/// Tells `readiness` whether the configuration `name` trusts what is served, now and after each change of either. Not
+/// ready from the call on, polled or not.
+pub fn watch_trust(
+    configurations: Api<MutatingWebhookConfiguration>,
+    name: String,
+    served: Arc<Served>,
+    readiness: Arc<Readiness>,
+) -> impl Future<Output = ()> {
+    readiness.wait(PART, "the API server was not asked yet");
+    watch(configurations, name, served, readiness)
+}
+
+async fn watch(
     configurations: Api<MutatingWebhookConfiguration>,
     name: String,
     served: Arc<Served>,
     readiness: Arc<Readiness>,
 ) {
-    const PART: &str = "certificates";
     // Time alone can end trust, too.
     const CHECK: Duration = Duration::from_secs(60);
-    readiness.wait(PART, "the API server was not asked yet");
     let mut changes = served.changes();
     let mut objects = watcher::watch_object(configurations, &name).default_backoff().boxed();
     let mut configuration = None;
