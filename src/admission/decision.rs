@@ -131,7 +131,7 @@ fn split(warning: &str) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::admission::review::Kind;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn request(kind: &'static str, object: Value) -> Request<'static> {
         Request {
