@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn tick() -> impl Strategy<Value = Tick> {
-        (1..280_i64, 0..300_u16, proptest::collection::vec(0..6_u8, 0..6)).prop_map(|(pass, lose, order)| Tick {
+        (1..70_i64, 0..1_000_u16, proptest::collection::vec(0..8_u8, 0..3)).prop_map(|(pass, lose, order)| Tick {
             pass,
             lose_secret: lose == 0,
             order,
@@ -244,30 +244,38 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 3, ..ProptestConfig::default() })]
 
         /// Two replicas without a leader, whatever the order in which they see and do things, and with the Secret lost
         /// now and then: rotating leaf and authority never costs a ready replica its trust.
         #[test]
-        fn rotation_never_costs_trust(ticks in proptest::collection::vec(tick(), 600)) {
+        fn rotation_never_costs_trust(ticks in proptest::collection::vec(tick(), 2_000)) {
             let mut cluster = Cluster::new();
             let mut replicas = [Running::new(), Running::new()];
-            for Tick { pass, lose_secret, order } in ticks {
+            for (number, Tick { pass, lose_secret, order }) in ticks.into_iter().enumerate() {
                 cluster.now = cluster.now.checked_add(Duration::from_secs(pass.unsigned_abs())).expect("a time");
                 if lose_secret {
                     cluster.secret = None;
                 }
-                // At the end of a tick, both have seen everything: a watch is not an overlap late.
-                for step in order.into_iter().chain([0, 1, 2, 3, 4, 5]) {
-                    let running = &mut replicas[usize::from(step / 3)];
-                    match step % 3 {
-                        0 => running.see_secret(&cluster),
-                        1 => running.see_configuration(&cluster),
-                        _ => running.act(&mut cluster),
-                    }
-                    if step % 3 != 1 {
-                        for running in &mut replicas {
-                            running.check(&cluster);
+                // Within four ticks, both have seen everything: a watch is not an overlap late.
+                let all: &[u8] = if number % 4 == 3 { &[0, 1, 2, 3, 4, 5] } else { &[] };
+                for step in order.into_iter().chain(all.iter().copied()) {
+                    // One look, one act, or (6, 7) as many as are needed until all is settled.
+                    let (replica, steps): (u8, &[u8]) = match step {
+                        6 | 7 => (step - 6, &[0, 1, 2, 2, 2]),
+                        _ => (step / 3, &[[0], [1], [2]][usize::from(step % 3)]),
+                    };
+                    for step in steps {
+                        let running = &mut replicas[usize::from(replica)];
+                        match step {
+                            0 => running.see_secret(&cluster),
+                            1 => running.see_configuration(&cluster),
+                            _ => running.act(&mut cluster),
+                        }
+                        if *step != 1 {
+                            for running in &mut replicas {
+                                running.check(&cluster);
+                            }
                         }
                     }
                 }
