@@ -20,5 +20,6 @@
 pub mod agent;
 pub mod cli;
 pub mod inject;
+pub mod manifests;
 pub mod policy;
 pub mod workload;
