@@ -1,0 +1,24 @@
+//! `vixens-backup`: one annotation on a workload, and its files are backed up and restored.
+//!
+//! Two halves, one binary. The cluster half is an admission webhook and a controller; the pod half is the `agent`
+//! commands that run inside the injected containers.
+//!
+//! ```text
+//! kubectl apply / Argo CD ──► API server ──► POST /mutate
+//!     AdmissionReview ─► policy (annotations parsed once) ─► workload facts ─► plan
+//!         ─► strip what was injected before ─► inject ─► JSON Patch ─► AdmissionReview
+//! pod start:  agent init      restore what is missing ─► vanilla where missing ─► secrets
+//!             agent sidecar   watch ─► settle ─► guard ─► copy what changed ─► snapshot ─► prune
+//! pod stop:   agent sidecar   one last backup, after the app has stopped
+//! ```
+//!
+//! Dependencies point one way: `policy ← workload ← inject ← {admission, controller, cli}`; `store ← agent`; the two
+//! halves meet only in [`agent::arguments`], which `inject` writes and `agent` parses.
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod cli;
+pub mod inject;
+pub mod policy;
+pub mod workload;

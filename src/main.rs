@@ -1,0 +1,23 @@
+//! The process: crypto provider, command line, and the one place that prints an error with its causes.
+
+use clap::Parser;
+use std::io::Write;
+use std::process::ExitCode;
+use vixens_backup::cli::CommandLine;
+
+fn main() -> ExitCode {
+    // Only ring is compiled in; a second call would be the only way to fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match CommandLine::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let mut line = format!("vixens-backup: {}", failure.error);
+            for cause in failure.error.chain().skip(1) {
+                line.push_str(": ");
+                line.push_str(&cause.to_string());
+            }
+            let _ = writeln!(std::io::stderr(), "{line}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
