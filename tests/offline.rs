@@ -1,5 +1,7 @@
 //! `inject`, `explain` and `eject` on files, as people run them.
 
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
+
 use assert_cmd::Command;
 use serde_json::Value;
 use std::path::PathBuf;
