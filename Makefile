@@ -19,3 +19,7 @@ tools-node: tools ## get what the one-node cluster needs besides (once)
 .PHONY: lint-shell
 lint-shell: ## read the shell scripts for mistakes
 	@PATH=$$(.tools/install --print-path shellcheck) shellcheck -x -P SCRIPTDIR $$(grep -rlE '^#!.*bash' .tools tests/bed)
+
+.PHONY: bench
+bench: ## measure against what one would run instead
+	@benches/admission
