@@ -2,7 +2,7 @@
 
 mod offline;
 
-use crate::agent;
+use crate::{agent, serve};
 use clap::Parser;
 
 /// One annotation on a workload, and its files are backed up as they change and restored when they are missing.
@@ -25,6 +25,8 @@ enum Command {
     /// What runs inside the injected containers and the companions.
     #[command(subcommand)]
     Agent(agent::Command),
+    /// The admission webhook, and its certificates.
+    Serve(serve::Arguments),
 }
 
 /// The exit code of a command that failed, beside its error.
@@ -51,6 +53,10 @@ impl CommandLine {
             Command::Eject(command) => command.run(),
             Command::Agent(command) => agent::run(&command).map_err(|error| Failure {
                 code: error.exit_code(),
+                error: error.into(),
+            }),
+            Command::Serve(arguments) => serve::run(arguments).map_err(|error| Failure {
+                code: 1,
                 error: error.into(),
             }),
         }

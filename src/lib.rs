@@ -17,9 +17,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod agent;
+pub mod certificates;
 pub mod cli;
 pub mod inject;
 pub mod manifests;
 pub mod policy;
+pub mod serve;
 pub mod workload;
