@@ -15,3 +15,11 @@ tools: ## build what the tests need: a control plane, rclone, Litestream, MinIO 
 tools-node: tools ## get what the one-node cluster needs besides (once)
 	@.tools/need curl ip iptables mount nsenter unshare
 	@.tools/install container-runtime busybox pause coredns local-path-provisioner
+
+.PHONY: lint-shell
+lint-shell: ## read the shell scripts for mistakes
+	@PATH=$$(.tools/install --print-path shellcheck) shellcheck -x -P SCRIPTDIR $$(grep -rlE '^#!.*bash' .tools tests/bed)
+
+.PHONY: bench
+bench: ## measure against what one would run instead
+	@benches/admission

@@ -22,6 +22,7 @@ pub mod agent;
 pub mod certificates;
 pub mod cli;
 pub mod inject;
+pub mod manifests;
 pub mod policy;
 pub mod serve;
 pub mod workload;

@@ -1,3 +1,3 @@
 module=github.com/coredns/coredns
 packages=(.)
-usual_time='1 minute'
+usual_time='about 1 minute'

@@ -5,4 +5,4 @@ variables=(
 	k8s.io/component-base/version.gitMajor=@MAJOR@
 	k8s.io/component-base/version.gitMinor=@MINOR@
 )
-usual_time='5 minutes'
+usual_time='about 5 minutes'

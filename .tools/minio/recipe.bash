@@ -1,3 +1,3 @@
 module=github.com/minio/minio
 packages=(tool)
-usual_time='2 minutes'
+usual_time='about 2 minutes'

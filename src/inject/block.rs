@@ -85,9 +85,9 @@ pub fn label_value(name: &str) -> String {
         return name.to_owned();
     }
     let digest = Sha256::digest(name);
-    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
     let head: String = name.chars().take(54).collect();
-    format!("{}-{hash}", head.trim_end_matches(['-', '.']))
+    format!("{}-{hash:08x}", head.trim_end_matches(['-', '.']))
 }
 
 fn protection(plan: &Plan) -> Protection {

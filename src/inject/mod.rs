@@ -125,7 +125,7 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
         _ => None,
     };
     let mut warnings = pass.warnings;
-    if pass.policy.is_none() && old.is_some_and(|old| is_protected(old)) {
+    if pass.policy.is_none() && old.is_some_and(is_protected) {
         warnings.push(format!(
             "{} was removed: backups of this workload end here; what is stored stays",
             key::BACKUP

@@ -340,11 +340,7 @@ fn is_balanced(pattern: &str) -> bool {
     let mut characters = pattern.chars();
     while let Some(c) = characters.next() {
         match c {
-            '\\' => {
-                if characters.next().is_none() {
-                    return false;
-                }
-            }
+            '\\' if characters.next().is_none() => return false,
             '[' => class = true,
             ']' => class = false,
             '{' if !class => braces += 1,

@@ -123,7 +123,7 @@ impl Installation {
             match key.as_str() {
                 "image" => installation.image = image(value).map_err(refused)?,
                 "destination" => installation.destination = Some(destinations(value).map_err(refused)?),
-                "secret" => installation.secret = text_of(value).map_err(refused)?.to_owned(),
+                "secret" => text_of(value).map_err(refused)?.clone_into(&mut installation.secret),
                 "schedule" => installation.schedule = Some(parsed(value).map_err(refused)?),
                 "retention" => installation.retention = parsed(value).map_err(refused)?,
                 "profile" => installation.profile = parsed(value).map_err(refused)?,

@@ -3,6 +3,7 @@
 
 use super::*;
 use serde_json::{Map, Value};
+use std::fmt::Write;
 use std::path::PathBuf;
 
 fn folder(name: &str) -> Vec<(String, Map<String, Value>)> {
@@ -50,14 +51,14 @@ fn every_invalid_file_is_refused_by_name_and_with_the_way_out() {
     let mut said = String::new();
     for (name, annotations) in cases {
         let problems = read(&annotations, false).expect_err(&name);
-        said.push_str(&format!("{name}\n"));
+        writeln!(said, "{name}").unwrap();
         for problem in &problems {
             let (subject, _) = problem.subject();
             assert!(
                 annotations.contains_key(subject),
                 "{name}: {subject} is not what was written"
             );
-            said.push_str(&format!("  {problem}\n"));
+            writeln!(said, "  {problem}").unwrap();
         }
     }
     insta::assert_snapshot!("invalid", said);

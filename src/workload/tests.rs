@@ -8,7 +8,10 @@ fn deployment(pod: &Value) -> Value {
            "spec": {"template": {"spec": pod}}})
 }
 
-fn selected(pod: &Value, named: Option<&[&str]>) -> Result<Vec<(String, String, Option<String>, String)>, String> {
+/// Volume, folder, subPath and mount path of each.
+type Selected = Vec<(String, String, Option<String>, String)>;
+
+fn selected(pod: &Value, named: Option<&[&str]>) -> Result<Selected, String> {
     let object = deployment(pod);
     let workload = Workload::read(&object, Ownership::default()).unwrap();
     let named: Option<Vec<String>> = named.map(|names| names.iter().map(ToString::to_string).collect());

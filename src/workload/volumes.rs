@@ -136,12 +136,12 @@ pub(super) fn read(object: &Value) -> Vec<Volume> {
         .iter()
         .filter_map(|claim| text(claim, "/metadata/name"))
         .map(|name| (name, Source::ClaimTemplate));
-    let templated: Vec<&str> = templates.clone().map(|(name, _)| name).collect();
+    let claimed: Vec<&str> = templates.clone().map(|(name, _)| name).collect();
     let volumes = list(pod, "/volumes")
         .iter()
         .filter_map(|volume| Some((text(volume, "/name")?, source(volume))))
         // A claim template takes the place of a volume of its name.
-        .filter(|(name, _)| !templated.contains(name));
+        .filter(|(name, _)| !claimed.contains(name));
     templates
         .chain(volumes)
         .map(|(name, source)| Volume {
@@ -205,7 +205,7 @@ fn source(volume: &Value) -> Source {
 /// Chooses the volumes to protect: those that are named, or the one that can be meant.
 pub fn select<'a>(volumes: &'a [Volume], named: Option<&[String]>) -> Result<Vec<Candidate<'a>>, Vec<Problem>> {
     let chosen: Vec<&Volume> = match named {
-        Some(names) => by_name(volumes, names)?,
+        Some(wanted) => by_name(volumes, wanted)?,
         None => vec![detected(volumes)?],
     };
     let mut problems = Vec::new();
@@ -219,13 +219,14 @@ pub fn select<'a>(volumes: &'a [Volume], named: Option<&[String]>) -> Result<Vec
     separate(&mut candidates);
     let mut folders: Vec<&str> = candidates.iter().map(|candidate| candidate.folder.as_str()).collect();
     folders.sort_unstable();
-    if let Some(pair) = folders.windows(2).find(|pair| pair[0] == pair[1]) {
+    let shared = folders.windows(2).find_map(|pair| match pair {
+        [first, second] if first == second => Some(*first),
+        _ => None,
+    });
+    if let Some(folder) = shared {
         problems.push(Problem::conflict(
             key::VOLUMES,
-            format!(
-                "two volumes would share the folder {:?} in the bucket; rename one of the volumes",
-                pair[0]
-            ),
+            format!("two volumes would share the folder {folder:?} in the bucket; rename one of the volumes"),
         ));
     }
     if problems.is_empty() {
