@@ -90,7 +90,7 @@ a_graceful_restart_on_an_emptydir_loses_nothing() {
 	show kubectl -n "$namespace" apply -f "$work/app-emptydir.yaml"
 	eventually 120 'the pod is Ready' is_ready app-emptydir
 	in_app app-emptydir "echo '$text' >/config/notes.txt"
-	expect 'nothing has been told to stop yet' refusal in_app app-emptydir 'cat /config/last-words'
+	expect 'nothing has been told to stop yet' lacks last-words "$(in_app app-emptydir 'ls /config')"
 	local before after
 	before=$(pod_of app-emptydir)
 	show kubectl -n "$namespace" rollout restart deployment/app-emptydir
