@@ -13,11 +13,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
-	metrics "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
@@ -99,16 +97,8 @@ func main() {
 	flag.Parse()
 	log.SetLogger(zap.New())
 	server := webhook.NewServer(webhook.Options{Host: "127.0.0.1", Port: *port, CertDir: *certificates})
-	manager, err := ctrl.NewManager(&rest.Config{Host: "https://127.0.0.1:1"}, ctrl.Options{
-		Scheme:        scheme.Scheme,
-		WebhookServer: server,
-		Metrics:       metrics.Options{BindAddress: "0"},
-	})
-	if err != nil {
-		panic(err)
-	}
 	server.Register("/mutate", &webhook.Admission{Handler: &injector{decoder: admission.NewDecoder(scheme.Scheme)}})
-	if err := manager.Start(ctrl.SetupSignalHandler()); err != nil {
+	if err := server.Start(ctrl.SetupSignalHandler()); err != nil {
 		panic(err)
 	}
 }

@@ -2,6 +2,8 @@
 //! volume, never to the Kubernetes API.
 
 pub mod arguments;
+pub mod layers;
+pub mod start;
 
 /// `vixens-backup agent …`: run by the injected containers and the companions.
 #[derive(Debug, clap::Subcommand)]
