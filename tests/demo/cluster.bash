@@ -46,7 +46,7 @@ start_cluster() {
 		"$beds/control-plane" down --state "$root/control-plane"
 		"$beds/control-plane" up --state "$root/control-plane" 2>&1 >/dev/null | indent
 		;;
-	existing) start_in_existing 2>&1 | indent ;;
+	existing) start_in_existing ;;
 	esac
 }
 

@@ -5,7 +5,7 @@ prepare_namespace() {
 	sed "s|vixens-backup-example:0.1.0|$example_image|" "$top/deploy/examples/app.yaml" >"$work/app.yaml"
 	sed "s|vixens-backup-example:0.1.0|$example_image|" "$top/deploy/examples/app-emptydir.yaml" >"$work/app-emptydir.yaml"
 	grep -v 'vixens.io/backup: tier2' "$work/app.yaml" | sed 's/^  annotations:$/  annotations: {}/' >"$work/vanilla.yaml"
-	kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+	kubectl get namespace "$namespace" >/dev/null 2>&1 || kubectl create namespace "$namespace" >/dev/null
 	kubectl -n "$namespace" apply -f "$work/store-secret.yaml" >/dev/null
 }
 
@@ -38,7 +38,8 @@ a_dry_run_shows_the_whole_injected_pod() {
 	expect 'it adds the init container' contains 'name: init-config' "$difference"
 	expect 'it adds the native sidecar' contains 'name: backup-sidecar' "$difference"
 	expect 'it takes nothing of the app away' is '' "$(grep -E '^-' <<<"$difference" | grep -vE '^---|RollingUpdate|maxSurge|maxUnavailable|rollingUpdate|terminationGracePeriodSeconds|progressDeadlineSeconds' || true)"
-	expect 'nothing was created' is '' "$(kubectl -n "$namespace" get deployments,pods,persistentvolumeclaims,jobs,cronjobs -o name)"
+	expect 'nothing was created' is '' \
+		"$(kubectl -n "$namespace" get --ignore-not-found -o name deployment/app persistentvolumeclaim/app-config cronjob/app-backup job/app-restore service/app-backup)"
 }
 
 an_annotated_app_is_stored_injected() {

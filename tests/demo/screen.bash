@@ -129,7 +129,7 @@ eventually() {
 			said=$SECONDS
 			tell "… waiting: $sentence (${waited%.*} s so far)"
 		fi
-		sleep 0.1
+		sleep 0.2
 	done
 	printf %s "$erase"
 	keep took "$(seconds_since "$began")"
