@@ -12,6 +12,7 @@
 
 mod apply;
 mod control_plane;
+mod manifests;
 mod messages;
 mod namespace;
 mod outage;
