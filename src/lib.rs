@@ -25,4 +25,5 @@ pub mod inject;
 pub mod manifests;
 pub mod policy;
 pub mod serve;
+pub mod store;
 pub mod workload;
