@@ -2,6 +2,8 @@
 //! volume, never to the Kubernetes API.
 
 pub mod arguments;
+pub mod filters;
+pub mod scan;
 
 /// `vixens-backup agent …`: run by the injected containers and the companions.
 #[derive(Debug, clap::Subcommand)]
