@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod filters;
 pub mod scan;
+pub mod watch;
 
 /// `vixens-backup agent …`: run by the injected containers and the companions.
 #[derive(Debug, clap::Subcommand)]
