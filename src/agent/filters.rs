@@ -38,20 +38,17 @@ pub enum Skipped {
     Special,
     /// It can't be read.
     Unreadable,
-    /// The folders above it are too many, or its path too long.
-    TooDeep,
 }
 
 impl Skipped {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::Internal,
         Self::Excluded,
         Self::NotIncluded,
         Self::TooLarge,
         Self::Special,
         Self::Unreadable,
-        Self::TooDeep,
     ];
 
     /// The label's value.
@@ -64,7 +61,6 @@ impl Skipped {
             Self::TooLarge => "too-large",
             Self::Special => "special",
             Self::Unreadable => "unreadable",
-            Self::TooDeep => "too-deep",
         }
     }
 }

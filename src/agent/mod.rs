@@ -2,6 +2,7 @@
 //! volume, never to the Kubernetes API.
 
 pub mod arguments;
+pub mod database;
 pub mod filters;
 pub mod scan;
 pub mod watch;

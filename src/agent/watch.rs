@@ -126,7 +126,7 @@ type Event = (i32, ReadFlags, Vec<u8>);
 impl Watch {
     /// Watches every folder of the volumes: where each is mounted, and its folder in the bucket. Needs a tokio runtime.
     pub fn start(volumes: &[(PathBuf, String)], filters: &Filters) -> Result<Self, Limited> {
-        let failed = |source: io::Error| Limited::Folder {
+        let failed = |source| Limited::Folder {
             path: volumes.first().map(|(path, _)| path.clone()).unwrap_or_default(),
             source,
         };
@@ -135,7 +135,7 @@ impl Watch {
             other => failed(other.into()),
         })?;
         let mut watch = Self {
-            queue: AsyncFd::register(queue).map_err(failed)?,
+            queue: AsyncFd::register(queue).map_err(|error| failed(error.into()))?,
             filters: filters.clone(),
             roots: Vec::new(),
             nodes: Vec::new(),

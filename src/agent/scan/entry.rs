@@ -1,6 +1,4 @@
-//! One file, folder or symlink as `lstat` tells it, and the order of paths. Pure, but for the metadata it is made of.
-
-use std::cmp::Ordering;
+//! One file, folder or symlink as `lstat` tells it. Pure.
 
 /// What an entry is; everything else (sockets, pipes, devices) is never taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +14,7 @@ pub enum Kind {
 /// What the volume says about one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// `<folder in the bucket>/<path in the volume>`, raw bytes.
+    /// `<folder in the bucket>/<path in the volume>`, raw bytes; a folder's ends with `/`, and so does the volume's root.
     pub path: Vec<u8>,
     /// File, folder or symlink.
     pub kind: Kind,
@@ -49,6 +47,10 @@ impl Entry {
             rustix::fs::FileType::Symlink => Kind::Symlink,
             _ => return None,
         };
+        let mut path = path;
+        if kind == Kind::Folder && !path.ends_with(b"/") {
+            path.push(b'/');
+        }
         Some(Self {
             path,
             kind,
@@ -89,29 +91,4 @@ impl Entry {
 fn nanoseconds(seconds: i64, nanoseconds: u64) -> i64 {
     let nanoseconds = i64::try_from(nanoseconds).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
-}
-
-/// The order of a depth-first walk: by component, so that what lies in a folder comes right after it.
-#[must_use]
-pub fn path_order(a: &[u8], b: &[u8]) -> Ordering {
-    let common = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    let rank = |path: &[u8]| match path.get(common) {
-        None => 0,
-        Some(b'/') => 1,
-        Some(byte) => u16::from(*byte) + 2,
-    };
-    rank(a).cmp(&rank(b))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folders_content_comes_right_after_it() {
-        let mut paths: Vec<&[u8]> = vec![b"a.b", b"a/x", b"b", b"a", b"a/x/y", b"a/x.y", b"a\x01", b"", b"a/w"];
-        paths.sort_by(|a, b| path_order(a, b));
-        let expected: Vec<&[u8]> = vec![b"", b"a", b"a/w", b"a/x", b"a/x/y", b"a/x.y", b"a\x01", b"a.b", b"b"];
-        assert_eq!(paths, expected);
-    }
 }

@@ -4,8 +4,8 @@
 //! Layout: records one after the other, then the offset of each as `u64`, then a trailer. All numbers are little-endian.
 //! The file is local to a pod: another version of it is discarded and made anew, never migrated.
 
-use super::{Entry, Kind, path_order};
-use std::cmp::Ordering;
+use super::{Entry, Kind};
+use crate::store::snapshot::Point;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const MAGIC: [u8; 8] = *b"vixenst1";
 const TRAILER: usize = 40;
 /// Bytes of a record before its path: two lengths, kind and flags, then the numbers.
-const FIXED: usize = 2 + 2 + 2 + 8 + 8 + 4 + 4 + 4 + 8 + 8 + 8;
+const FIXED: usize = 2 + 2 + 2 + 8 + 8 + 4 + 4 + 4 + 8 + 8 + 8 + 16;
 
 const DATABASE: u8 = 1;
 const TORN: u8 = 2;
@@ -51,6 +51,8 @@ pub struct Record {
     pub digest: Option<[u8; 32]>,
     /// Bytes that are stored; for a database, those of its backup.
     pub stored_size: u64,
+    /// The backup that uploaded them.
+    pub stored: Point,
     /// Saved as a database.
     pub database: bool,
     /// It never rested while it was read.
@@ -65,6 +67,7 @@ impl Record {
             entry,
             digest,
             stored_size,
+            stored,
             database,
             torn,
             beside_database,
@@ -103,6 +106,8 @@ impl Record {
         fixed.extend(inode.to_le_bytes());
         fixed.extend(changed.to_le_bytes());
         fixed.extend(stored_size.to_le_bytes());
+        fixed.extend(stored.epoch.to_le_bytes());
+        fixed.extend(stored.sequence.to_le_bytes());
         fixed.extend(path);
         fixed.extend(target);
         if let Some(digest) = digest {
@@ -130,6 +135,10 @@ impl Record {
         let inode = u64::from_le_bytes(bytes(from)?);
         let changed = i64::from_le_bytes(bytes(from)?);
         let stored_size = u64::from_le_bytes(bytes(from)?);
+        let stored = Point {
+            epoch: u64::from_le_bytes(bytes(from)?),
+            sequence: u64::from_le_bytes(bytes(from)?),
+        };
         let mut path = vec![0; path_length];
         from.read_exact(&mut path)?;
         let mut target = vec![0; target_length];
@@ -150,6 +159,7 @@ impl Record {
             },
             digest,
             stored_size,
+            stored,
             database: flags & DATABASE != 0,
             torn: flags & TORN != 0,
             beside_database: flags & BESIDE != 0,
@@ -205,7 +215,7 @@ impl TableWriter {
 
     /// Adds the next record; its path must come after the last one's.
     pub fn push(&mut self, record: &Record) -> Result<(), TableError> {
-        if self.count > 0 && path_order(&self.last, &record.entry.path) != Ordering::Less {
+        if self.count > 0 && self.last >= record.entry.path {
             return Err(TableError::Damaged {
                 path: self.path.clone(),
                 why: "its records are out of order",
@@ -334,9 +344,9 @@ impl Table {
         Ok(records.next().transpose()?.filter(|record| record.entry.path == path))
     }
 
-    /// Every record whose path lies below the folder `path`, in order.
+    /// The record of the folder `path` (with its `/`), and every record below it, in order.
     pub fn below(&self, path: &[u8]) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<>, TableError> {
-        let prefix = [path, b"/"].concat();
+        let prefix = path.to_vec();
         let records = self.iter_from(self.first_not_below(&prefix)?)?;
         Ok(records.take_while(move |record| {
             record
@@ -392,7 +402,7 @@ impl Table {
         while low < high {
             let middle = low + (high - low) / 2;
             let found = self.path_at(middle).map_err(|source| self.failed(source))?;
-            if path_order(&found, path) == Ordering::Less {
+            if found.as_slice() < path {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -444,6 +454,7 @@ mod tests {
             },
             digest: size.is_multiple_of(2).then_some([size as u8; 32]),
             stored_size: size + 1,
+            stored: Point { epoch: 3, sequence: size },
             database: size == 3,
             torn: size == 4,
             beside_database: false,
@@ -458,7 +469,7 @@ mod tests {
         writer.finish().unwrap()
     }
 
-    const PATHS: [&str; 6] = ["c", "c/a", "c/a/x", "c/a.b", "c/b", "d"];
+    const PATHS: [&str; 6] = ["c/", "c/a.b", "c/a/", "c/a/x", "c/b", "d/"];
 
     #[test]
     fn what_is_written_is_read_back_and_counted() {
@@ -482,7 +493,7 @@ mod tests {
         for (size, path) in PATHS.iter().enumerate() {
             assert_eq!(table.get(path.as_bytes()).unwrap(), Some(record(path, size as u64)));
         }
-        for absent in ["", "a", "c/a/", "c/a/w", "e"] {
+        for absent in ["", "a", "c/a", "c/a/w", "e"] {
             assert_eq!(table.get(absent.as_bytes()).unwrap(), None, "{absent}");
         }
         let below = |path: &str| -> Vec<String> {
@@ -492,16 +503,16 @@ mod tests {
                 .map(|r| String::from_utf8(r.unwrap().entry.path).unwrap())
                 .collect()
         };
-        assert_eq!(below("c"), ["c/a", "c/a/x", "c/a.b", "c/b"]);
-        assert_eq!(below("c/a"), ["c/a/x"]);
-        assert!(below("d").is_empty() && below("zz").is_empty());
+        assert_eq!(below("c/"), ["c/", "c/a.b", "c/a/", "c/a/x", "c/b"]);
+        assert_eq!(below("c/a/"), ["c/a/", "c/a/x"]);
+        assert!(below("c/b/").is_empty() && below("zz/").is_empty());
     }
 
     #[test]
     fn a_reader_keeps_its_table_when_a_newer_one_takes_the_name() {
         let folder = tempfile::tempdir().unwrap();
         let old = table(folder.path(), &PATHS);
-        let new = table(folder.path(), &["z"]);
+        let new = table(folder.path(), &["z/"]);
         assert_eq!(old.iter().unwrap().count(), 6);
         assert_eq!(new.iter().unwrap().count(), 1);
     }
@@ -525,7 +536,7 @@ mod tests {
     fn records_out_of_order_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = TableWriter::create(&folder.path().join("t")).unwrap();
-        writer.push(&record("a.b", 1)).unwrap();
-        assert!(writer.push(&record("a/b", 1)).is_err());
+        writer.push(&record("a/b", 1)).unwrap();
+        assert!(writer.push(&record("a.b", 1)).is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Entry, Kind};
 use crate::agent::filters::{Filters, Skipped};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
@@ -19,9 +19,9 @@ const DEEPEST: usize = 400;
 pub enum Found {
     /// An entry that is taken.
     Entry(Entry),
-    /// A folder that can't be looked into: what is known of everything below it stays as it is.
+    /// Something that can't be looked at, or into: what is known of it and of everything below it stays as it is.
     Unreadable {
-        /// The folder, as [`Entry::path`].
+        /// What, as [`Entry::path`].
         path: Vec<u8>,
         /// Why.
         error: io::Error,
@@ -44,8 +44,9 @@ pub struct Walk<'a> {
 
 struct Level {
     folder: OwnedFd,
+    /// Those of folders end with `/`.
     names: Vec<u8>,
-    /// Start of each name, in order of the names.
+    /// Start and end of each name, in order of the names.
     starts: Vec<(u32, u32)>,
     next: usize,
     /// Length of the path of this folder.
@@ -62,11 +63,20 @@ impl Level {
             if name == b"." || name == b".." {
                 continue;
             }
+            let is_folder = match entry.file_type() {
+                FileType::Directory => true,
+                FileType::Unknown => rustix::fs::statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+                _ => false,
+            };
             let bounds = u32::try_from(names.len())
-                .and_then(|start| Ok((start, u32::try_from(names.len() + name.len())?)))
+                .and_then(|start| Ok((start, u32::try_from(names.len() + name.len() + usize::from(is_folder))?)))
                 .map_err(io::Error::other)?;
             starts.push(bounds);
             names.extend_from_slice(name);
+            if is_folder {
+                names.push(b'/');
+            }
         }
         let slice = |(start, end): (u32, u32)| names.get(start as usize..end as usize).unwrap_or_default();
         starts.sort_unstable_by(|a, b| slice(*a).cmp(slice(*b)));
@@ -87,14 +97,16 @@ impl Level {
 }
 
 impl<'a> Walk<'a> {
-    /// What lies below `path` (relative; empty for all) of the volume at `root`. The folder `path` itself is not among it.
+    /// The folder `path` (relative, without a slash at its end; empty for all) of the volume at `root`, and what lies
+    /// below it. `folder` is the volume's in the bucket.
     pub fn new(root: &Path, folder: &str, path: &[u8], filters: &'a Filters) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut top = rustix::fs::open(root, flags, Mode::empty())?;
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
             top = rustix::fs::openat(&top, OsStr::from_bytes(name), flags | OFlags::NOFOLLOW, Mode::empty())?;
         }
-        Ok(Self {
+        let stat = rustix::fs::fstat(&top)?;
+        let mut walk = Self {
             filters,
             prefix: format!("{folder}/").into_bytes(),
             path: path.to_vec(),
@@ -102,7 +114,15 @@ impl<'a> Walk<'a> {
             ready: VecDeque::new(),
             waiting: Vec::new(),
             skipped: BTreeMap::new(),
-        })
+        };
+        if let Some(entry) = Entry::of(walk.full_path(path), &stat, Vec::new()) {
+            if filters.narrows() && !path.is_empty() {
+                walk.waiting.push(entry);
+            } else {
+                walk.ready.push_back(Found::Entry(entry));
+            }
+        }
+        Ok(walk)
     }
 
     /// How many files (and whole folders) were left out, and why.
@@ -119,6 +139,16 @@ impl<'a> Walk<'a> {
         *self.skipped.entry(reason).or_default() += 1;
     }
 
+    /// Nothing is known of what the path at hand is now.
+    fn unreadable(&mut self, is_folder: bool, error: io::Error) {
+        self.skip(Skipped::Unreadable);
+        let mut path = self.full_path(&self.path);
+        if is_folder {
+            path.push(b'/');
+        }
+        self.ready.push_back(Found::Unreadable { path, error });
+    }
+
     /// Reads one more name; false at the end.
     fn advance(&mut self) -> bool {
         let Some(level) = self.levels.last_mut() else {
@@ -127,29 +157,33 @@ impl<'a> Walk<'a> {
         self.path.truncate(level.path_length);
         let Some(name) = level.next_name() else {
             self.levels.pop();
-            let left = self.full_path(&self.path);
+            let left = self.full_path(&[self.path.as_slice(), b"/"].concat());
             self.waiting.pop_if(|folder| folder.path == left);
             return true;
         };
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
-        self.path.extend_from_slice(&name);
-        let name = OsStr::from_bytes(&name);
+        let (name, is_folder) = match name.strip_suffix(b"/") {
+            Some(name) => (name, true),
+            None => (name.as_slice(), false),
+        };
+        self.path.extend_from_slice(name);
+        let name = OsStr::from_bytes(name);
         let stat = match rustix::fs::statat(&level.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // Gone since its name was read: a deletion like any other.
             Err(rustix::io::Errno::NOENT) => return true,
             Err(error) => {
-                let path = self.full_path(&self.path);
-                self.ready.push_back(Found::Unreadable {
-                    path,
-                    error: error.into(),
-                });
+                self.unreadable(is_folder, error.into());
                 return true;
             }
         };
-        let target = if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink {
+        if (FileType::from_raw_mode(stat.st_mode) == FileType::Directory) != is_folder {
+            self.unreadable(is_folder, io::Error::other("it became something else while it was looked at"));
+            return true;
+        }
+        let target = if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             match rustix::fs::readlinkat(&level.folder, name, Vec::new()) {
                 Ok(target) => target.into_bytes(),
                 Err(_) => return true,
@@ -179,7 +213,6 @@ impl<'a> Walk<'a> {
         }
         let Some(level) = self.levels.last() else { return };
         let opened = if self.levels.len() >= DEEPEST {
-            self.skip(Skipped::TooDeep);
             Err(io::Error::other(format!("more than {DEEPEST} folders deep")))
         } else {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -187,7 +220,6 @@ impl<'a> Walk<'a> {
                 .map_err(io::Error::from)
                 .and_then(|folder| Level::open(folder, self.path.len()))
         };
-        let path = entry.path.clone();
         match opened {
             Ok(level) if self.filters.narrows() => {
                 self.levels.push(level);
@@ -198,10 +230,7 @@ impl<'a> Walk<'a> {
                 self.ready.push_back(Found::Entry(entry));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                self.skip(Skipped::Unreadable);
-                self.ready.push_back(Found::Unreadable { path, error });
-            }
+            Err(error) => self.unreadable(true, error),
         }
     }
 }
@@ -224,7 +253,6 @@ impl Iterator for Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::scan::path_order;
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -277,20 +305,21 @@ mod tests {
         assert_eq!(
             seen,
             [
-                "config/.storage",
+                "config/",
+                "config/.storage/",
                 "config/.storage/auth",
-                "config/a",
-                "config/a/2",
-                "config/a/x",
-                "config/a/x/1",
-                "config/a.b",
+                "config/a.b/",
                 "config/a.b/3",
-                "config/empty",
+                "config/a/",
+                "config/a/2",
+                "config/a/x/",
+                "config/a/x/1",
+                "config/empty/",
                 "config/link",
                 "config/to-folder",
             ]
         );
-        assert!(entries.is_sorted_by(|a, b| path_order(&a.path, &b.path).is_lt()));
+        assert!(entries.is_sorted_by(|a, b| a.path < b.path));
         let link = entries.iter().find(|e| e.path == b"config/link").unwrap();
         assert_eq!((link.kind, link.target.as_slice()), (Kind::Symlink, &b"/nowhere"[..]));
         assert_eq!(
@@ -343,7 +372,7 @@ mod tests {
         let filters = filters(&[]);
         assert_eq!(
             paths(Walk::new(volume.path(), "v", b"a", &filters).unwrap()),
-            ["v/a/b", "v/a/b/1"]
+            ["v/a/", "v/a/b/", "v/a/b/1"]
         );
         assert!(Walk::new(volume.path(), "v", b"l", &filters).is_err());
     }
