@@ -19,3 +19,4 @@
 
 pub mod agent;
 pub mod cli;
+pub mod store;

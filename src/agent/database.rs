@@ -55,9 +55,7 @@ pub enum DatabaseError {
         path: PathBuf,
     },
     /// The copy fails SQLite's own check.
-    #[error(
-        "the database {path} is damaged ({what}), and was not saved: the copy of it in the store is left as it is"
-    )]
+    #[error("the database {path} is damaged ({what}), and was not saved: the copy of it in the store is left as it is")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -183,7 +181,9 @@ impl Save<'_> {
     /// Nobody has it open; if somebody opens it meanwhile, that is seen and the copy thrown away.
     fn immutable(&self) -> Result<Attempt, DatabaseError> {
         let before = self.identity()?;
-        let copied = self.open(self.source, "immutable=1").and_then(|from| self.copy(&from, true));
+        let copied = self
+            .open(self.source, "immutable=1")
+            .and_then(|from| self.copy(&from, true));
         if self.identity()? != before || self.exists(WAL) || self.exists(SHM) {
             return Ok(Attempt::Again);
         }
@@ -217,10 +217,13 @@ impl Save<'_> {
             }
         }
         let attempt = if self.set_identity() == before {
-            Connection::open_with_flags(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-                .map_err(|source| self.sqlite(source))
-                .and_then(|from| self.copy(&from, true))
-                .map(|()| Attempt::Done)
+            Connection::open_with_flags(
+                &copy,
+                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            )
+            .map_err(|source| self.sqlite(source))
+            .and_then(|from| self.copy(&from, true))
+            .map(|()| Attempt::Done)
         } else {
             Ok(Attempt::Again)
         };
@@ -241,7 +244,7 @@ impl Save<'_> {
         to.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-1024;")
             .map_err(sqlite)?;
         from.busy_timeout(Duration::ZERO).map_err(sqlite)?;
-        from.execute_batch("PRAGMA cache_size=-1024;").map_err(sqlite)?;
+        self.until_free(|| from.execute_batch("PRAGMA cache_size=-1024;"))?;
         if hold {
             self.until_free(|| from.execute_batch("BEGIN; SELECT count(*) FROM sqlite_master;"))?;
         }
@@ -293,7 +296,11 @@ impl Save<'_> {
     fn check(&self) -> Result<(), DatabaseError> {
         let size = fs::metadata(self.to).map_err(|source| self.io(source))?.len();
         let copy = self.open(self.to, "immutable=1")?;
-        let pragma = if size > LARGE { "PRAGMA quick_check(1)" } else { "PRAGMA integrity_check(1)" };
+        let pragma = if size > LARGE {
+            "PRAGMA quick_check(1)"
+        } else {
+            "PRAGMA integrity_check(1)"
+        };
         let answer: rusqlite::Result<String> = copy.query_row(pragma, [], |row| row.get(0));
         let what = match answer {
             Ok(answer) if answer == "ok" => return Ok(()),
@@ -416,7 +423,10 @@ mod tests {
             let before = self.listing();
             let result = save(&self.database(), &to, &scratch, deadline).map(|()| to);
             assert_eq!(self.listing(), before, "nothing is written on the volume");
-            let left: Vec<_> = fs::read_dir(&scratch).unwrap().map(|e| e.unwrap().file_name()).collect();
+            let left: Vec<_> = fs::read_dir(&scratch)
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect();
             assert!(left.iter().all(|name| name == "copy"), "{left:?}");
             result
         }
@@ -450,7 +460,9 @@ mod tests {
     fn what_a_live_writer_has_committed_to_its_log_is_saved() {
         let case = Case::new();
         let writer = case.open("wal");
-        writer.execute_batch("PRAGMA wal_autocheckpoint=0; INSERT INTO t VALUES (2);").unwrap();
+        writer
+            .execute_batch("PRAGMA wal_autocheckpoint=0; INSERT INTO t VALUES (2);")
+            .unwrap();
         assert_eq!(case.saved_rows(), 2);
         writer.execute_batch("BEGIN; INSERT INTO t VALUES (3);").unwrap();
         assert_eq!(case.saved_rows(), 2, "what is not committed is not there");
@@ -460,11 +472,17 @@ mod tests {
     fn a_killed_writers_log_is_not_lost_with_and_without_its_index() {
         let case = Case::new();
         let writer = case.open("wal");
-        writer.execute_batch("PRAGMA wal_autocheckpoint=0; INSERT INTO t VALUES (2);").unwrap();
+        writer
+            .execute_batch("PRAGMA wal_autocheckpoint=0; INSERT INTO t VALUES (2);")
+            .unwrap();
         // As a killed process leaves it: the files stay, the locks go.
         let killed = Case::new();
         for suffix in [b"".as_slice(), WAL, SHM] {
-            fs::copy(with_suffix(&case.database(), suffix), with_suffix(&killed.database(), suffix)).unwrap();
+            fs::copy(
+                with_suffix(&case.database(), suffix),
+                with_suffix(&killed.database(), suffix),
+            )
+            .unwrap();
         }
         assert_eq!(killed.saved_rows(), 2, "with -shm");
         fs::remove_file(with_suffix(&killed.database(), SHM)).unwrap();
@@ -485,13 +503,19 @@ mod tests {
     fn a_hot_journal_is_rolled_back_in_the_copy_alone() {
         let case = Case::new();
         let writer = case.open("delete");
-        writer.execute_batch("PRAGMA cache_size=1; PRAGMA cache_spill=1; BEGIN;").unwrap();
+        writer
+            .execute_batch("PRAGMA cache_size=1; PRAGMA cache_spill=1; BEGIN;")
+            .unwrap();
         for _ in 0..2000 {
             writer.execute_batch("INSERT INTO t VALUES (zeroblob(500));").unwrap();
         }
         let killed = Case::new();
         for suffix in [b"".as_slice(), JOURNAL] {
-            fs::copy(with_suffix(&case.database(), suffix), with_suffix(&killed.database(), suffix)).unwrap();
+            fs::copy(
+                with_suffix(&case.database(), suffix),
+                with_suffix(&killed.database(), suffix),
+            )
+            .unwrap();
         }
         // Where nothing can be written, SQLite can't roll back in place. (Root may write all the same: then it must not.)
         fs::set_permissions(killed.folder.path().join("volume"), fs::Permissions::from_mode(0o555)).unwrap();

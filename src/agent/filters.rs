@@ -240,7 +240,6 @@ fn run(tokens: &[Token], path: &[u32]) -> Vec<usize> {
         let mut next = Vec::with_capacity(states.len() + 1);
         for state in states {
             let target = match tokens.get(state) {
-                None => continue,
                 Some(Token::Any) => state,
                 Some(Token::Star) if *character != SLASH => state,
                 Some(Token::One) if *character != SLASH => state + 1,
@@ -251,7 +250,7 @@ fn run(tokens: &[Token], path: &[u32]) -> Vec<usize> {
                 {
                     state + 1
                 }
-                Some(_) => continue,
+                _ => continue,
             };
             if !next.contains(&target) {
                 next.push(target);

@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod database;
 pub mod filters;
 pub mod scan;
+pub mod start;
 pub mod watch;
 
 /// `vixens-backup agent …`: run by the injected containers and the companions.

@@ -110,7 +110,7 @@ pub struct Watch {
     roots: Vec<Root>,
     nodes: Vec<Node>,
     free: Vec<u32>,
-    by_watch: HashMap<i32, u32>,
+    places: HashMap<i32, u32>,
     limited: Option<Limited>,
     ready_at: Instant,
 }
@@ -134,13 +134,18 @@ impl Watch {
             Errno::MFILE | Errno::NFILE => Limited::Instances,
             other => failed(other.into()),
         })?;
+        #[expect(
+            deprecated,
+            reason = "its successor is an unsafe function; an OwnedFd stays open and the same, as both ask"
+        )]
+        let queue = AsyncFd::new(queue).map_err(failed)?;
         let mut watch = Self {
-            queue: AsyncFd::register(queue).map_err(|error| failed(error.into()))?,
+            queue,
             filters: filters.clone(),
             roots: Vec::new(),
             nodes: Vec::new(),
             free: Vec::new(),
-            by_watch: HashMap::new(),
+            places: HashMap::new(),
             limited: None,
             ready_at: Instant::now(),
         };
@@ -171,7 +176,7 @@ impl Watch {
     /// Folders that are watched.
     #[must_use]
     pub fn watched(&self) -> usize {
-        self.by_watch.len()
+        self.places.len()
     }
 
     /// Waits until something happened, and adds what may have changed.
@@ -206,11 +211,11 @@ impl Watch {
             return;
         }
         // Events of a folder that was dropped a moment ago: its parent's event stands for them.
-        let Some(node) = self.by_watch.get(&watch).copied() else {
+        let Some(node) = self.places.get(&watch).copied() else {
             return;
         };
         if what.contains(ReadFlags::IGNORED) {
-            self.by_watch.remove(&watch);
+            self.places.remove(&watch);
             self.drop_node(node);
             return;
         }
@@ -243,9 +248,7 @@ impl Watch {
                 self.add_tree(child);
             }
             changes.add(key, !what.contains(ReadFlags::ATTRIB));
-        } else if name.is_empty() {
-            changes.add(key, false);
-        } else if self.filters.file(&path, 0).is_none() {
+        } else if name.is_empty() || self.filters.file(&path, 0).is_none() {
             changes.add(key, false);
         }
     }
@@ -317,12 +320,12 @@ impl Watch {
                     if let Some(slot) = self.nodes.get_mut(node as usize) {
                         slot.watch = Some(watch);
                     }
-                    self.by_watch.insert(watch, node);
+                    self.places.insert(watch, node);
                 }
                 Err(error) => {
                     // A folder that is gone again needs no watch, and the parent's event says so.
                     if !matches!(error, Errno::NOENT | Errno::NOTDIR) {
-                        let watched = self.by_watch.len();
+                        let watched = self.places.len();
                         self.limited.get_or_insert(match error {
                             Errno::NOSPC => Limited::Watches { watched },
                             other => Limited::Folder {
@@ -391,7 +394,7 @@ impl Watch {
         for node in leaving {
             let watch = self.nodes.get_mut(node as usize).and_then(|slot| slot.watch.take());
             if let Some(watch) = watch {
-                self.by_watch.remove(&watch);
+                self.places.remove(&watch);
                 // It is gone already when the folder was deleted.
                 let _ = inotify::remove_watch(self.queue.get_ref(), watch);
             }

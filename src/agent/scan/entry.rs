@@ -58,12 +58,12 @@ impl Entry {
                 Kind::File => u64::try_from(stat.st_size).unwrap_or(0),
                 Kind::Folder | Kind::Symlink => 0,
             },
-            modified: nanoseconds(stat.st_mtime, u64::from(stat.st_mtime_nsec)),
+            modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
             inode: stat.st_ino,
-            changed: nanoseconds(stat.st_ctime, u64::from(stat.st_ctime_nsec)),
+            changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
             target,
         })
     }

@@ -334,7 +334,7 @@ impl Table {
     }
 
     /// Every record, in order.
-    pub fn iter(&self) -> Result<Records, TableError> {
+    pub fn records(&self) -> Result<Records, TableError> {
         self.iter_from(0)
     }
 
@@ -452,9 +452,12 @@ mod tests {
                 changed: 9,
                 target: b"t".to_vec(),
             },
-            digest: size.is_multiple_of(2).then_some([size as u8; 32]),
+            digest: size.is_multiple_of(2).then_some([u8::try_from(size).unwrap(); 32]),
             stored_size: size + 1,
-            stored: Point { epoch: 3, sequence: size },
+            stored: Point {
+                epoch: 3,
+                sequence: size,
+            },
             database: size == 3,
             torn: size == 4,
             beside_database: false,
@@ -475,7 +478,7 @@ mod tests {
     fn what_is_written_is_read_back_and_counted() {
         let folder = tempfile::tempdir().unwrap();
         let table = table(folder.path(), &PATHS);
-        let read: Vec<Record> = table.iter().unwrap().map(Result::unwrap).collect();
+        let read: Vec<Record> = table.records().unwrap().map(Result::unwrap).collect();
         let written: Vec<Record> = PATHS.iter().enumerate().map(|(i, p)| record(p, i as u64)).collect();
         assert_eq!(read, written);
         assert_eq!((table.files(), table.file_bytes()), (6, 15));
@@ -513,8 +516,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let old = table(folder.path(), &PATHS);
         let new = table(folder.path(), &["z/"]);
-        assert_eq!(old.iter().unwrap().count(), 6);
-        assert_eq!(new.iter().unwrap().count(), 1);
+        assert_eq!(old.records().unwrap().count(), 6);
+        assert_eq!(new.records().unwrap().count(), 1);
     }
 
     #[test]

@@ -180,7 +180,10 @@ impl<'a> Walk<'a> {
             }
         };
         if (FileType::from_raw_mode(stat.st_mode) == FileType::Directory) != is_folder {
-            self.unreadable(is_folder, io::Error::other("it became something else while it was looked at"));
+            self.unreadable(
+                is_folder,
+                io::Error::other("it became something else while it was looked at"),
+            );
             return true;
         }
         let target = if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
@@ -352,11 +355,12 @@ mod tests {
         assert_eq!(
             paths(walk),
             [
-                "v/a",
-                "v/a/b",
-                "v/a/b/c",
+                "v/",
+                "v/a/",
+                "v/a/b/",
+                "v/a/b/c/",
                 "v/a/b/c/x.yaml",
-                "v/f",
+                "v/f/",
                 "v/f/1.yaml",
                 "v/f/a.yaml"
             ]

@@ -1,0 +1,166 @@
+//! A store in memory, for tests: what the trait says, and nothing that rclone adds.
+
+use super::{Answer, Depth, Done, Error, Object, Presence, Store, Undone, Upload};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Objects by key.
+#[derive(Debug, Default)]
+pub struct Memory {
+    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Memory {
+    /// What is stored now.
+    pub fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `prefix/name`, where either may be empty.
+pub(super) fn joined(prefix: &str, name: &str) -> String {
+    match (prefix, name) {
+        ("", _) => name.to_owned(),
+        (_, "") => prefix.to_owned(),
+        _ => format!("{prefix}/{name}"),
+    }
+}
+
+fn missing(name: &str) -> Undone {
+    Undone {
+        name: name.to_owned(),
+        why: "there is no such object".to_owned(),
+    }
+}
+
+impl Store for Memory {
+    fn destination(&self) -> String {
+        "memory:store".to_owned()
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        depth: Depth,
+        each: &'a mut (dyn FnMut(Object) + Send),
+    ) -> Answer<'a, Presence> {
+        Box::pin(async move {
+            let start = if prefix.is_empty() {
+                String::new()
+            } else {
+                format!("{prefix}/")
+            };
+            let mut found = BTreeMap::new();
+            for (key, content) in self.objects().range(start.clone()..) {
+                let Some(name) = key.strip_prefix(&start) else { break };
+                let (name, folder) = match name.split_once('/') {
+                    Some((folder, _)) if depth == Depth::One => (folder, true),
+                    _ => (name, false),
+                };
+                let size = if folder { 0 } else { content.len() as u64 };
+                found.insert(name.to_owned(), (size, folder));
+            }
+            for (name, (size, folder)) in found {
+                each(Object { name, size, folder });
+            }
+            Ok(Presence::Present)
+        })
+    }
+
+    fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>> {
+        Box::pin(async move {
+            self.objects().get(key).cloned().ok_or_else(|| Error::NotFound {
+                destination: self.destination(),
+                key: key.to_owned(),
+            })
+        })
+    }
+
+    fn write<'a>(&'a self, key: &'a str, content: &'a [u8]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.objects().insert(key.to_owned(), content.to_vec());
+            Ok(())
+        })
+    }
+
+    fn upload<'a>(&'a self, prefix: &'a str, files: &'a [Upload], done: Done<'a>) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let mut undone = Vec::new();
+            for Upload { local, name } in files {
+                match std::fs::read(local) {
+                    Ok(content) => {
+                        self.objects().insert(joined(prefix, name), content);
+                        done(name);
+                    }
+                    Err(error) => undone.push(Undone {
+                        name: name.clone(),
+                        why: error.to_string(),
+                    }),
+                }
+            }
+            Ok(undone)
+        })
+    }
+
+    fn download<'a>(
+        &'a self,
+        prefix: &'a str,
+        names: &'a [String],
+        to: &'a Path,
+        done: Done<'a>,
+    ) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let mut undone = Vec::new();
+            for name in names {
+                let content = self.objects().get(&joined(prefix, name)).cloned();
+                let Some(content) = content else {
+                    undone.push(missing(name));
+                    continue;
+                };
+                let file = to.join(name);
+                let written = file
+                    .parent()
+                    .map_or(Ok(()), std::fs::create_dir_all)
+                    .and_then(|()| std::fs::write(&file, content));
+                match written {
+                    Ok(()) => done(name),
+                    Err(error) => undone.push(Undone {
+                        name: name.clone(),
+                        why: error.to_string(),
+                    }),
+                }
+            }
+            Ok(undone)
+        })
+    }
+
+    fn copy<'a>(&'a self, from: &'a str, to: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let mut objects = self.objects();
+            let mut undone = Vec::new();
+            for name in names {
+                match objects.get(&joined(from, name)).cloned() {
+                    Some(content) => {
+                        objects.insert(joined(to, name), content);
+                    }
+                    None => undone.push(missing(name)),
+                }
+            }
+            Ok(undone)
+        })
+    }
+
+    fn delete<'a>(&'a self, prefix: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            for name in names {
+                self.objects().remove(&joined(prefix, name));
+            }
+            Ok(Vec::new())
+        })
+    }
+
+    fn probe(&self) -> Answer<'_, Presence> {
+        Box::pin(async { Ok(Presence::Present) })
+    }
+}

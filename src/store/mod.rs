@@ -1,0 +1,217 @@
+//! The store: one destination (`remote:bucket/path`), where the copies of a workload's volumes lie.
+//!
+//! Everything that leaves or enters the pod goes through [`Store`], one narrow trait. [`rclone`] is its only
+//! implementation; [`memory`] and [`faulty`] are doubles for tests. The files beside it know the bucket's layout:
+//! [`keys`] makes every key, [`snapshot`] and [`index`] are the points in time, [`claims`] and [`state`] say who
+//! writes, [`retention`] decides what goes. None of them may touch a volume or the Kubernetes API.
+
+pub mod claims;
+pub mod index;
+pub mod keys;
+pub mod memory;
+pub mod records;
+pub mod snapshot;
+pub mod state;
+
+use futures::future::BoxFuture;
+use std::path::{Path, PathBuf};
+
+/// What a call of the store resolves to.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
+
+/// Called with the name of each file once it is wholly there, from within the call.
+pub type Done<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// For calls whose progress nobody watches.
+pub fn unwatched(_: &str) {}
+
+/// One destination. Keys are relative to it, made by [`keys`], with `/` between their parts and none at either end;
+/// the empty prefix is the destination itself.
+///
+/// A call either did what it says or returns an error or the names that it did not do: a caller never has to believe
+/// an exit code. No call retries; whether a retry helps is a method of the error. Dropping a call's future ends it,
+/// with every process that it started; what was under way then may or may not have been done.
+pub trait Store: Send + Sync {
+    /// The destination, for messages: `minio:vixens-backups/app`. No credentials.
+    fn destination(&self) -> String;
+
+    /// Calls `each` for everything below `prefix`, in no order. [`Depth::One`] names folders too.
+    ///
+    /// A prefix with nothing below it is no error. [`Presence::Missing`]: not even the bucket is there (on stores
+    /// with real folders: the folder is not there), which is as empty as empty can be.
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        depth: Depth,
+        each: &'a mut (dyn FnMut(Object) + Send),
+    ) -> Answer<'a, Presence>;
+
+    /// A small object (at most [`SMALL`] bytes) whole. [`Error::NotFound`] where there is none.
+    fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>>;
+
+    /// Writes a small object, replacing what was there.
+    fn write<'a>(&'a self, key: &'a str, content: &'a [u8]) -> Answer<'a, ()>;
+
+    /// Uploads files to `prefix`, replacing what is there without looking. Returns what was not uploaded.
+    ///
+    /// The files have no order among each other. A file that changes while it is read may be refused or torn:
+    /// that is the caller's to notice.
+    fn upload<'a>(&'a self, prefix: &'a str, files: &'a [Upload], done: Done<'a>) -> Answer<'a, Vec<Undone>>;
+
+    /// Downloads `prefix/name` to `to/name` for each name, replacing what is there. Returns what did not come,
+    /// missing objects among it. Content is not verified: compare size and SHA-256 with the index.
+    fn download<'a>(
+        &'a self,
+        prefix: &'a str,
+        names: &'a [String],
+        to: &'a Path,
+        done: Done<'a>,
+    ) -> Answer<'a, Vec<Undone>>;
+
+    /// Copies `from/name` to `to/name` within the store, for each name. Returns what was not copied, missing
+    /// objects among it.
+    fn copy<'a>(&'a self, from: &'a str, to: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>>;
+
+    /// Deletes `prefix/name` for each name. What is not there is as good as deleted.
+    fn delete<'a>(&'a self, prefix: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>>;
+
+    /// Whether an empty listing can be believed: the remote answers and, where it is encrypted, its root can be
+    /// read with this password (a wrong one makes everything look empty).
+    fn probe(&self) -> Answer<'_, Presence>;
+}
+
+/// Objects up to this size are read and written whole.
+pub const SMALL: u64 = 4 << 20;
+
+/// How far a listing goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The files and folders right below the prefix.
+    One,
+    /// Every file below the prefix, however deep; no folders.
+    All,
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Relative to the prefix that was listed.
+    pub name: String,
+    /// In bytes; 0 for a folder.
+    pub size: u64,
+    /// Only in a listing of [`Depth::One`].
+    pub folder: bool,
+}
+
+/// Whether a listed prefix exists at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It was listed.
+    Present,
+    /// The bucket, or on stores with real folders the folder, does not exist.
+    Missing,
+}
+
+/// A file to upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// Where it lies: an absolute path, any bytes.
+    pub local: PathBuf,
+    /// Its name below the prefix: see [`keys::stored_name`].
+    pub name: String,
+}
+
+/// A file of a batch that was not done, and what was said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undone {
+    /// Its name below the prefix.
+    pub name: String,
+    /// rclone's words, or that it said nothing.
+    pub why: String,
+}
+
+/// Why a call of the store failed. The chain of sources ends in what rclone or the system said.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object does not exist; the store answered.
+    #[error("{destination} has no {key}")]
+    NotFound {
+        /// Which destination.
+        destination: String,
+        /// The key that was asked for.
+        key: String,
+    },
+    /// No answer, or not from a store: network, DNS, TLS, a timeout, 5xx.
+    #[error("{destination} can't be reached: {why}")]
+    Unreachable {
+        /// Which destination.
+        destination: String,
+        /// What was said.
+        why: String,
+    },
+    /// The store answered and refused: key, signature, permission, or a password that does not fit.
+    #[error("{destination} refused the credentials: {why}")]
+    Refused {
+        /// Which destination.
+        destination: String,
+        /// What was said.
+        why: String,
+    },
+    /// rclone does not know the remote, or can't use its configuration.
+    #[error("{destination} is not configured: {why}")]
+    Misconfigured {
+        /// Which destination.
+        destination: String,
+        /// What was said.
+        why: String,
+    },
+    /// The store has no room.
+    #[error("{destination} is full: {why}")]
+    Full {
+        /// Which destination.
+        destination: String,
+        /// What was said.
+        why: String,
+    },
+    /// A stored object can't be read: truncated, altered, or written by a newer release. Never *no backup*.
+    #[error("{key} in {destination} is damaged: {why}")]
+    Damaged {
+        /// Which destination.
+        destination: String,
+        /// Which object.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Something on this side: no scratch space, no rclone, a file that can't be read.
+    #[error("{what}")]
+    Local {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the same call may succeed later with nothing changed on our side.
+    #[must_use]
+    pub const fn retry_helps(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Full { .. } | Self::Local { .. })
+    }
+
+    /// Whether the store answered that there is no such object.
+    #[must_use]
+    pub const fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+}
+
+/// Everything below `prefix`, sorted by name.
+pub async fn listed(store: &dyn Store, prefix: &str, depth: Depth) -> Result<Vec<Object>, Error> {
+    let mut objects = Vec::new();
+    store.list(prefix, depth, &mut |object| objects.push(object)).await?;
+    objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(objects)
+}

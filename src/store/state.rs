@@ -1,0 +1,82 @@
+//! `state.json`: a summary of a place by the one who holds it, with a heartbeat. Bytes ↔ a type, and how fresh it is.
+
+use super::records::{Damage, decode};
+use super::snapshot::SnapshotId;
+use super::{Error, Store, keys};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Time between two heartbeats.
+pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(60);
+/// A heartbeat is fresh for so long.
+pub const FRESH: std::time::Duration = std::time::Duration::from_secs(180);
+
+/// The summary. Written by the claim's holder alone; a reader takes it for a hint, and the claims for the truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// See [`super::records::VERSION`].
+    pub version: u32,
+    /// The claim under which it was written.
+    pub epoch: u64,
+    /// The first volume's id, as in the claim's name.
+    pub volume_id: String,
+    /// The pod that writes.
+    #[serde(default)]
+    pub pod: String,
+    /// When it was written.
+    pub heartbeat: Timestamp,
+    /// The writer has made its final backup and is gone: whoever comes need not wait.
+    #[serde(default)]
+    pub released: bool,
+    /// The newest snapshot.
+    #[serde(default)]
+    pub last: Option<SnapshotId>,
+    /// When a backup last succeeded (also one that found nothing to do).
+    #[serde(default)]
+    pub last_success: Option<Timestamp>,
+    /// Whether changes are waiting that no snapshot has.
+    #[serde(default)]
+    pub owed: bool,
+    /// Files of the newest snapshot.
+    #[serde(default)]
+    pub files: u64,
+    /// Bytes of the newest snapshot.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// Whether `time` is at most [`FRESH`] ago; a time to come (clocks differ) is fresh.
+#[must_use]
+pub fn is_fresh(time: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(time) <= SignedDuration::from_secs(FRESH.as_secs().cast_signed())
+}
+
+/// Reads the summary; `None` where there is none.
+pub async fn read(store: &dyn Store) -> Result<Option<State>, Error> {
+    match store.read(keys::STATE).await {
+        Ok(bytes) => decode(&bytes).map(Some).map_err(|Damage(why)| Error::Damaged {
+            destination: store.destination(),
+            key: keys::STATE.to_owned(),
+            why,
+        }),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_is_fresh_for_three_minutes() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let beat = time("2026-11-22T13:05:00Z");
+        assert!(is_fresh(beat, time("2026-11-22T13:08:00Z")));
+        assert!(!is_fresh(beat, time("2026-11-22T13:08:01Z")));
+        assert!(
+            is_fresh(beat, time("2026-11-22T13:04:00Z")),
+            "the writer's clock is ahead"
+        );
+    }
+}
