@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod database;
 pub mod filters;
 pub mod scan;
+pub mod sidecar;
 pub mod start;
 pub mod watch;
 

@@ -19,7 +19,6 @@ const FIXED: usize = 2 + 2 + 2 + 8 + 8 + 4 + 4 + 4 + 8 + 8 + 8 + 16;
 const DATABASE: u8 = 1;
 const TORN: u8 = 2;
 const DIGEST: u8 = 4;
-const BESIDE: u8 = 8;
 
 /// Why a table can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +56,24 @@ pub struct Record {
     pub database: bool,
     /// It never rested while it was read.
     pub torn: bool,
-    /// A write-ahead log or journal beside a database: never stored, remembered to see that the database changed.
-    pub beside_database: bool,
 }
 
 impl Record {
-    fn write(&self, to: &mut impl Write) -> io::Result<u64> {
+    /// An entry of which nothing is stored yet.
+    #[must_use]
+    pub const fn unsaved(entry: Entry) -> Self {
+        Self {
+            entry,
+            digest: None,
+            stored_size: 0,
+            stored: Point { epoch: 0, sequence: 0 },
+            database: false,
+            torn: false,
+        }
+    }
+
+    /// Appends the record; [`Record::read`] takes it back. Returns the bytes that it takes.
+    pub(crate) fn write(&self, to: &mut impl Write) -> io::Result<u64> {
         let Self {
             entry,
             digest,
@@ -70,7 +81,6 @@ impl Record {
             stored,
             database,
             torn,
-            beside_database,
         } = self;
         let Entry {
             path,
@@ -85,10 +95,7 @@ impl Record {
             target,
         } = entry;
         let short = |length: usize| u16::try_from(length).map_err(|_| io::Error::other("a path above 64 KiB"));
-        let flags = u8::from(*database) * DATABASE
-            + u8::from(*torn) * TORN
-            + u8::from(digest.is_some()) * DIGEST
-            + u8::from(*beside_database) * BESIDE;
+        let flags = u8::from(*database) * DATABASE + u8::from(*torn) * TORN + u8::from(digest.is_some()) * DIGEST;
         let mut fixed = Vec::with_capacity(FIXED + path.len() + target.len() + 32);
         fixed.extend(short(path.len())?.to_le_bytes());
         fixed.extend(short(target.len())?.to_le_bytes());
@@ -117,7 +124,8 @@ impl Record {
         Ok(fixed.len() as u64)
     }
 
-    fn read(from: &mut impl Read) -> io::Result<Self> {
+    /// Reads what [`Record::write`] wrote.
+    pub(crate) fn read(from: &mut impl Read) -> io::Result<Self> {
         let path_length = usize::from(u16::from_le_bytes(bytes(from)?));
         let target_length = usize::from(u16::from_le_bytes(bytes(from)?));
         let [kind, flags] = bytes(from)?;
@@ -162,7 +170,6 @@ impl Record {
             stored,
             database: flags & DATABASE != 0,
             torn: flags & TORN != 0,
-            beside_database: flags & BESIDE != 0,
         })
     }
 }
@@ -228,9 +235,9 @@ impl TableWriter {
         self.offsets.write_all(&self.at.to_le_bytes()).map_err(failed)?;
         self.at += record.write(&mut self.to).map_err(failed)?;
         self.count += 1;
-        if record.entry.kind == Kind::File && !record.beside_database {
+        if record.entry.kind == Kind::File {
             self.files += 1;
-            self.file_bytes += record.entry.size;
+            self.file_bytes += record.stored_size;
         }
         self.last.clone_from(&record.entry.path);
         Ok(())
@@ -321,13 +328,19 @@ impl Table {
         })
     }
 
-    /// Regular files in it, without what lies beside databases.
+    /// Records in it.
+    #[must_use]
+    pub const fn entries(&self) -> u64 {
+        self.count
+    }
+
+    /// Files in it.
     #[must_use]
     pub const fn files(&self) -> u64 {
         self.files
     }
 
-    /// Their bytes, as the volume had them.
+    /// Their bytes, as they are stored.
     #[must_use]
     pub const fn file_bytes(&self) -> u64 {
         self.file_bytes
@@ -460,7 +473,6 @@ mod tests {
             },
             database: size == 3,
             torn: size == 4,
-            beside_database: false,
         }
     }
 
@@ -481,7 +493,7 @@ mod tests {
         let read: Vec<Record> = table.records().unwrap().map(Result::unwrap).collect();
         let written: Vec<Record> = PATHS.iter().enumerate().map(|(i, p)| record(p, i as u64)).collect();
         assert_eq!(read, written);
-        assert_eq!((table.files(), table.file_bytes()), (6, 15));
+        assert_eq!((table.files(), table.file_bytes()), (6, 21));
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
             1,

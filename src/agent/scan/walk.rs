@@ -2,6 +2,7 @@
 //! follows a symlink, so that a link planted during the walk leads nowhere.
 
 use super::{Entry, Kind};
+use crate::agent::database;
 use crate::agent::filters::{Filters, Skipped};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,7 +19,12 @@ const DEEPEST: usize = 400;
 #[derive(Debug)]
 pub enum Found {
     /// An entry that is taken.
-    Entry(Entry),
+    Entry {
+        /// What `lstat` says.
+        entry: Entry,
+        /// A file named as the log or journal of this one would be lies beside it.
+        beside: bool,
+    },
     /// Something that can't be looked at, or into: what is known of it and of everything below it stays as it is.
     Unreadable {
         /// What, as [`Entry::path`].
@@ -89,11 +95,20 @@ impl Level {
         })
     }
 
+    fn has(&self, name: &[u8]) -> bool {
+        let at = |(start, end): &(u32, u32)| self.names.get(*start as usize..*end as usize).unwrap_or_default();
+        self.starts.binary_search_by(|bounds| at(bounds).cmp(name)).is_ok()
+    }
+
     fn next_name(&mut self) -> Option<Vec<u8>> {
         let (start, end) = *self.starts.get(self.next)?;
         self.next += 1;
         self.names.get(start as usize..end as usize).map(<[u8]>::to_vec)
     }
+}
+
+const fn plain(entry: Entry) -> Found {
+    Found::Entry { entry, beside: false }
 }
 
 impl<'a> Walk<'a> {
@@ -119,7 +134,7 @@ impl<'a> Walk<'a> {
             if filters.narrows() && !path.is_empty() {
                 walk.waiting.push(entry);
             } else {
-                walk.ready.push_back(Found::Entry(entry));
+                walk.ready.push_back(plain(entry));
             }
         }
         Ok(walk)
@@ -155,7 +170,9 @@ impl<'a> Walk<'a> {
             return false;
         };
         self.path.truncate(level.path_length);
-        let Some(name) = level.next_name() else {
+        let name = level.next_name();
+        let Some(level) = self.levels.last() else { return false };
+        let Some(name) = name else {
             self.levels.pop();
             let left = self.full_path(&[self.path.as_slice(), b"/"].concat());
             self.waiting.pop_if(|folder| folder.path == left);
@@ -203,8 +220,11 @@ impl<'a> Walk<'a> {
         } else if let Some(reason) = self.filters.file(&self.path, entry.size) {
             self.skip(reason);
         } else {
-            self.ready.extend(self.waiting.drain(..).map(Found::Entry));
-            self.ready.push_back(Found::Entry(entry));
+            let beside = [database::WAL, database::JOURNAL]
+                .iter()
+                .any(|suffix| level.has(&[name.as_bytes(), suffix].concat()));
+            self.ready.extend(self.waiting.drain(..).map(plain));
+            self.ready.push_back(Found::Entry { entry, beside });
         }
         true
     }
@@ -230,7 +250,7 @@ impl<'a> Walk<'a> {
             }
             Ok(level) => {
                 self.levels.push(level);
-                self.ready.push_back(Found::Entry(entry));
+                self.ready.push_back(plain(entry));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => self.unreadable(true, error),
@@ -266,7 +286,7 @@ mod tests {
 
     fn paths(walk: Walk<'_>) -> Vec<String> {
         walk.map(|found| match found {
-            Found::Entry(entry) => String::from_utf8_lossy(&entry.path).into_owned(),
+            Found::Entry { entry, .. } => String::from_utf8_lossy(&entry.path).into_owned(),
             Found::Unreadable { path, .. } => format!("!{}", String::from_utf8_lossy(&path)),
         })
         .collect()
@@ -297,7 +317,7 @@ mod tests {
         let entries: Vec<Entry> = walk
             .by_ref()
             .map(|found| match found {
-                Found::Entry(entry) => entry,
+                Found::Entry { entry, .. } => entry,
                 Found::Unreadable { path, error } => panic!("{path:?}: {error}"),
             })
             .collect();

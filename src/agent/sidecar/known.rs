@@ -1,0 +1,378 @@
+//! What one destination is known to hold: its newest snapshot as a table in scratch, and what changed since the
+//! snapshot's base. Index ↔ records. Memory follows what changed since the base, never the size of the volume.
+
+use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter};
+use crate::store::index::{self, Attributes, File, Totals, What};
+use crate::store::keys::{StoredName, stored_name};
+use crate::store::snapshot::SnapshotId;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::path::PathBuf;
+
+/// The newest snapshot of a destination.
+#[derive(Debug)]
+pub struct Known {
+    table: PathBuf,
+    base: Table,
+    /// The snapshot that the table is, and when it was made; none: there is no snapshot, or none to build on.
+    base_id: Option<(SnapshotId, Timestamp)>,
+    /// What became of each path since the base; `None`: gone.
+    since: BTreeMap<Vec<u8>, Option<Record>>,
+    last: Option<SnapshotId>,
+    totals: Totals,
+}
+
+impl Known {
+    /// A destination of which nothing is known; its table will lie at `table`.
+    pub fn nothing(table: PathBuf) -> Result<Self, TableError> {
+        Ok(Self {
+            base: TableWriter::create(&table)?.finish()?,
+            table,
+            base_id: None,
+            since: BTreeMap::new(),
+            last: None,
+            totals: Totals::default(),
+        })
+    }
+
+    /// The newest snapshot, from a table of its base (or of itself, where it has none).
+    pub fn new(
+        table: PathBuf,
+        base: Table,
+        base_id: Option<(SnapshotId, Timestamp)>,
+        last: Option<SnapshotId>,
+    ) -> Self {
+        let totals = Totals {
+            files: base.files(),
+            bytes: base.file_bytes(),
+        };
+        Self {
+            table,
+            base,
+            base_id,
+            since: BTreeMap::new(),
+            last,
+            totals,
+        }
+    }
+
+    /// Where the table lies.
+    #[must_use]
+    pub const fn table(&self) -> &PathBuf {
+        &self.table
+    }
+
+    /// The newest snapshot.
+    #[must_use]
+    pub const fn last(&self) -> Option<SnapshotId> {
+        self.last
+    }
+
+    /// What the newest snapshot holds.
+    #[must_use]
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The base, and when it was made.
+    #[must_use]
+    pub const fn base(&self) -> Option<(SnapshotId, Timestamp)> {
+        self.base_id
+    }
+
+    /// Entries of the difference to the base.
+    #[must_use]
+    pub fn changed_since_base(&self) -> usize {
+        self.since.len()
+    }
+
+    /// Entries of the base.
+    #[must_use]
+    pub const fn base_entries(&self) -> u64 {
+        self.base.entries()
+    }
+
+    /// What the newest snapshot has at this path.
+    pub fn get(&self, path: &[u8]) -> Result<Option<Record>, TableError> {
+        match self.since.get(path) {
+            Some(record) => Ok(record.clone()),
+            None => self.base.get(path),
+        }
+    }
+
+    /// The folder `path` (with its `/`) and everything below it, in order.
+    pub fn below<'a>(
+        &'a self,
+        path: &[u8],
+    ) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<'a>, TableError> {
+        let prefix = path.to_vec();
+        let since = self
+            .since
+            .range(prefix.clone()..)
+            .take_while(move |(path, _)| path.starts_with(&prefix));
+        Ok(Merged {
+            base: self.base.below(path)?.peekable(),
+            since: since.peekable(),
+        })
+    }
+
+    /// Everything, in order.
+    pub fn records(&self) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<'_>, TableError> {
+        Ok(Merged {
+            base: self.base.records()?.peekable(),
+            since: self.since.iter().peekable(),
+        })
+    }
+
+    /// The difference to the base, as an index has it.
+    pub fn difference(&self) -> impl Iterator<Item = index::Entry> {
+        self.since.iter().map(|(path, record)| match record {
+            Some(record) => to_index(record),
+            None => index::Entry {
+                path: path.clone(),
+                what: What::Gone,
+            },
+        })
+    }
+
+    /// Takes over what became of a path.
+    pub fn apply(&mut self, path: Vec<u8>, record: Option<Record>) -> Result<(), TableError> {
+        let counted = |record: &Record| (u64::from(record.entry.kind == Kind::File), record.stored_size);
+        if let Some((files, bytes)) = self.get(&path)?.as_ref().map(counted) {
+            self.totals.files = self.totals.files.saturating_sub(files);
+            self.totals.bytes = self.totals.bytes.saturating_sub(bytes);
+        }
+        if let Some((files, bytes)) = record.as_ref().map(counted) {
+            self.totals.files += files;
+            self.totals.bytes += bytes;
+        }
+        self.since.insert(path, record);
+        Ok(())
+    }
+
+    /// The snapshot that was just published, with this state.
+    pub const fn published(&mut self, id: SnapshotId) {
+        self.last = Some(id);
+    }
+
+    /// Puts everything into the table: the snapshot `id` is a base of its own.
+    pub fn rebase(&mut self, id: SnapshotId, time: Timestamp) -> Result<(), TableError> {
+        let mut writer = TableWriter::create(&self.table)?;
+        for record in self.records()? {
+            writer.push(&record?)?;
+        }
+        self.base = writer.finish()?;
+        self.since = BTreeMap::new();
+        self.base_id = Some((id, time));
+        self.last = Some(id);
+        self.totals = Totals {
+            files: self.base.files(),
+            bytes: self.base.file_bytes(),
+        };
+        Ok(())
+    }
+}
+
+/// Base and changes as one, in order.
+struct Merged<B: Iterator, S: Iterator> {
+    base: Peekable<B>,
+    since: Peekable<S>,
+}
+
+impl<'a, B, S> Iterator for Merged<B, S>
+where
+    B: Iterator<Item = Result<Record, TableError>>,
+    S: Iterator<Item = (&'a Vec<u8>, &'a Option<Record>)>,
+{
+    type Item = Result<Record, TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let newer = match (self.base.peek(), self.since.peek()) {
+                (Some(Err(_)), _) | (_, None) => return self.base.next(),
+                (Some(Ok(record)), Some((path, _))) if record.entry.path < **path => return self.base.next(),
+                (Some(Ok(record)), Some((path, _))) if record.entry.path == **path => {
+                    self.base.next();
+                    self.since.next()
+                }
+                _ => self.since.next(),
+            };
+            if let Some((_, Some(record))) = newer {
+                return Some(Ok(record.clone()));
+            }
+        }
+    }
+}
+
+/// A record as a snapshot's index has it.
+#[must_use]
+pub fn to_index(record: &Record) -> index::Entry {
+    let Record {
+        entry,
+        digest,
+        stored_size,
+        stored,
+        database: _,
+        torn,
+    } = record;
+    let attributes = Attributes {
+        modified: entry.modified,
+        uid: entry.uid,
+        gid: entry.gid,
+        mode: entry.mode,
+    };
+    let what = match entry.kind {
+        Kind::Folder => What::Folder(attributes),
+        Kind::Symlink => What::Link(entry.target.clone(), attributes),
+        Kind::File => What::File(File {
+            size: *stored_size,
+            sha256: digest.unwrap_or_default(),
+            attributes,
+            stored: *stored,
+            name: match stored_name(relative(&entry.path)) {
+                StoredName::Plain(_) => None,
+                StoredName::Named(name) => Some(name),
+            },
+            torn: *torn,
+        }),
+    };
+    index::Entry {
+        path: entry.path.clone(),
+        what,
+    }
+}
+
+/// What an index says of a path; none for what is gone. Inode, change time and whether it is a database are not in it.
+#[must_use]
+pub fn from_index(entry: index::Entry) -> Option<Record> {
+    let (kind, attributes, target, file) = match entry.what {
+        What::Gone => return None,
+        What::Folder(attributes) => (Kind::Folder, attributes, Vec::new(), None),
+        What::Link(target, attributes) => (Kind::Symlink, attributes, target, None),
+        What::File(file) => (Kind::File, file.attributes, Vec::new(), Some(file)),
+    };
+    let size = file.as_ref().map_or(0, |file| file.size);
+    Some(Record {
+        entry: Entry {
+            path: entry.path,
+            kind,
+            size,
+            modified: attributes.modified,
+            mode: attributes.mode,
+            uid: attributes.uid,
+            gid: attributes.gid,
+            inode: 0,
+            changed: 0,
+            target,
+        },
+        digest: file.as_ref().map(|file| file.sha256),
+        stored_size: size,
+        stored: file
+            .as_ref()
+            .map_or(crate::store::snapshot::Point { epoch: 0, sequence: 0 }, |file| {
+                file.stored
+            }),
+        database: false,
+        torn: file.is_some_and(|file| file.torn),
+    })
+}
+
+/// The path on the volume, without the volume's folder.
+#[must_use]
+pub fn relative(path: &[u8]) -> &[u8] {
+    path.iter()
+        .position(|byte| *byte == b'/')
+        .map_or(&[], |slash| &path[slash + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::snapshot::Point;
+
+    fn record(path: &str, size: u64) -> Record {
+        let kind = if path.ends_with('/') { Kind::Folder } else { Kind::File };
+        let size = if kind == Kind::File { size } else { 0 };
+        Record {
+            entry: Entry {
+                path: path.as_bytes().to_vec(),
+                kind,
+                size,
+                modified: 5,
+                mode: 0o644,
+                uid: 1,
+                gid: 2,
+                inode: 0,
+                changed: 0,
+                target: Vec::new(),
+            },
+            digest: (kind == Kind::File).then_some([1; 32]),
+            stored_size: size,
+            stored: if kind == Kind::File {
+                Point { epoch: 1, sequence: 2 }
+            } else {
+                Point { epoch: 0, sequence: 0 }
+            },
+            database: false,
+            torn: false,
+        }
+    }
+
+    fn known(folder: &std::path::Path, records: &[Record]) -> Known {
+        let path = folder.join("known.table");
+        let mut writer = TableWriter::create(&path).unwrap();
+        for record in records {
+            writer.push(record).unwrap();
+        }
+        Known::new(path, writer.finish().unwrap(), None, None)
+    }
+
+    fn paths<'a>(records: impl Iterator<Item = Result<Record, TableError>> + 'a) -> Vec<String> {
+        records
+            .map(|r| String::from_utf8(r.unwrap().entry.path).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn changes_lie_over_the_base_and_a_new_base_holds_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut known = known(
+            folder.path(),
+            &[
+                record("v/", 0),
+                record("v/a", 10),
+                record("v/d/", 0),
+                record("v/d/b", 20),
+                record("v/z", 5),
+            ],
+        );
+        assert_eq!(known.totals(), Totals { files: 3, bytes: 35 });
+        known.apply(b"v/a".to_vec(), Some(record("v/a", 11))).unwrap();
+        known.apply(b"v/d/b".to_vec(), None).unwrap();
+        known.apply(b"v/d/c".to_vec(), Some(record("v/d/c", 1))).unwrap();
+        known.apply(b"v/zz".to_vec(), Some(record("v/zz", 2))).unwrap();
+        let expected = ["v/", "v/a", "v/d/", "v/d/c", "v/z", "v/zz"];
+        assert_eq!(paths(known.records().unwrap()), expected);
+        assert_eq!(paths(known.below(b"v/d/").unwrap()), ["v/d/", "v/d/c"]);
+        assert_eq!(known.get(b"v/a").unwrap().unwrap().entry.size, 11);
+        assert_eq!(known.get(b"v/d/b").unwrap(), None);
+        assert_eq!(known.totals(), Totals { files: 4, bytes: 19 });
+        assert_eq!(known.changed_since_base(), 4);
+
+        let id = "20261122T130500Z-3.42-auto".parse().unwrap();
+        known.rebase(id, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(paths(known.records().unwrap()), expected);
+        assert_eq!(known.totals(), Totals { files: 4, bytes: 19 });
+        assert_eq!((known.changed_since_base(), known.last()), (0, Some(id)));
+    }
+
+    #[test]
+    fn a_record_comes_back_from_an_index() {
+        for record in [record("v/a", 3), record("v/f/", 0)] {
+            assert_eq!(from_index(to_index(&record)), Some(record));
+        }
+        let odd = to_index(&record("v/trailing ", 3));
+        assert!(odd.stored_name().unwrap().starts_with(".vixens-names/"));
+    }
+}
