@@ -163,4 +163,8 @@ impl Store for Memory {
     fn probe(&self) -> Answer<'_, Presence> {
         Box::pin(async { Ok(Presence::Present) })
     }
+
+    fn create(&self) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 }

@@ -9,6 +9,7 @@ pub mod claims;
 pub mod index;
 pub mod keys;
 pub mod memory;
+pub mod rclone;
 pub mod records;
 pub mod snapshot;
 pub mod state;
@@ -78,6 +79,9 @@ pub trait Store: Send + Sync {
     /// Whether an empty listing can be believed: the remote answers and, where it is encrypted, its root can be
     /// read with this password (a wrong one makes everything look empty).
     fn probe(&self) -> Answer<'_, Presence>;
+
+    /// Makes the bucket, where it is missing. No other call does.
+    fn create(&self) -> Answer<'_, ()>;
 }
 
 /// Objects up to this size are read and written whole.
@@ -160,6 +164,14 @@ pub enum Error {
     /// rclone does not know the remote, or can't use its configuration.
     #[error("{destination} is not configured: {why}")]
     Misconfigured {
+        /// Which destination.
+        destination: String,
+        /// What was said.
+        why: String,
+    },
+    /// The bucket does not exist. A listing says [`Presence::Missing`] instead.
+    #[error("the bucket of {destination} does not exist: {why}")]
+    NoBucket {
         /// Which destination.
         destination: String,
         /// What was said.

@@ -1,0 +1,474 @@
+//! The store behind rclone: each call of the trait becomes one rclone process, and what it says becomes a result.
+//!
+//! rclone is given what facts about it demand: one try a call (retries are ours), no look at the destination, files by
+//! name on its standard input, a bounded memory. Credentials reach it by environment and configuration file alone,
+//! read afresh for each call, and never appear in arguments or messages.
+
+mod process;
+mod telling;
+
+use super::memory::joined;
+use super::{Answer, Depth, Done, Error, Object, Presence, SMALL, Store, Undone, Upload};
+use process::{Call, Ended, Work};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// At most so many names are given to one rclone process (facts, rclone 8).
+const BATCH: usize = 10_000;
+/// Calls that move no files end within this time, or the store counts as unreachable.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Types of remotes that wrap others: what looks empty may be encrypted with another password.
+const WRAPPERS: [&str; 8] = [
+    "crypt", "alias", "union", "chunker", "combine", "compress", "hasher", "cache",
+];
+
+/// How rclone is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The program: `rclone`, found in PATH.
+    pub program: PathBuf,
+    /// A folder whose files `RCLONE_CONFIG_*` (one value each) and `rclone.conf` are the configuration, reread for each
+    /// call; beside it the environment's `RCLONE_CONFIG_*`.
+    pub config_dir: Option<PathBuf>,
+    /// A configuration file, or none: then rclone's usual one where `config_dir` is not set either.
+    pub config_file: Option<PathBuf>,
+    /// A folder of our own for links to files with names that rclone can't be given.
+    pub scratch_dir: PathBuf,
+    /// Files under way at once.
+    pub transfers: u32,
+    /// Go's soft memory limit for each process, in MiB.
+    pub memory: u32,
+}
+
+impl Settings {
+    /// What fits beside the sidecar in 128 MiB.
+    #[must_use]
+    pub fn lean(config_dir: &Path, scratch_dir: &Path) -> Self {
+        Self {
+            program: "rclone".into(),
+            config_dir: Some(config_dir.to_owned()),
+            config_file: None,
+            scratch_dir: scratch_dir.to_owned(),
+            transfers: 4,
+            memory: 80,
+        }
+    }
+
+    /// What fits into the 256 MiB of a restore that everybody is waiting for.
+    #[must_use]
+    pub fn fast(config_dir: &Path, scratch_dir: &Path) -> Self {
+        Self {
+            transfers: 16,
+            memory: 160,
+            ..Self::lean(config_dir, scratch_dir)
+        }
+    }
+}
+
+/// One destination, reached by rclone.
+#[derive(Debug)]
+pub struct Rclone {
+    remote: String,
+    path: String,
+    settings: Settings,
+    links: AtomicU64,
+}
+
+impl Rclone {
+    /// The destination `remote:path`.
+    #[must_use]
+    pub fn new(remote: &str, path: &str, settings: Settings) -> Self {
+        Self {
+            remote: remote.to_owned(),
+            path: path.to_owned(),
+            settings,
+            links: AtomicU64::new(0),
+        }
+    }
+
+    /// `remote:path/key/`: with the slash, rclone takes it for a folder without asking.
+    fn folder(&self, prefix: &str) -> String {
+        let below = joined(&self.path, prefix);
+        format!("{}:{below}/", self.remote)
+    }
+
+    fn call(&self, command: &str) -> Call<'_> {
+        Call::new(&self.settings, command)
+    }
+
+    /// Runs a call that moves no files, within [`PATIENCE`].
+    async fn quick(&self, call: Call<'_>, work: Work<'_>) -> Result<Ended, Error> {
+        match tokio::time::timeout(PATIENCE, call.run(work)).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Error::Unreachable {
+                destination: self.destination(),
+                why: format!("no answer within {} s", PATIENCE.as_secs()),
+            }),
+        }
+    }
+
+    /// An error for a call that did not succeed.
+    fn failure(&self, ended: &Ended) -> Error {
+        telling::failure(&self.destination(), ended)
+    }
+
+    /// Runs a batch of named files to its end, and says what of it was not done.
+    async fn batch(&self, call: Call<'_>, names: &[&str], done: Done<'_>) -> Result<Vec<Undone>, Error> {
+        let ended = call.run(Work::Files { names, done }).await?;
+        if !ended.succeeded() {
+            let failure = self.failure(&ended);
+            let about_single_files = ended.complaints.iter().any(|complaint| !complaint.object.is_empty())
+                && ended.complaints.iter().all(telling::is_about_one_file);
+            if !about_single_files {
+                return Err(failure);
+            }
+        }
+        Ok(ended.undone(names))
+    }
+
+    /// Uploads files that lie below `root` under the very names that they are to have.
+    async fn upload_below(
+        &self,
+        root: &Path,
+        prefix: &str,
+        names: &[&str],
+        links: bool,
+        done: Done<'_>,
+    ) -> Result<Vec<Undone>, Error> {
+        let mut undone = Vec::new();
+        for names in names.chunks(BATCH) {
+            let mut call = self.call("copy").arg(root).arg(self.folder(prefix)).upload();
+            if links {
+                call = call.arg("--copy-links");
+            }
+            undone.extend(self.batch(call, names, done).await?);
+        }
+        Ok(undone)
+    }
+
+    /// Makes a folder of links, named as the files are to be named in the store.
+    fn link(&self, files: &[&Upload]) -> Result<PathBuf, Error> {
+        let number = self.links.fetch_add(1, Ordering::Relaxed);
+        let root = self
+            .settings
+            .scratch_dir
+            .join(format!("links-{}-{number}", std::process::id()));
+        let make = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&root)?;
+            for Upload { local, name } in files {
+                let link = root.join(name);
+                if let Some(folder) = link.parent() {
+                    std::fs::create_dir_all(folder)?;
+                }
+                std::os::unix::fs::symlink(local, link)?;
+            }
+            Ok(())
+        };
+        match make() {
+            Ok(()) => Ok(root),
+            Err(source) => {
+                let _ = std::fs::remove_dir_all(&root);
+                Err(Error::Local {
+                    what: format!("links in {} can't be made", root.display()),
+                    source,
+                })
+            }
+        }
+    }
+
+    /// The remote's type, such as `s3` or `crypt`, without its settings.
+    async fn remote_type(&self) -> Result<Option<String>, Error> {
+        #[derive(Deserialize)]
+        struct Remote {
+            name: String,
+            r#type: String,
+        }
+
+        let call = self.call("listremotes").arg("--json").arg("--long");
+        let ended = self.quick(call, Work::Bytes { limit: SMALL }).await?;
+        if !ended.succeeded() {
+            return Err(self.failure(&ended));
+        }
+        let remotes: Vec<Remote> = serde_json::from_slice(&ended.bytes).unwrap_or_default();
+        Ok(remotes
+            .into_iter()
+            .find(|remote| remote.name == self.remote)
+            .map(|remote| remote.r#type))
+    }
+
+    async fn list_folder(
+        &self,
+        folder: String,
+        extra: &[&str],
+        each: &mut (dyn FnMut(Object) + Send),
+    ) -> Result<Presence, Error> {
+        let mut call = self.call("lsjson").arg(folder).arg("--no-modtime").arg("--no-mimetype");
+        for flag in extra {
+            call = call.arg(flag);
+        }
+        let ended = call.run(Work::Listing { each }).await?;
+        if ended.succeeded() {
+            return Ok(Presence::Present);
+        }
+        if telling::is_missing_folder(&ended) {
+            return Ok(Presence::Missing);
+        }
+        Err(self.failure(&ended))
+    }
+}
+
+impl Store for Rclone {
+    fn destination(&self) -> String {
+        format!("{}:{}", self.remote, self.path)
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        depth: Depth,
+        each: &'a mut (dyn FnMut(Object) + Send),
+    ) -> Answer<'a, Presence> {
+        Box::pin(async move {
+            let flags: &[&str] = match depth {
+                Depth::One => &[],
+                Depth::All => &["--recursive", "--files-only"],
+            };
+            self.list_folder(self.folder(prefix), flags, each).await
+        })
+    }
+
+    fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>> {
+        Box::pin(async move {
+            let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
+            let call = self
+                .call("cat")
+                .arg(self.folder(folder))
+                .arg("--files-from-raw=-")
+                .arg("--no-traverse")
+                .stdin(name.as_bytes().to_vec());
+            let ended = self.quick(call, Work::Bytes { limit: SMALL }).await?;
+            if !ended.succeeded() && !telling::is_missing_folder(&ended) {
+                return Err(self.failure(&ended));
+            }
+            if ended.bytes.len() as u64 > SMALL {
+                return Err(Error::Damaged {
+                    destination: self.destination(),
+                    key: key.to_owned(),
+                    why: format!("it is larger than {SMALL} bytes"),
+                });
+            }
+            if ended.bytes.is_empty() {
+                // rclone prints nothing for a missing object and for an empty one, and succeeds for both.
+                let mut exists = false;
+                self.list(folder, Depth::One, &mut |object| {
+                    exists |= object.name == name && !object.folder;
+                })
+                .await?;
+                if !exists {
+                    return Err(Error::NotFound {
+                        destination: self.destination(),
+                        key: key.to_owned(),
+                    });
+                }
+            }
+            Ok(ended.bytes)
+        })
+    }
+
+    fn write<'a>(&'a self, key: &'a str, content: &'a [u8]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let target = format!("{}:{}", self.remote, joined(&self.path, key));
+            let call = self
+                .call("rcat")
+                .arg(target)
+                .upload_without_names()
+                .stdin(content.to_vec());
+            let ended = self.quick(call, Work::Bytes { limit: SMALL }).await?;
+            if ended.succeeded() {
+                Ok(())
+            } else {
+                Err(self.failure(&ended))
+            }
+        })
+    }
+
+    fn upload<'a>(&'a self, prefix: &'a str, files: &'a [Upload], done: Done<'a>) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let mut by_root: BTreeMap<PathBuf, Vec<&str>> = BTreeMap::new();
+            let mut renamed: Vec<&Upload> = Vec::new();
+            for file in files {
+                match root_of(file) {
+                    Some(root) => by_root.entry(root).or_default().push(&file.name),
+                    None => renamed.push(file),
+                }
+            }
+            let mut undone = Vec::new();
+            for (root, names) in &by_root {
+                undone.extend(self.upload_below(root, prefix, names, false, done).await?);
+            }
+            if !renamed.is_empty() {
+                let root = self.link(&renamed)?;
+                let names: Vec<&str> = renamed.iter().map(|file| file.name.as_str()).collect();
+                let result = self.upload_below(&root, prefix, &names, true, done).await;
+                // What stays behind is a few links in our own scratch folder.
+                let _ = std::fs::remove_dir_all(&root);
+                undone.extend(result?);
+            }
+            Ok(undone)
+        })
+    }
+
+    fn download<'a>(
+        &'a self,
+        prefix: &'a str,
+        names: &'a [String],
+        to: &'a Path,
+        done: Done<'a>,
+    ) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut undone = Vec::new();
+            for names in names.chunks(BATCH) {
+                let call = self.call("copy").arg(self.folder(prefix)).arg(to).download();
+                undone.extend(self.batch(call, names, done).await?);
+            }
+            Ok(undone)
+        })
+    }
+
+    fn copy<'a>(&'a self, from: &'a str, to: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut undone = Vec::new();
+            for names in names.chunks(BATCH) {
+                let call = self.call("copy").arg(self.folder(from)).arg(self.folder(to)).upload();
+                undone.extend(self.batch(call, names, &super::unwatched).await?);
+            }
+            Ok(undone)
+        })
+    }
+
+    fn delete<'a>(&'a self, prefix: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut undone = Vec::new();
+            for names in names.chunks(BATCH) {
+                let call = self.call("delete").arg(self.folder(prefix)).named();
+                let left = self.batch(call, names, &super::unwatched).await?;
+                // Nothing was said about what is not there: it is as good as deleted.
+                undone.extend(left.into_iter().filter(|one| one.why != process::NOTHING_SAID));
+            }
+            Ok(undone)
+        })
+    }
+
+    fn probe(&self) -> Answer<'_, Presence> {
+        Box::pin(async move {
+            let kind = self.remote_type().await?;
+            if !kind.is_some_and(|kind| WRAPPERS.contains(&kind.as_str())) {
+                return Ok(Presence::Present);
+            }
+            let root = format!("{}:", self.remote);
+            self.list_folder(root, &["--crypt-strict-names"], &mut |_| {}).await
+        })
+    }
+
+    fn create(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let bucket = self.path.split('/').next().unwrap_or_default();
+            let call = self.call("mkdir").arg(format!("{}:{bucket}", self.remote));
+            let ended = self.quick(call, Work::Bytes { limit: SMALL }).await?;
+            if ended.succeeded() {
+                Ok(())
+            } else {
+                Err(self.failure(&ended))
+            }
+        })
+    }
+}
+
+/// The folder below which a file lies under the very name that it is to have.
+fn root_of(file: &Upload) -> Option<PathBuf> {
+    let local = file.local.as_os_str().as_bytes();
+    let root = local.strip_suffix(file.name.as_bytes())?.strip_suffix(b"/")?;
+    let root = if root.is_empty() { b"/" } else { root };
+    Some(PathBuf::from(OsStr::from_bytes(root)))
+}
+
+impl Call<'_> {
+    /// Files by name, from standard input, without looking for others.
+    fn named(self) -> Self {
+        self.arg("--files-from-raw=-")
+            .arg("--no-traverse")
+            .arg("--no-unicode-normalization")
+    }
+
+    /// One PUT a file, whatever is there.
+    fn upload(self) -> Self {
+        self.named().upload_without_names()
+    }
+
+    fn upload_without_names(self) -> Self {
+        self.arg("--no-check-dest")
+            .arg("--s3-no-head")
+            .arg("--s3-no-check-bucket")
+            .arg("--s3-upload-concurrency=2")
+    }
+
+    /// Straight into place, unverified: the caller verifies, and sets times.
+    fn download(self) -> Self {
+        self.named()
+            .arg("--no-check-dest")
+            .arg("--ignore-checksum")
+            .arg("--inplace")
+            .arg("--local-no-set-modtime")
+    }
+}
+
+/// Where rclone finds its remotes.
+struct Configuration {
+    /// `RCLONE_CONFIG_*`, from the folder's files.
+    environment: Vec<(OsString, OsString)>,
+    /// The configuration file; none: rclone's usual one.
+    file: Option<PathBuf>,
+}
+
+impl Configuration {
+    fn read(settings: &Settings) -> std::io::Result<Self> {
+        let mut read = Self {
+            environment: Vec::new(),
+            file: settings.config_file.clone(),
+        };
+        let Some(folder) = &settings.config_dir else {
+            return Ok(read);
+        };
+        read.file.get_or_insert_with(|| "/dev/null".into());
+        let listing = match std::fs::read_dir(folder) {
+            Ok(listing) => listing,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(read),
+            Err(error) => return Err(error),
+        };
+        for entry in listing {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == "rclone.conf" {
+                read.file = Some(entry.path());
+            } else if name.as_bytes().starts_with(b"RCLONE_CONFIG_") {
+                let value = std::fs::read(entry.path())?;
+                let value = value.strip_suffix(b"\n").unwrap_or(&value);
+                read.environment.push((name, OsStr::from_bytes(value).to_owned()));
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// The names among `names` that `done` does not have.
+fn missing<'a>(names: &[&'a str], done: &HashSet<String>) -> Vec<&'a str> {
+    names.iter().copied().filter(|name| !done.contains(*name)).collect()
+}

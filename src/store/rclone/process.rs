@@ -1,0 +1,287 @@
+//! One rclone process: arguments, environment and standard input in; what it printed and complained about out.
+//! It stays in our process group, ends when its future is dropped, and is never believed by its exit code alone.
+
+use super::{Configuration, Settings, missing};
+use crate::store::{Done, Error, Object, Undone};
+use serde::Deserialize;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{ExitStatus, Stdio};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
+
+/// What is said of a file that rclone was given and did not mention.
+pub(super) const NOTHING_SAID: &str = "rclone left it out without a word";
+
+/// Complaints beyond so many are counted, not kept.
+const KEPT_COMPLAINTS: usize = 10_000;
+
+/// A process that is being put together.
+pub(super) struct Call<'a> {
+    settings: &'a Settings,
+    args: Vec<OsString>,
+    stdin: Vec<u8>,
+}
+
+/// What to do with what the process prints.
+pub(super) enum Work<'a> {
+    /// Keep it, up to a little more than the limit.
+    Bytes { limit: u64 },
+    /// One JSON object a line, between `[` and `]`.
+    Listing { each: &'a mut (dyn FnMut(Object) + Send) },
+    /// Names in, one a line; each success in its log.
+    Files { names: &'a [&'a str], done: Done<'a> },
+}
+
+/// A line of rclone's log that tells of something wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    /// The file that it is about; empty when it is about the call.
+    pub(super) object: String,
+    /// rclone's words.
+    pub(super) message: String,
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    /// What it printed, for [`Work::Bytes`].
+    pub(super) bytes: Vec<u8>,
+    /// What went wrong, in its order.
+    pub(super) complaints: Vec<Complaint>,
+    done: HashSet<String>,
+    /// A listing was printed to its closing bracket.
+    whole: bool,
+}
+
+#[derive(Deserialize)]
+struct LogLine {
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    msg: String,
+    #[serde(default)]
+    object: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListingLine {
+    path: String,
+    #[serde(default)]
+    size: i64,
+    #[serde(default)]
+    is_dir: bool,
+}
+
+impl Ended {
+    /// Exit code 0, and a listing printed to its end.
+    pub(super) fn succeeded(&self) -> bool {
+        self.status.success() && self.whole
+    }
+
+    /// Which of the names were not done, and what was said about each.
+    pub(super) fn undone(&self, names: &[&str]) -> Vec<Undone> {
+        let left = missing(names, &self.done);
+        if left.is_empty() {
+            return Vec::new();
+        }
+        let said: HashMap<&str, &str> = self
+            .complaints
+            .iter()
+            .map(|complaint| (complaint.object.as_str(), complaint.message.as_str()))
+            .collect();
+        left.into_iter()
+            .map(|name| Undone {
+                name: name.to_owned(),
+                why: said.get(name).copied().unwrap_or(NOTHING_SAID).to_owned(),
+            })
+            .collect()
+    }
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(settings: &'a Settings, command: &str) -> Self {
+        let fixed = [
+            command,
+            "--retries=1",
+            "--low-level-retries=1",
+            "--contimeout=10s",
+            "--timeout=60s",
+            "--stats=0",
+            "--use-json-log",
+            "--log-level=INFO",
+            "--buffer-size=0",
+        ];
+        let mut args: Vec<OsString> = fixed.into_iter().map(OsString::from).collect();
+        args.push(format!("--transfers={}", settings.transfers).into());
+        args.push(format!("--checkers={}", settings.transfers.max(8)).into());
+        Self {
+            settings,
+            args,
+            stdin: Vec::new(),
+        }
+    }
+
+    pub(super) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    pub(super) fn stdin(mut self, stdin: Vec<u8>) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    fn command(&self) -> Result<Command, Error> {
+        let Configuration { environment, file } =
+            Configuration::read(self.settings).map_err(|source| Error::Local {
+                what: "the folder with the store's credentials can't be read".to_owned(),
+                source,
+            })?;
+        let mut command = Command::new(&self.settings.program);
+        command
+            .args(&self.args)
+            .env("GOMEMLIMIT", format!("{}MiB", self.settings.memory))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if !environment.is_empty() {
+            // The Secret as it is now; what the environment got from it when the container started may be older.
+            for (name, _) in std::env::vars_os() {
+                if name.as_bytes().starts_with(b"RCLONE_CONFIG_") {
+                    command.env_remove(name);
+                }
+            }
+        }
+        command.envs(environment);
+        if let Some(file) = file {
+            command.env("RCLONE_CONFIG", file);
+        }
+        Ok(command)
+    }
+
+    /// Runs the process to its end. An error only where it could not be run at all.
+    pub(super) async fn run(self, work: Work<'_>) -> Result<Ended, Error> {
+        let program = self.settings.program.display().to_string();
+        let mut child = self.command()?.spawn().map_err(|source| Error::Local {
+            what: format!("{program} can't be started"),
+            source,
+        })?;
+        let local = |source| Error::Local {
+            what: format!("{program} can't be talked to"),
+            source,
+        };
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+            return Err(local(std::io::ErrorKind::BrokenPipe.into()));
+        };
+        let (names, done): (&[&str], Done<'_>) = match &work {
+            Work::Files { names, done } => (names, *done),
+            Work::Bytes { .. } | Work::Listing { .. } => (&[], &crate::store::unwatched),
+        };
+        let feeding = async move {
+            // A process that ends early closes its end: what it says tells why.
+            let _ = stdin.write_all(&self.stdin).await;
+            for names in names.chunks(256) {
+                let mut lines = names.join("\n");
+                lines.push('\n');
+                if stdin.write_all(lines.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+            drop(stdin);
+        };
+        let (status, (), printed, log) = tokio::join!(child.wait(), feeding, printed(stdout, work), log(stderr, done));
+        let (status, (bytes, whole), (complaints, done)) =
+            (status.map_err(local)?, printed.map_err(local)?, log.map_err(local)?);
+        Ok(Ended {
+            status,
+            bytes,
+            complaints,
+            done,
+            whole,
+        })
+    }
+}
+
+/// What the process prints: its bytes, and whether a listing came to its end.
+async fn printed(stdout: impl AsyncRead + Unpin, work: Work<'_>) -> std::io::Result<(Vec<u8>, bool)> {
+    match work {
+        Work::Bytes { limit } => {
+            let mut bytes = Vec::new();
+            let mut stdout = stdout.take(limit + 1);
+            stdout.read_to_end(&mut bytes).await?;
+            tokio::io::copy(&mut stdout.into_inner(), &mut tokio::io::sink()).await?;
+            Ok((bytes, true))
+        }
+        Work::Files { .. } => {
+            let mut stdout = stdout;
+            tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await?;
+            Ok((Vec::new(), true))
+        }
+        Work::Listing { each } => {
+            let mut lines = BufReader::new(stdout);
+            let mut line = Vec::new();
+            let mut whole = false;
+            loop {
+                line.clear();
+                if lines.read_until(b'\n', &mut line).await? == 0 {
+                    return Ok((Vec::new(), whole));
+                }
+                let text = line.trim_ascii();
+                let text = text.strip_suffix(b",").unwrap_or(text);
+                match text {
+                    b"[" | b"" => {}
+                    b"]" => whole = true,
+                    _ => match serde_json::from_slice::<ListingLine>(text) {
+                        Ok(ListingLine { path, size, is_dir }) => each(Object {
+                            name: path,
+                            size: u64::try_from(size).unwrap_or(0),
+                            folder: is_dir,
+                        }),
+                        Err(_) => return Ok((Vec::new(), false)),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Reads the log: what was done, and what went wrong.
+async fn log(stderr: impl AsyncRead + Unpin, done: Done<'_>) -> std::io::Result<(Vec<Complaint>, HashSet<String>)> {
+    let mut lines = BufReader::new(stderr);
+    let mut line = Vec::new();
+    let (mut complaints, mut names) = (Vec::new(), HashSet::new());
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).await? == 0 {
+            return Ok((complaints, names));
+        }
+        let text = line.trim_ascii();
+        if text.is_empty() {
+            continue;
+        }
+        match serde_json::from_slice::<LogLine>(text) {
+            Ok(LogLine { level, msg, object }) => {
+                if level == "info" && (msg.contains("Copied (") || msg == "Deleted") {
+                    done(&object);
+                    names.insert(object);
+                } else if matches!(level.as_str(), "error" | "critical" | "emergency" | "alert")
+                    && complaints.len() < KEPT_COMPLAINTS
+                {
+                    complaints.push(Complaint { object, message: msg });
+                }
+            }
+            // Usage errors and crashes are no JSON. Only their first words are of use.
+            Err(_) if complaints.len() < 3 => complaints.push(Complaint {
+                object: String::new(),
+                message: String::from_utf8_lossy(text).chars().take(300).collect(),
+            }),
+            Err(_) => {}
+        }
+    }
+}
