@@ -38,17 +38,20 @@ pub enum Skipped {
     Special,
     /// It can't be read.
     Unreadable,
+    /// A database that is locked or damaged.
+    Database,
 }
 
 impl Skipped {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Internal,
         Self::Excluded,
         Self::NotIncluded,
         Self::TooLarge,
         Self::Special,
         Self::Unreadable,
+        Self::Database,
     ];
 
     /// The label's value.
@@ -61,6 +64,7 @@ impl Skipped {
             Self::TooLarge => "too-large",
             Self::Special => "special",
             Self::Unreadable => "unreadable",
+            Self::Database => "database",
         }
     }
 }

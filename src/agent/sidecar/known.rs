@@ -9,12 +9,16 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// The newest snapshot of a destination.
-#[derive(Debug)]
+/// What became of one path: its record, or nothing any more.
+pub type Outcome = (Vec<u8>, Option<Record>);
+
+/// The newest snapshot of a destination. It never changes: a backup makes the next one beside it.
+#[derive(Clone, Debug)]
 pub struct Known {
     table: PathBuf,
-    base: Table,
+    base: Arc<Table>,
     /// The snapshot that the table is, and when it was made; none: there is no snapshot, or none to build on.
     base_id: Option<(SnapshotId, Timestamp)>,
     /// What became of each path since the base; `None`: gone.
@@ -27,7 +31,7 @@ impl Known {
     /// A destination of which nothing is known; its table will lie at `table`.
     pub fn nothing(table: PathBuf) -> Result<Self, TableError> {
         Ok(Self {
-            base: TableWriter::create(&table)?.finish()?,
+            base: Arc::new(TableWriter::create(&table)?.finish()?),
             table,
             base_id: None,
             since: BTreeMap::new(),
@@ -49,18 +53,12 @@ impl Known {
         };
         Self {
             table,
-            base,
+            base: Arc::new(base),
             base_id,
             since: BTreeMap::new(),
             last,
             totals,
         }
-    }
-
-    /// Where the table lies.
-    #[must_use]
-    pub const fn table(&self) -> &PathBuf {
-        &self.table
     }
 
     /// The newest snapshot.
@@ -89,7 +87,7 @@ impl Known {
 
     /// Entries of the base.
     #[must_use]
-    pub const fn base_entries(&self) -> u64 {
+    pub fn base_entries(&self) -> u64 {
         self.base.entries()
     }
 
@@ -136,41 +134,62 @@ impl Known {
         })
     }
 
-    /// Takes over what became of a path.
-    pub fn apply(&mut self, path: Vec<u8>, record: Option<Record>) -> Result<(), TableError> {
-        let counted = |record: &Record| (u64::from(record.entry.kind == Kind::File), record.stored_size);
-        if let Some((files, bytes)) = self.get(&path)?.as_ref().map(counted) {
-            self.totals.files = self.totals.files.saturating_sub(files);
-            self.totals.bytes = self.totals.bytes.saturating_sub(bytes);
+    /// The next state, as a difference to the same base.
+    pub fn changed(&self, outcomes: impl IntoIterator<Item = Result<Outcome, TableError>>) -> Result<Self, TableError> {
+        let mut next = self.clone();
+        for outcome in outcomes {
+            let (path, record) = outcome?;
+            if let Some(old) = next.get(&path)? {
+                next.totals.files = next
+                    .totals
+                    .files
+                    .saturating_sub(u64::from(old.entry.kind == Kind::File));
+                next.totals.bytes = next.totals.bytes.saturating_sub(old.stored_size);
+            }
+            if let Some(new) = &record {
+                next.totals.files += u64::from(new.entry.kind == Kind::File);
+                next.totals.bytes += new.stored_size;
+            }
+            next.since.insert(path, record);
         }
-        if let Some((files, bytes)) = record.as_ref().map(counted) {
-            self.totals.files += files;
-            self.totals.bytes += bytes;
-        }
-        self.since.insert(path, record);
-        Ok(())
+        Ok(next)
     }
 
-    /// The snapshot that was just published, with this state.
-    pub const fn published(&mut self, id: SnapshotId) {
-        self.last = Some(id);
-    }
-
-    /// Puts everything into the table: the snapshot `id` is a base of its own.
-    pub fn rebase(&mut self, id: SnapshotId, time: Timestamp) -> Result<(), TableError> {
+    /// The next state, as the base `id` of its own. Outcomes come in path order.
+    pub fn rebased(
+        &self,
+        outcomes: impl IntoIterator<Item = Result<Outcome, TableError>>,
+        id: SnapshotId,
+        time: Timestamp,
+    ) -> Result<Self, TableError> {
         let mut writer = TableWriter::create(&self.table)?;
-        for record in self.records()? {
-            writer.push(&record?)?;
+        let mut known = self.records()?.peekable();
+        for outcome in outcomes {
+            let (path, record) = outcome?;
+            while let Some(before) = known.next_if(|before| before.as_ref().map_or(true, |b| b.entry.path < path)) {
+                writer.push(&before?)?;
+            }
+            let _replaced = known.next_if(|same| same.as_ref().is_ok_and(|same| same.entry.path == path));
+            if let Some(record) = record {
+                writer.push(&record)?;
+            }
         }
-        self.base = writer.finish()?;
-        self.since = BTreeMap::new();
-        self.base_id = Some((id, time));
+        for after in known {
+            writer.push(&after?)?;
+        }
+        Ok(Self::new(
+            self.table.clone(),
+            writer.finish()?,
+            Some((id, time)),
+            Some(id),
+        ))
+    }
+
+    /// The same state, published as the snapshot `id`.
+    #[must_use]
+    pub fn published(mut self, id: SnapshotId) -> Self {
         self.last = Some(id);
-        self.totals = Totals {
-            files: self.base.files(),
-            bytes: self.base.file_bytes(),
-        };
-        Ok(())
+        self
     }
 }
 
@@ -337,7 +356,7 @@ mod tests {
     #[test]
     fn changes_lie_over_the_base_and_a_new_base_holds_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let mut known = known(
+        let known = known(
             folder.path(),
             &[
                 record("v/", 0),
@@ -348,10 +367,18 @@ mod tests {
             ],
         );
         assert_eq!(known.totals(), Totals { files: 3, bytes: 35 });
-        known.apply(b"v/a".to_vec(), Some(record("v/a", 11))).unwrap();
-        known.apply(b"v/d/b".to_vec(), None).unwrap();
-        known.apply(b"v/d/c".to_vec(), Some(record("v/d/c", 1))).unwrap();
-        known.apply(b"v/zz".to_vec(), Some(record("v/zz", 2))).unwrap();
+        let outcomes = || {
+            [
+                ("v/a", Some(record("v/a", 11))),
+                ("v/d/b", None),
+                ("v/d/c", Some(record("v/d/c", 1))),
+                ("v/zz", Some(record("v/zz", 2))),
+            ]
+            .map(|(path, record)| Ok((path.as_bytes().to_vec(), record)))
+        };
+        let id = "20261122T130500Z-3.42-auto".parse().unwrap();
+        let rebased = known.rebased(outcomes(), id, Timestamp::UNIX_EPOCH).unwrap();
+        let known = known.changed(outcomes()).unwrap();
         let expected = ["v/", "v/a", "v/d/", "v/d/c", "v/z", "v/zz"];
         assert_eq!(paths(known.records().unwrap()), expected);
         assert_eq!(paths(known.below(b"v/d/").unwrap()), ["v/d/", "v/d/c"]);
@@ -360,11 +387,9 @@ mod tests {
         assert_eq!(known.totals(), Totals { files: 4, bytes: 19 });
         assert_eq!(known.changed_since_base(), 4);
 
-        let id = "20261122T130500Z-3.42-auto".parse().unwrap();
-        known.rebase(id, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(paths(known.records().unwrap()), expected);
-        assert_eq!(known.totals(), Totals { files: 4, bytes: 19 });
-        assert_eq!((known.changed_since_base(), known.last()), (0, Some(id)));
+        assert_eq!(paths(rebased.records().unwrap()), expected);
+        assert_eq!(rebased.totals(), Totals { files: 4, bytes: 19 });
+        assert_eq!((rebased.changed_since_base(), rebased.last()), (0, Some(id)));
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! `agent sidecar`: files are backed up as they change.
 
+pub mod backup;
+pub mod batch;
+pub mod guard;
 pub mod known;
+pub mod opening;
 pub mod plan;
+pub mod stage;
 pub mod volume;

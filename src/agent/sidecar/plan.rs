@@ -275,7 +275,7 @@ impl Planner<'_> {
         // What it was and is no more.
         let is_folder = entry.as_ref().is_some_and(|entry| entry.kind == Kind::Folder);
         if entry.is_none() || is_folder {
-            for record in self.known.get(path)? {
+            if let Some(record) = self.known.get(path)? {
                 self.gone(record)?;
             }
         }
