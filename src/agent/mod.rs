@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod database;
 pub mod filters;
+pub mod metrics;
 pub mod scan;
 pub mod sidecar;
 pub mod start;
