@@ -251,6 +251,11 @@ async fn printed(stdout: impl AsyncRead + Unpin, work: Work<'_>) -> std::io::Res
     }
 }
 
+/// A recursive listing that fails says so in its closing notice alone.
+fn is_complaint(level: &str, message: &str) -> bool {
+    matches!(level, "error" | "critical" | "alert" | "emergency") || message.starts_with("Failed to ")
+}
+
 /// Reads the log: what was done, and what went wrong.
 async fn log(stderr: impl AsyncRead + Unpin, done: Done<'_>) -> std::io::Result<(Vec<Complaint>, HashSet<String>)> {
     let mut lines = BufReader::new(stderr);
@@ -270,9 +275,7 @@ async fn log(stderr: impl AsyncRead + Unpin, done: Done<'_>) -> std::io::Result<
                 if level == "info" && (msg.contains("Copied (") || msg == "Deleted") {
                     done(&object);
                     names.insert(object);
-                } else if matches!(level.as_str(), "error" | "critical" | "emergency" | "alert")
-                    && complaints.len() < KEPT_COMPLAINTS
-                {
+                } else if is_complaint(&level, &msg) && complaints.len() < KEPT_COMPLAINTS {
                     complaints.push(Complaint { object, message: msg });
                 }
             }

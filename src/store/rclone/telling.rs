@@ -98,8 +98,11 @@ fn class(message: &str) -> Class {
 
 /// Whether a complaint is about one file of a batch, and says nothing about the others.
 pub(super) fn is_about_one_file(complaint: &Complaint) -> bool {
-    // The closing line of a failed run counts the ones before it.
-    let is_summary = complaint.object.is_empty() && complaint.message.starts_with("Attempt ");
+    // The closing lines of a failed run repeat the ones before them.
+    let is_summary = complaint.object.is_empty()
+        && ["Attempt ", "Failed to copy", "Failed to delete"]
+            .iter()
+            .any(|start| complaint.message.starts_with(start));
     is_summary || (!complaint.object.is_empty() && class(&complaint.message) == Class::Unknown)
 }
 

@@ -1,0 +1,260 @@
+//! rclone behind the store's trait, on a real S3 server: what is stored comes back, and each kind of failure is told
+//! from the others.
+
+mod support;
+
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+use std::sync::Mutex;
+use support::{BUCKET, S3, tool, write};
+use vixens_backup::store::keys::{StoredName, stored_name};
+use vixens_backup::store::{Depth, Error, Presence, Store, Upload, listed, unwatched};
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_small_object_comes_back_as_it_was_written() {
+    let server = S3::start();
+    let store = server.store("app");
+    store.write("claims/1-ab.json", b"{\"version\":1}\n").await.unwrap();
+    assert_eq!(store.read("claims/1-ab.json").await.unwrap(), b"{\"version\":1}\n");
+    store.write("claims/1-ab.json", b"other").await.unwrap();
+    assert_eq!(store.read("claims/1-ab.json").await.unwrap(), b"other");
+}
+
+#[tokio::test]
+async fn a_missing_object_is_not_found_and_an_empty_one_is_empty() {
+    let mut server = S3::start();
+    let store = server.store("app");
+    assert!(store.read("state.json").await.unwrap_err().is_not_found());
+    server.place("app/state.json", b"");
+    assert_eq!(store.read("state.json").await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_listing_of_nothing_is_empty_and_a_missing_bucket_is_said() {
+    let server = S3::start();
+    assert_eq!(listed(&server.store("app"), "", Depth::All).await.unwrap(), []);
+    let nowhere = server.store_of("minio", "no-such-bucket/app");
+    let presence = nowhere.list("", Depth::One, &mut |_| {}).await.unwrap();
+    assert_eq!(presence, Presence::Missing);
+    assert!(nowhere.read("state.json").await.unwrap_err().is_not_found());
+    let error = nowhere.write("state.json", b"{}").await.unwrap_err();
+    assert!(matches!(error, Error::NoBucket { .. }), "{error}");
+    nowhere.create().await.unwrap();
+    nowhere.write("state.json", b"{}").await.unwrap();
+}
+
+#[tokio::test]
+async fn listings_tell_folders_at_one_level_and_files_at_all() {
+    let server = S3::start();
+    let store = server.store("app");
+    write(&server.bucket().join("app/config/a/b.txt"), "hello");
+    write(&server.bucket().join("app/state.json"), "{}");
+    let one: Vec<(String, bool)> = listed(&store, "", Depth::One)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|object| (object.name, object.folder))
+        .collect();
+    assert_eq!(one, [("config".to_owned(), true), ("state.json".to_owned(), false)]);
+    let all: Vec<(String, u64)> = listed(&store, "", Depth::All)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|object| (object.name, object.size))
+        .collect();
+    assert_eq!(all, [("config/a/b.txt".to_owned(), 5), ("state.json".to_owned(), 2)]);
+}
+
+#[tokio::test]
+async fn every_name_goes_up_and_comes_back() {
+    let server = S3::start();
+    let store = server.store("app");
+    let volume = tempfile::tempdir().unwrap();
+    let raw: &[&[u8]] = &[
+        b"plain",
+        b"-rf",
+        b"#comment",
+        b"; other",
+        b" leading and trailing ",
+        b"new\nline",
+        b"a/b/.hidden",
+        b"[glob]*?{x}",
+        "\u{e9}".as_bytes(),
+        "e\u{301}".as_bytes(),
+        "\u{240a}".as_bytes(),
+        "\u{201b}\u{201b}".as_bytes(),
+        "\u{ff0f}".as_bytes(),
+        b"\xff\xfe",
+        &[b'x'; 255],
+    ];
+    let mut files = Vec::new();
+    for name in raw {
+        let local = volume.path().join(std::ffi::OsStr::from_bytes(name));
+        write(&local, name);
+        let name = stored_name(name).as_str().to_owned();
+        files.push(Upload { local, name });
+    }
+    let seen = Mutex::new(0);
+    let undone = store
+        .upload("config", &files, &|_| *seen.lock().unwrap() += 1)
+        .await
+        .unwrap();
+    assert_eq!((undone, *seen.lock().unwrap()), (vec![], raw.len()));
+    let back = tempfile::tempdir().unwrap();
+    let wanted: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+    let undone = store
+        .download("config", &wanted, back.path(), &unwatched)
+        .await
+        .unwrap();
+    assert_eq!(undone, []);
+    for (file, name) in files.iter().zip(raw) {
+        assert_eq!(std::fs::read(back.path().join(&file.name)).unwrap(), *name);
+    }
+    assert!(matches!(stored_name(b"\xff\xfe"), StoredName::Named(_)));
+}
+
+#[tokio::test]
+async fn what_was_not_done_is_named_whatever_the_exit_code() {
+    let server = S3::start();
+    let store = server.store("app");
+    let volume = tempfile::tempdir().unwrap();
+    write(&volume.path().join("here"), "1");
+    let upload = |name: &str| Upload {
+        local: volume.path().join(name),
+        name: name.to_owned(),
+    };
+    let undone = store
+        .upload("config", &[upload("here"), upload("gone")], &unwatched)
+        .await
+        .unwrap();
+    assert_eq!(undone.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["gone"]);
+    let wanted = names(&["here", "gone"]);
+    let undone = store
+        .download("config", &wanted, volume.path(), &unwatched)
+        .await
+        .unwrap();
+    assert_eq!(undone.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["gone"]);
+    let undone = store.copy("config", "history/x/config", &wanted).await.unwrap();
+    assert_eq!(undone.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["gone"]);
+    assert_eq!(store.delete("config", &wanted).await.unwrap(), []);
+    let left: Vec<String> = listed(&store, "", Depth::All)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|object| object.name)
+        .collect();
+    assert_eq!(left, ["history/x/config/here"]);
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_and_never_empty() {
+    let server = S3::start();
+    let store = server.store("app");
+    for key in [
+        "RCLONE_CONFIG_MINIO_SECRET_ACCESS_KEY",
+        "RCLONE_CONFIG_MINIO_ACCESS_KEY_ID",
+    ] {
+        let right = std::fs::read_to_string(server.rclone_dir().join(key)).unwrap();
+        server.configure(key, "wrongwrongwrong");
+        let listing = listed(&store, "claims", Depth::All).await.unwrap_err();
+        assert!(matches!(listing, Error::Refused { .. }), "{listing}");
+        let reading = store.read("state.json").await.unwrap_err();
+        assert!(matches!(reading, Error::Refused { .. }), "{reading}");
+        let writing = store.write("state.json", b"{}").await.unwrap_err();
+        assert!(matches!(writing, Error::Refused { .. }), "{writing}");
+        assert!(!writing.to_string().contains("wrongwrong"), "{writing}");
+        server.configure(key, &right);
+        // The Secret is reread for each call.
+        assert_eq!(listed(&store, "claims", Depth::All).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_unreachable() {
+    let mut server = S3::start();
+    let store = server.store("app");
+    server.stop();
+    let refused = listed(&store, "", Depth::One).await.unwrap_err();
+    assert!(matches!(refused, Error::Unreachable { .. }), "{refused}");
+    let volume = tempfile::tempdir().unwrap();
+    write(&volume.path().join("a"), "1");
+    let file = Upload {
+        local: volume.path().join("a"),
+        name: "a".to_owned(),
+    };
+    let uploading = store.upload("config", &[file], &unwatched).await.unwrap_err();
+    assert!(matches!(uploading, Error::Unreachable { .. }), "{uploading}");
+    let wanted = names(&["a"]);
+    let downloading = store
+        .download("config", &wanted, volume.path(), &unwatched)
+        .await
+        .unwrap_err();
+    assert!(matches!(downloading, Error::Unreachable { .. }), "{downloading}");
+    server.resume();
+    let endpoint = server.endpoint().replace("http://", "https://");
+    server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &endpoint);
+    let tls = listed(&store, "", Depth::One).await.unwrap_err();
+    assert!(matches!(tls, Error::Unreachable { .. }), "{tls}");
+    server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", "http://store.nowhere.invalid:9000");
+    let name = listed(&store, "", Depth::One).await.unwrap_err();
+    assert!(matches!(name, Error::Unreachable { .. }), "{name}");
+}
+
+#[tokio::test]
+async fn an_unknown_remote_is_misconfigured() {
+    let server = S3::start();
+    let error = listed(&server.store_of("nope", "b/app"), "", Depth::One)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Misconfigured { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_crypt_password_looks_empty_and_the_probe_tells() {
+    let server = S3::start();
+    let obscured = |password: &str| {
+        let output = Command::new(tool("rclone"))
+            .args(["obscure", password])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    server.configure("RCLONE_CONFIG_SECRET_TYPE", "crypt");
+    server.configure("RCLONE_CONFIG_SECRET_REMOTE", &format!("minio:{BUCKET}/encrypted"));
+    server.configure("RCLONE_CONFIG_SECRET_PASSWORD", &obscured("right"));
+    let store = server.store_of("secret", "app");
+    store.write("claims/1-ab.json", b"{}").await.unwrap();
+    assert_eq!(listed(&store, "claims", Depth::All).await.unwrap().len(), 1);
+    assert_eq!(store.probe().await.unwrap(), Presence::Present);
+    server.configure("RCLONE_CONFIG_SECRET_PASSWORD", &obscured("wrong"));
+    assert_eq!(
+        listed(&store, "claims", Depth::All).await.unwrap(),
+        [],
+        "this is the trap"
+    );
+    let error = store.probe().await.unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn credentials_from_a_configuration_file_work_too() {
+    let server = S3::start();
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[minio]\ntype = s3\nprovider = Minio\naccess_key_id = {}\nsecret_access_key = {}\nendpoint = {}\n",
+        support::ACCESS_KEY,
+        support::SECRET_KEY,
+        server.endpoint()
+    );
+    write(&folder.path().join("rclone.conf"), text);
+    let settings = vixens_backup::store::rclone::Settings {
+        program: tool("rclone"),
+        ..vixens_backup::store::rclone::Settings::lean(folder.path(), folder.path())
+    };
+    let store = vixens_backup::store::rclone::Rclone::new("minio", &format!("{BUCKET}/app"), settings);
+    assert_eq!(listed(&store, "", Depth::One).await.unwrap(), []);
+}

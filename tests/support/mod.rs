@@ -1,0 +1,205 @@
+//! What tests on real parts share: a real S3 server on loopback, rclone to reach it, and folders of their own.
+//! Nothing here knows what is tested.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test file compiles this module for itself, and uses its own part of it"
+)]
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use vixens_backup::store::rclone::{Rclone, Settings};
+
+/// The key pair of every server here.
+pub const ACCESS_KEY: &str = "accesskey123";
+/// Its other half.
+pub const SECRET_KEY: &str = "secretkey123";
+/// The bucket that a server starts with.
+pub const BUCKET: &str = "backups";
+
+/// A pinned tool: in a folder of VIXENS_BACKUP_TOOLS (joined by colons), or in PATH.
+pub fn tool(name: &str) -> PathBuf {
+    found(name).unwrap_or_else(|| {
+        panic!("{name} is not there: build it with `.tools/install {name}`, and name its bin folder in VIXENS_BACKUP_TOOLS or PATH")
+    })
+}
+
+/// A tool, where it is there.
+pub fn found(name: &str) -> Option<PathBuf> {
+    ["VIXENS_BACKUP_TOOLS", "PATH"]
+        .into_iter()
+        .filter_map(std::env::var_os)
+        .flat_map(|folders| std::env::split_paths(&folders).collect::<Vec<_>>())
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+}
+
+/// PATH with the folder of rclone in front, for the programs under test.
+pub fn path_with_tools() -> std::ffi::OsString {
+    let mut folders = vec![tool("rclone").parent().unwrap().to_owned()];
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    std::env::join_paths(folders).unwrap()
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A process that ends with the test.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Which program serves S3.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `rclone serve s3` of a folder.
+    Rclone,
+    /// MinIO.
+    Minio,
+}
+
+/// A real S3 server on loopback, with one bucket.
+pub struct S3 {
+    process: Option<Process>,
+    kind: Kind,
+    port: u16,
+    data: TempDir,
+    config: TempDir,
+}
+
+impl S3 {
+    /// `rclone serve s3`: what it stores are plain files below [`S3::bucket`].
+    pub fn start() -> Self {
+        Self::of(Kind::Rclone)
+    }
+
+    /// A server of this kind.
+    pub fn of(kind: Kind) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join(BUCKET)).unwrap();
+        let mut server = Self {
+            process: None,
+            kind,
+            port: free_port(),
+            data,
+            config: tempfile::tempdir().unwrap(),
+        };
+        server.configure("RCLONE_CONFIG_MINIO_TYPE", "s3");
+        server.configure("RCLONE_CONFIG_MINIO_PROVIDER", "Minio");
+        server.configure("RCLONE_CONFIG_MINIO_ACCESS_KEY_ID", ACCESS_KEY);
+        server.configure("RCLONE_CONFIG_MINIO_SECRET_ACCESS_KEY", SECRET_KEY);
+        let endpoint = server.endpoint();
+        server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &endpoint);
+        server.resume();
+        server
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts it again, on the same port with the same content.
+    pub fn resume(&mut self) {
+        let address = format!("127.0.0.1:{}", self.port);
+        let mut command = match self.kind {
+            Kind::Rclone => {
+                let mut command = Command::new(tool("rclone"));
+                command
+                    .args(["serve", "s3", "--addr", &address, "--auth-key"])
+                    .arg(format!("{ACCESS_KEY},{SECRET_KEY}"))
+                    .args(["--no-unicode-normalization", "--config", "/dev/null"])
+                    .arg(self.data.path());
+                command
+            }
+            Kind::Minio => {
+                let mut command = Command::new(tool("minio"));
+                command
+                    .args(["server", "--quiet", "--address", &address])
+                    .arg(self.data.path())
+                    .env("MINIO_ROOT_USER", ACCESS_KEY)
+                    .env("MINIO_ROOT_PASSWORD", SECRET_KEY);
+                command
+            }
+        };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.process = Some(Process(child));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            assert!(
+                Instant::now() < deadline,
+                "{:?} does not listen on {address}",
+                self.kind
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends it: connections are refused from now on.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Writes an object behind the server's back, and lets it see that.
+    pub fn place(&mut self, key: &str, content: impl AsRef<[u8]>) {
+        write(&self.bucket().join(key), content);
+        self.stop();
+        self.resume();
+    }
+
+    /// The bucket's folder: for `rclone serve s3`, an object is a file below it. It does not see what changes here
+    /// until it is started again.
+    pub fn bucket(&self) -> PathBuf {
+        self.data.path().join(BUCKET)
+    }
+
+    /// The folder that a pod would have at `/rclone`: one file for each key of the Secret.
+    pub fn rclone_dir(&self) -> &Path {
+        self.config.path()
+    }
+
+    /// Sets a key of the Secret.
+    pub fn configure(&self, key: &str, value: &str) {
+        std::fs::write(self.config.path().join(key), value).unwrap();
+    }
+
+    /// The store at `minio:backups/<path>`.
+    pub fn store(&self, path: &str) -> Rclone {
+        self.store_of("minio", &format!("{BUCKET}/{path}"))
+    }
+
+    /// The store at any remote of the configuration.
+    pub fn store_of(&self, remote: &str, path: &str) -> Rclone {
+        let scratch = std::env::temp_dir();
+        let settings = Settings {
+            program: tool("rclone"),
+            ..Settings::lean(self.rclone_dir(), &scratch)
+        };
+        Rclone::new(remote, path, settings)
+    }
+}
+
+/// Writes a file, and its folders.
+pub fn write(path: &Path, content: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
+}
