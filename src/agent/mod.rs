@@ -4,10 +4,13 @@
 pub mod arguments;
 pub mod database;
 pub mod filters;
+pub mod http;
 pub mod metrics;
+pub mod nudge;
 pub mod scan;
 pub mod sidecar;
 pub mod start;
+pub mod token;
 pub mod watch;
 
 /// `vixens-backup agent …`: run by the injected containers and the companions.
