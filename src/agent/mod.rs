@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod database;
 pub mod filters;
 pub mod http;
+mod log;
 pub mod metrics;
 pub mod nudge;
 pub mod scan;
@@ -34,6 +35,9 @@ pub enum Error {
     /// A guard refused.
     #[error("{0}")]
     Refused(String),
+    /// The sidecar could not begin.
+    #[error(transparent)]
+    Sidecar(#[from] sidecar::Error),
 }
 
 impl Error {
@@ -42,11 +46,20 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 3,
+            Self::Sidecar(_) => 1,
         }
     }
 }
 
 /// Runs one agent command to its end.
 pub fn run(command: &Command) -> Result<(), Error> {
-    Err(Error::Refused(format!("{command:?} is not part of this build")))
+    log::begin();
+    match command {
+        Command::Sidecar(arguments) => Ok(sidecar::run(arguments)?),
+        Command::Nudge(arguments) => {
+            nudge::run(arguments);
+            Ok(())
+        }
+        other => Err(Error::Refused(format!("{other:?} is not part of this build"))),
+    }
 }
