@@ -46,7 +46,8 @@ pub struct Question {
 #[derive(Clone)]
 struct Server {
     shared: Arc<Shared>,
-    token: Token,
+    /// None: there is no destination, and nothing to ask for.
+    token: Option<Token>,
     nudge: String,
 }
 
@@ -71,7 +72,7 @@ pub fn announce(restore_dir: &Path, port: u16) -> String {
 }
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, token: Token, nudge: String) {
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, token: Option<Token>, nudge: String) {
     let router = router(shared, token, nudge);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!("the HTTP server ended ({error}): no metrics from here on; backups go on");
@@ -79,7 +80,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, token: Token, nud
 }
 
 /// What answers, as a value.
-pub fn router(shared: Arc<Shared>, token: Token, nudge: String) -> Router {
+pub fn router(shared: Arc<Shared>, token: Option<Token>, nudge: String) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
@@ -114,7 +115,7 @@ fn bearer(headers: &HeaderMap) -> &str {
 }
 
 async fn backup(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Response {
-    if !server.token.accepts(bearer(&headers)) {
+    if !server.token.is_some_and(|token| token.accepts(bearer(&headers))) {
         return (
             StatusCode::UNAUTHORIZED,
             "the token does not fit: it is made from the primary remote's settings, which both sides must share\n",

@@ -1,7 +1,7 @@
 //! Who may ask a sidecar for a backup: whoever has the credentials of its primary remote, as the CronJob's pod has. The
 //! remote's settings → a key → an HMAC over the place. The settings themselves go nowhere.
 
-use crate::agent::arguments::Protection;
+use crate::agent::arguments::Destination;
 use crate::store::keys::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -21,11 +21,10 @@ pub struct Token {
 impl Token {
     /// For the primary destination.
     #[must_use]
-    pub fn new(protection: &Protection, rclone_dir: &Path) -> Self {
-        let primary = protection.destinations.first();
+    pub fn new(primary: &Destination, rclone_dir: &Path) -> Self {
         Self {
-            remote: primary.map(|primary| primary.remote().to_owned()).unwrap_or_default(),
-            place: primary.map(ToString::to_string).unwrap_or_default(),
+            remote: primary.remote().to_owned(),
+            place: primary.to_string(),
             rclone_dir: rclone_dir.to_owned(),
         }
     }
@@ -68,7 +67,8 @@ impl Token {
             settings.extend(section(&text, &self.remote));
         }
         let prefix = format!("{PREFIX}{}_", self.remote.to_uppercase().replace(['-', '.'], "_"));
-        let environment = std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_lowercase(), value)));
+        let environment =
+            std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_lowercase(), value)));
         settings.extend(environment);
         if let Ok(entries) = std::fs::read_dir(&self.rclone_dir) {
             settings.extend(entries.filter_map(Result::ok).filter_map(|entry| {

@@ -420,7 +420,9 @@ impl Worker {
                 "saved"
             );
             self.served(kind).await?;
-            self.beat(false).await?;
+            if kind != Kind::Final {
+                self.beat(false).await?;
+            }
         }
         Ok(report)
     }
@@ -460,7 +462,7 @@ impl Worker {
             released,
             last: site.known.last(),
             last_success: self.last_success,
-            owed: self.destination.inbox.owes(),
+            owed: !released && self.destination.inbox.owes(),
             files: totals.files,
             bytes: totals.bytes,
         };

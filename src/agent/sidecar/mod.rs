@@ -158,7 +158,8 @@ async fn serve(arguments: &SidecarArguments, shared: &Arc<Shared>, tasks: &mut J
                     tracing::warn!("port {first} is taken on this node: metrics and requests are on {port}");
                 }
                 let nudge = http::announce(&arguments.folders.restore_dir, port);
-                let token = Token::new(&arguments.protection, &arguments.folders.rclone_dir);
+                let primary = arguments.protection.destinations.first();
+                let token = primary.map(|primary| Token::new(primary, &arguments.folders.rclone_dir));
                 tasks.spawn(http::serve(listener, shared.clone(), token, nudge));
                 return;
             }
@@ -166,7 +167,9 @@ async fn serve(arguments: &SidecarArguments, shared: &Arc<Shared>, tasks: &mut J
         }
     }
     if let Some(error) = refused {
-        tracing::error!("port {first} can't be listened on ({error}): no metrics, and no requests but through the store");
+        tracing::error!(
+            "port {first} can't be listened on ({error}): no metrics, and no requests but through the store"
+        );
     }
 }
 
@@ -193,7 +196,10 @@ fn begin(
     for (index, destination) in arguments.protection.destinations.iter().enumerate() {
         let name = destination.to_string();
         let Some(found) = started.destinations.iter().find(|found| found.destination == name) else {
-            tracing::error!(destination = name, "init-config knows nothing of it: nothing is written there");
+            tracing::error!(
+                destination = name,
+                "init-config knows nothing of it: nothing is written there"
+            );
             continue;
         };
         let Writing::Claimed { holder } = &found.writing else {
