@@ -4,7 +4,7 @@
 mod support;
 
 use support::S3;
-use support::pod::{PLACE, Place, Pod, tree, until_place};
+use support::pod::{PLACE, Place, Pod, token, tree, until_place};
 
 #[test]
 fn a_written_file_appears_in_the_bucket_and_in_a_snapshot() {
@@ -169,7 +169,7 @@ fn a_backup_is_made_for_whoever_has_the_credentials() {
     until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
     let refused = pod.http("POST /v1/backup", "Authorization: Bearer 00\r\n", "");
     assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
-    let token = pod.token(&server);
+    let token = token(&server);
     let answer = pod.http(
         "POST /v1/backup",
         &format!("Authorization: Bearer {token}\r\n"),
@@ -202,7 +202,7 @@ fn a_refusal_is_accepted_by_its_id_alone() {
     }
     let status = pod.until_status(|status| status["destinations"]["minio:backups/app"]["refusal"].is_string());
     let id = status["destinations"]["minio:backups/app"]["refusal"].as_str().unwrap();
-    let token = pod.token(&server);
+    let token = token(&server);
     let ask = |accept: &str| {
         let body = format!(r#"{{"manual":true,"accept":"{accept}"}}"#);
         pod.http("POST /v1/backup", &format!("Authorization: Bearer {token}\r\n"), &body)

@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod database;
 pub mod filters;
 pub mod http;
+pub mod layers;
 mod log;
 pub mod metrics;
 pub mod nudge;

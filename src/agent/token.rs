@@ -54,8 +54,8 @@ impl Token {
         if settings.is_empty() {
             return None;
         }
-        let key: String = settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-        let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).ok()?;
+        let lines: Vec<String> = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut mac = Hmac::<Sha256>::new_from_slice(lines.join("\n").as_bytes()).ok()?;
         mac.update(format!("v1|{}", self.place).as_bytes());
         Some(mac)
     }

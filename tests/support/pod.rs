@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use vixens_backup::agent::arguments::Destination;
 use vixens_backup::agent::start::{Start, StartedDestination, StartedVolume, Status, Writing};
 use vixens_backup::agent::token::Token;
 use vixens_backup::store::claims::{self, Holder, Owner, Taken};
@@ -170,7 +171,7 @@ impl Pod {
     }
 
     fn sidecar(&self) -> &Sidecar {
-        self.sidecar.as_ref().expect("the sidecar was started")
+        self.sidecar.as_ref().unwrap()
     }
 
     /// What it has said.
@@ -239,13 +240,6 @@ impl Pod {
         answer
     }
 
-    /// The token of the place.
-    pub fn token(&self, server: &S3) -> String {
-        let destination: vixens_backup::agent::arguments::Destination =
-            format!("minio:{BUCKET}/{PLACE}").parse().unwrap();
-        Token::new(&destination, server.rclone_dir()).make().unwrap()
-    }
-
     /// `/status`.
     pub fn status(&self) -> serde_json::Value {
         let answer = self.http("GET /status", "", "");
@@ -265,6 +259,12 @@ impl Pod {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// The token of the place.
+pub fn token(server: &S3) -> String {
+    let destination: Destination = format!("minio:{BUCKET}/{PLACE}").parse().unwrap();
+    Token::new(&destination, server.rclone_dir()).make().unwrap()
 }
 
 /// Waits for a process, for as long as [`PATIENCE`].
@@ -342,7 +342,7 @@ impl Place {
 
     /// The newest snapshot.
     pub fn newest(&self) -> SnapshotId {
-        *self.snapshots.last().expect("there is a snapshot")
+        *self.snapshots.last().unwrap()
     }
 
     fn index(&self, id: &SnapshotId) -> IndexReader<BufReader<std::fs::File>> {

@@ -381,7 +381,7 @@ impl Site {
                 let mut again = Vec::new();
                 for piece in restless {
                     let name = piece.name();
-                    again.push((name, piece.record.entry.path.clone(), stage.again(piece)));
+                    again.push((name, piece.record.entry.path.clone(), stage.again(&piece)));
                 }
                 Ok::<_, Failure>((stage, again))
             })

@@ -43,13 +43,11 @@ impl Batch {
     ) -> Result<Self, Failure> {
         let mut batch = Self::default();
         while batch.pieces.len() < FILES && batch.outcomes.len() < PATHS && stage.staged() < BYTES {
-            match changes.next() {
-                Some(change) => batch.change(change?, stage)?,
-                None => {
-                    batch.last = true;
-                    break;
-                }
-            }
+            let Some(change) = changes.next() else {
+                batch.last = true;
+                break;
+            };
+            batch.change(change?, stage)?;
         }
         Ok(batch)
     }
@@ -164,14 +162,11 @@ impl Outcomes {
         let mut write = || {
             for (path, record) in &batch.outcomes {
                 self.to.write_all(&[u8::from(record.is_some())])?;
-                match record {
-                    Some(record) => {
-                        record.write(&mut self.to)?;
-                    }
-                    None => {
-                        self.to.write_all(&(path.len() as u64).to_le_bytes())?;
-                        self.to.write_all(path)?;
-                    }
+                if let Some(record) = record {
+                    record.write(&mut self.to)?;
+                } else {
+                    self.to.write_all(&(path.len() as u64).to_le_bytes())?;
+                    self.to.write_all(path)?;
                 }
             }
             self.to.flush()

@@ -273,7 +273,7 @@ mod tests {
         changes
     }
 
-    async fn soon() -> Instant {
+    fn soon() -> Instant {
         Instant::now() + Duration::from_secs(3600)
     }
 
@@ -281,7 +281,7 @@ mod tests {
     async fn a_change_is_taken_once_it_has_been_quiet() {
         let (inbox, begun) = (inbox(), Instant::now());
         inbox.changed(change("a"));
-        let work = inbox.wait(soon().await).await;
+        let work = inbox.wait(soon()).await;
         assert!(matches!(work, Some(Work::Changed(changes)) if changes == change("a")));
         assert_eq!(begun.elapsed(), Duration::from_secs(2));
     }
@@ -297,7 +297,7 @@ mod tests {
         };
         tokio::select! {
             () = writing => {}
-            work = inbox.wait(soon().await) => assert!(matches!(work, Some(Work::Changed(_)))),
+            work = inbox.wait(soon()) => assert!(matches!(work, Some(Work::Changed(_)))),
         }
         assert_eq!(begun.elapsed(), Duration::from_secs(4));
     }
@@ -306,7 +306,7 @@ mod tests {
     async fn what_could_not_be_saved_keeps_its_age() {
         let (inbox, begun) = (inbox(), Instant::now());
         inbox.changed(change("a"));
-        let Some(Work::Changed(taken)) = inbox.wait(soon().await).await else {
+        let Some(Work::Changed(taken)) = inbox.wait(soon()).await else {
             panic!("nothing settled");
         };
         assert_eq!(inbox.unsaved_since(), Some(begun), "under way is not saved");
@@ -322,9 +322,9 @@ mod tests {
     async fn the_end_comes_before_everything_and_wakes_a_rest() {
         let inbox = inbox();
         inbox.changed(change("a"));
-        let stop = Stop { deadline: soon().await };
-        tokio::join!(inbox.rest(soon().await), async { inbox.stop(stop) });
-        assert!(matches!(inbox.wait(soon().await).await, Some(Work::Final(found)) if found == stop));
+        let stop = Stop { deadline: soon() };
+        tokio::join!(inbox.rest(soon()), async { inbox.stop(stop) });
+        assert!(matches!(inbox.wait(soon()).await, Some(Work::Final(found)) if found == stop));
     }
 
     #[tokio::test(start_paused = true)]
@@ -332,7 +332,7 @@ mod tests {
         let (inbox, begun) = (inbox(), Instant::now());
         inbox.changed(change("a"));
         inbox.hurry();
-        assert!(matches!(inbox.wait(soon().await).await, Some(Work::Changed(_))));
+        assert!(matches!(inbox.wait(soon()).await, Some(Work::Changed(_))));
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }

@@ -208,7 +208,7 @@ impl Planner<'_> {
             held.as_ref()
                 .is_some_and(|held| path == held.as_slice() || (held.ends_with(b"/") && path.starts_with(held)))
         };
-        while let Some(found) = walk.next() {
+        for found in walk.by_ref() {
             let path = match &found {
                 Found::Entry { entry, .. } => entry.path.clone(),
                 Found::Unreadable { path, .. } => path.clone(),
@@ -274,10 +274,10 @@ impl Planner<'_> {
         };
         // What it was and is no more.
         let is_folder = entry.as_ref().is_some_and(|entry| entry.kind == Kind::Folder);
-        if entry.is_none() || is_folder {
-            if let Some(record) = self.known.get(path)? {
-                self.gone(record)?;
-            }
+        if (entry.is_none() || is_folder)
+            && let Some(record) = self.known.get(path)?
+        {
+            self.gone(record)?;
         }
         if !is_folder {
             let known = self.known;

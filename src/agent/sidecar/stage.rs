@@ -133,7 +133,7 @@ impl Stage {
     }
 
     /// Takes a file again that changed while it was uploaded, as a copy.
-    pub fn again(&mut self, piece: Piece) -> io::Result<Staged> {
+    pub fn again(&mut self, piece: &Piece) -> io::Result<Staged> {
         let Ok(Some(entry)) = self.scope.look(&piece.record.entry.path) else {
             return Ok(Staged::Left(Left::Vanished));
         };
