@@ -353,8 +353,16 @@ impl Table {
 
     /// The record of exactly this path.
     pub fn get(&self, path: &[u8]) -> Result<Option<Record>, TableError> {
-        let mut records = self.iter_from(self.first_not_below(path)?)?;
-        Ok(records.next().transpose()?.filter(|record| record.entry.path == path))
+        Ok(self.find(path)?.map(|(_, record)| record))
+    }
+
+    /// The record of exactly this path, and its number in the order of all.
+    pub fn find(&self, path: &[u8]) -> Result<Option<(u64, Record)>, TableError> {
+        let index = self.first_not_below(path)?;
+        let record = self.iter_from(index)?.next().transpose()?;
+        Ok(record
+            .filter(|record| record.entry.path == path)
+            .map(|record| (index, record)))
     }
 
     /// The record of the folder `path` (with its `/`), and every record below it, in order.

@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 const QUIET: usize = 256;
 /// What a mark beside a complete index holds.
 const BASE_MARK: &[u8] = b"{\"version\":1}\n";
+/// More than this is not remembered of an attempt that failed.
+const MOST_LEFTOVERS: usize = 50_000;
 /// A complete index at least so often.
 const FULL_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -53,6 +55,13 @@ pub struct Site {
     pub databases: BTreeMap<Vec<u8>, Instant>,
     /// Where a backup was begun and not ended: it has to be finished or undone before the next.
     pub unfinished: bool,
+    /// The listing has yet to be compared with what we know.
+    pub unreconciled: bool,
+    /// What backups that failed had added to the mirror: name and SHA-256. Where it is still there, it need not be
+    /// uploaded again.
+    pub leftovers: BTreeMap<String, [u8; 32]>,
+    /// What the mirror has that no snapshot knows (names below the destination).
+    pub strangers: BTreeSet<String>,
 }
 
 /// What is asked of a backup.
@@ -144,6 +153,8 @@ struct Begun {
     marked: bool,
     /// Uploaded, but gone from the volume since.
     withdrawn: Vec<(String, Vec<u8>)>,
+    /// What leaves the mirror for history because no snapshot knows it, unless it was uploaded just now.
+    strangers: BTreeSet<String>,
 }
 
 impl Site {
@@ -155,7 +166,13 @@ impl Site {
             guard::shrink(&plan.vanishing, most, self.known.last(), order.accepted.as_deref())?;
         }
         let report = self.reported(&plan);
-        if plan.changes == 0 && !order.always {
+        // Only a full scan knows that a stranger is not about to be saved under its name.
+        let strangers = if plan.full {
+            self.strangers.clone()
+        } else {
+            BTreeSet::new()
+        };
+        if plan.changes == 0 && !order.always && strangers.is_empty() {
             return Ok(report);
         }
         self.require_claim().await?;
@@ -163,11 +180,15 @@ impl Site {
             id: SnapshotId::new(Timestamp::now(), self.holder.epoch, self.sequence + 1, order.kind),
             report,
             outcomes: Outcomes::create(&self.scratch.join("outcomes"))?,
-            worth: order.always,
+            worth: order.always || !strangers.is_empty(),
             marked: false,
             withdrawn: Vec::new(),
+            strangers,
         };
         let result = self.make(&plan, &order, &mut begun).await;
+        if result.is_ok() {
+            self.leftovers.clear();
+        }
         self.unfinished |= begun.marked && result.is_err();
         result.map(|()| begun.report)
     }
@@ -180,6 +201,7 @@ impl Site {
             return Ok(());
         }
         self.mark(begun).await?;
+        self.part(begun).await?;
         self.scope.trouble().map_err(Refusal::from)?;
         self.require_claim().await?;
         self.publish(begun).await?;
@@ -255,7 +277,17 @@ impl Site {
             for (path, left) in std::mem::take(&mut batch.left) {
                 self.left(path, left, begun);
             }
-            let replaced = batch.replaced();
+            let there = batch.part(|piece| self.is_there(piece, begun));
+            let mut replaced = batch.replaced();
+            // A stranger under the name of what is uploaded now is replaced as well.
+            let met = batch
+                .pieces
+                .iter()
+                .map(Piece::name)
+                .filter(|name| begun.strangers.remove(name));
+            replaced.extend(met);
+            replaced.sort();
+            replaced.dedup();
             if !batch.pieces.is_empty() || !replaced.is_empty() {
                 self.mark(begun).await?;
                 self.keep(&replaced, begun).await?;
@@ -266,7 +298,11 @@ impl Site {
             for (_, path) in begun.withdrawn.iter().skip(withdrawn) {
                 batch.outcome(path.clone(), None);
             }
-            for piece in uploaded {
+            for piece in &there {
+                begun.strangers.remove(&piece.name());
+            }
+            for piece in uploaded.into_iter().chain(there) {
+                self.leave(&piece);
                 begun.report.uploaded += 1;
                 begun.report.uploaded_bytes += piece.record.stored_size;
                 if piece.record.database {
@@ -282,6 +318,26 @@ impl Site {
             if last {
                 return Ok(());
             }
+        }
+    }
+
+    /// Whether an attempt that failed has uploaded this very content, and the listing still shows it.
+    fn is_there(&self, piece: &Piece, begun: &Begun) -> bool {
+        let name = piece.name();
+        let listed = match &piece.known {
+            Some(known) => known.digest.is_none() && known.stored_size == piece.record.stored_size,
+            None => begun.strangers.contains(&name),
+        };
+        listed && piece.record.digest.is_some() && self.leftovers.get(&name) == piece.record.digest.as_ref()
+    }
+
+    /// Remembers what this attempt has added, in case it fails. What it replaced is put back then, and not remembered.
+    fn leave(&mut self, piece: &Piece) {
+        if let Some(digest) = piece.record.digest
+            && piece.known.is_none()
+            && self.leftovers.len() < MOST_LEFTOVERS
+        {
+            self.leftovers.insert(piece.name(), digest);
         }
     }
 
@@ -343,6 +399,12 @@ impl Site {
             count: names.len(),
             undone: kept,
         })
+    }
+
+    /// Keeps the strangers that are left in history, before they leave the mirror.
+    async fn part(&self, begun: &mut Begun) -> Result<(), Failure> {
+        let names: Vec<String> = begun.strangers.iter().cloned().collect();
+        self.keep(&names, begun).await
     }
 
     /// Uploads, and again as copies what changed meanwhile.
@@ -472,8 +534,9 @@ impl Site {
     }
 
     /// The mirror copies of deleted files go, and last the pending mark.
-    async fn clean(&self, plan: &Plan, begun: &Begun) -> Result<(), Failure> {
+    async fn clean(&mut self, plan: &Plan, begun: &Begun) -> Result<(), Failure> {
         let mut names: Vec<String> = begun.withdrawn.iter().map(|(name, _)| name.clone()).collect();
+        names.extend(begun.strangers.iter().cloned());
         if begun.report.deleted > 0 {
             for change in plan.changes()? {
                 names.extend(change?.leaves_the_mirror());
@@ -485,6 +548,9 @@ impl Site {
                 &names,
                 self.store.delete("", &names).await?,
             )?;
+        }
+        if plan.full {
+            self.strangers.clear();
         }
         let pending = [format!("{}.pending", begun.id)];
         let undone = self.store.delete(keys::SNAPSHOTS, &pending).await?;

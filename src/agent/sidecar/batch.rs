@@ -99,6 +99,13 @@ impl Batch {
         self.leaving.extend(file);
     }
 
+    /// Takes those pieces out that need not be uploaded.
+    pub fn part(&mut self, unneeded: impl Fn(&Piece) -> bool) -> Vec<Piece> {
+        let (there, pieces) = std::mem::take(&mut self.pieces).into_iter().partition(unneeded);
+        self.pieces = pieces;
+        there
+    }
+
     /// The mirror copies that this batch replaces, or that are to be deleted.
     #[must_use]
     pub fn replaced(&self) -> Vec<String> {

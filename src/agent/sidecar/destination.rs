@@ -1,7 +1,7 @@
 //! One destination, for as long as the pod lives: opens it, backs up what settled, scans each interval, beats its
 //! heart, answers requests, and makes the last backup. It degrades, reports and retries; it never gives up by itself.
 
-use super::backup::{Failure, Order, Report, Site};
+use super::backup::{Failure, Order, Report, Site, all_done};
 use super::batch::with_sources;
 use super::guard::Fenced;
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
@@ -12,14 +12,15 @@ use crate::agent::arguments::Percent;
 use crate::agent::start::Serving;
 use crate::agent::watch::Changes;
 use crate::store::claims::Holder;
-use crate::store::records::{Served, VERSION, encode};
+use crate::store::records::{Request, Served, VERSION, decode, encode};
 use crate::store::snapshot::Kind;
 use crate::store::state::{HEARTBEAT, State};
-use crate::store::{Store, keys};
-use jiff::Timestamp;
+use crate::store::{Depth, Store, keys, listed};
+use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// After the first failure; doubled with each more.
@@ -31,6 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// What a large file that never rests is given instead of the usual settling.
 const RESTLESS: Duration = Duration::from_secs(30);
+
+/// The mirror's listing is compared with what is known of it.
+const RECONCILE: Duration = Duration::from_secs(24 * 3600);
+/// A request that nobody came back for.
+const REQUEST_EXPIRES: SignedDuration = SignedDuration::from_hours(1);
 
 /// What one destination needs to know.
 pub struct Destination {
@@ -73,6 +79,7 @@ pub struct Worker {
     failures: u32,
     next_scan: Instant,
     next_heartbeat: Instant,
+    next_reconcile: Instant,
     large: Option<(Vec<Vec<u8>>, Instant)>,
     adopted: bool,
     last_success: Option<Timestamp>,
@@ -91,6 +98,7 @@ impl Worker {
             failures: 0,
             next_scan: Instant::now(),
             next_heartbeat: Instant::now() + HEARTBEAT,
+            next_reconcile: Instant::now() + RECONCILE,
             large: None,
             adopted,
             last_success: None,
@@ -155,7 +163,7 @@ impl Worker {
                 Some(Work::Changed(changes)) => self.save(changes).await,
                 Some(Work::Asked(ask)) => self.asked(ask).await,
                 None if Instant::now() >= self.next_scan => self.scan().await,
-                None => self.beat(false).await,
+                None => self.pulse().await,
             };
             match result {
                 Ok(()) => self.failures = 0,
@@ -172,7 +180,8 @@ impl Worker {
     /// Opens the destination, or brings it in order after a backup that failed.
     async fn ready(&mut self) -> Result<(), Failure> {
         let warnings = match &mut self.site {
-            Some(site) if !site.unfinished => return Ok(()),
+            Some(site) if !site.unfinished && !site.unreconciled => return Ok(()),
+            Some(site) if !site.unfinished => site.reconcile().await?,
             Some(site) => site.settle(false).await?,
             None => {
                 let Destination {
@@ -284,6 +293,14 @@ impl Worker {
 
     async fn scan(&mut self) -> Result<(), Failure> {
         self.next_scan = Instant::now() + self.destination.interval;
+        if self.next_reconcile <= Instant::now()
+            && let Some(site) = &mut self.site
+        {
+            self.next_reconcile = Instant::now() + RECONCILE;
+            for warning in site.reconcile().await? {
+                tracing::warn!(destination = %self.name, "{warning}");
+            }
+        }
         let taken = self.destination.inbox.take_changes();
         let order = self.order(self.kind(), everything(), Some(self.destination.settle));
         match self.backup(order).await {
@@ -446,6 +463,56 @@ impl Worker {
             self.destination.serving = None;
         }
         Ok(())
+    }
+
+    /// Once a minute: we are here, and whoever left a request is served.
+    async fn pulse(&mut self) -> Result<(), Failure> {
+        self.beat(false).await?;
+        let store = self.destination.store.clone();
+        for object in listed(store.as_ref(), keys::REQUESTS, Depth::One).await? {
+            let Some(id) = object.name.strip_suffix(".json").filter(|_| !object.folder) else {
+                continue;
+            };
+            let key = keys::request(id);
+            let mut request: Request = match store.read(&key).await {
+                Ok(bytes) => match decode(&bytes) {
+                    Ok(request) => request,
+                    Err(damage) => {
+                        self.say(&format!("{key} is no request that can be read: {damage}"));
+                        continue;
+                    }
+                },
+                // Whoever left it has read the answer.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let age = Timestamp::now().duration_since(request.time);
+            if age > REQUEST_EXPIRES {
+                let undone = store.delete(keys::REQUESTS, &[object.name.clone()]).await?;
+                all_done("an old request could not be removed", &[object.name], undone)?;
+            } else if request.answer.is_none() {
+                let event = self.requested(&request).await;
+                request.answer = serde_json::to_value(event).ok();
+                store.write(&key, &encode(&request)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn requested(&mut self, request: &Request) -> Event {
+        let (progress, mut lines) = mpsc::unbounded_channel();
+        let ask = Ask {
+            kind: if request.manual { Kind::Manual } else { Kind::Scheduled },
+            accepted: request.accept.clone(),
+            progress,
+        };
+        // Its failure is in the answer, and is met again with the next attempt.
+        let _ = self.asked(ask).await;
+        let mut last = Event::Started;
+        while let Ok(progress) = lines.try_recv() {
+            last = progress.event;
+        }
+        last
     }
 
     /// The summary of the place: we are here.

@@ -6,10 +6,41 @@ use crate::store::index::{self, Attributes, File, Totals, What};
 use crate::store::keys::{StoredName, stored_name};
 use crate::store::snapshot::SnapshotId;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Records that were seen: a bit for each of the base, and the paths of the difference.
+#[derive(Debug, Default)]
+pub struct Marks {
+    base: Bits,
+    since: BTreeSet<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+struct Bits(Vec<u8>);
+
+impl Bits {
+    fn insert(&mut self, number: u64) {
+        let (byte, bit) = Self::place(number);
+        if self.0.len() <= byte {
+            self.0.resize(byte + 1, 0);
+        }
+        if let Some(slot) = self.0.get_mut(byte) {
+            *slot |= bit;
+        }
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        let (byte, bit) = Self::place(number);
+        self.0.get(byte).is_some_and(|slot| slot & bit != 0)
+    }
+
+    fn place(number: u64) -> (usize, u8) {
+        (usize::try_from(number / 8).unwrap_or(usize::MAX - 1), 1 << (number % 8))
+    }
+}
 
 /// What became of one path: its record, or nothing any more.
 pub type Outcome = (Vec<u8>, Option<Record>);
@@ -97,6 +128,36 @@ impl Known {
             Some(record) => Ok(record.clone()),
             None => self.base.get(path),
         }
+    }
+
+    /// Marks a path as seen, and gives its record.
+    pub fn mark(&self, path: &[u8], marks: &mut Marks) -> Result<Option<Record>, TableError> {
+        if let Some(record) = self.since.get(path) {
+            if record.is_some() {
+                marks.since.insert(path.to_vec());
+            }
+            return Ok(record.clone());
+        }
+        let Some((number, record)) = self.base.find(path)? else {
+            return Ok(None);
+        };
+        marks.base.insert(number);
+        Ok(Some(record))
+    }
+
+    /// The records that were not marked, in no order.
+    pub fn unmarked<'a>(
+        &'a self,
+        marks: &'a Marks,
+    ) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<'a>, TableError> {
+        let base = (0..)
+            .zip(self.base.records()?)
+            .filter_map(|(number, record)| match record {
+                Ok(record) if marks.base.contains(number) || self.since.contains_key(&record.entry.path) => None,
+                other => Some(other),
+            });
+        let since = self.since.iter().filter(|(path, _)| !marks.since.contains(*path));
+        Ok(base.chain(since.filter_map(|(_, record)| record.clone().map(Ok))))
     }
 
     /// The folder `path` (with its `/`) and everything below it, in order.

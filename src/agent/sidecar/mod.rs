@@ -16,6 +16,7 @@ pub mod inbox;
 pub mod known;
 pub mod opening;
 pub mod plan;
+pub mod reconcile;
 pub mod stage;
 pub mod status;
 pub mod volume;
@@ -312,3 +313,6 @@ async fn watch(scope: Arc<Scope>, shared: Arc<Shared>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use crate::store::index::IndexReader;
 use crate::store::keys::{self, NAMES, SnapshotObject};
 use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
-use crate::store::{self, Depth, Store, listed, unwatched};
+use crate::store::{self, Depth, Store, listed, state, unwatched};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
@@ -65,7 +65,15 @@ impl Site {
             sequence: 0,
             databases: BTreeMap::new(),
             unfinished: true,
+            unreconciled: true,
+            strangers: BTreeSet::new(),
+            leftovers: BTreeMap::new(),
         };
+        let released = state::read(site.store.as_ref())
+            .await?
+            .is_some_and(|state| state.released);
+        // Whoever was here before may have had a write under way when it ended.
+        site.unreconciled = !released;
         let warnings = site.settle(true).await?;
         Ok((site, warnings))
     }
@@ -92,6 +100,7 @@ impl Site {
                 warnings.push(format!("the backup {id} was finished: its index was there"));
             } else {
                 let restored = self.undo(id).await?;
+                self.unreconciled = true;
                 warnings.push(format!(
                     "the backup {id} was undone: it had ended before its index was there; {restored} files of the mirror are what they were before"
                 ));
@@ -100,6 +109,11 @@ impl Site {
             let undone = self.store.delete(keys::SNAPSHOTS, &mark).await?;
             all_done("the pending mark could not be removed", &mark, undone)?;
         }
+        if self.unreconciled && self.known.last().is_some() {
+            warnings.extend(self.reconcile().await?);
+        }
+        // Without a snapshot, the listing is all that is known.
+        self.unreconciled = false;
         self.unfinished = false;
         Ok(warnings)
     }

@@ -73,6 +73,8 @@ pub struct Plan {
     spool: PathBuf,
     /// Changes in it.
     pub changes: u64,
+    /// Everything was looked at.
+    pub full: bool,
     /// Files and bytes that would vanish, and what there was before.
     pub vanishing: Vanishing,
     /// What is left out, by reason.
@@ -131,6 +133,7 @@ impl Plan {
             plan: Self {
                 spool: spool.to_owned(),
                 changes: 0,
+                full: look.changes.everything,
                 vanishing: Vanishing {
                     before: known.totals(),
                     ..Vanishing::default()
