@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many files whose content turned out to be the same are remembered without a snapshot.
@@ -302,7 +302,6 @@ impl Site {
                 begun.strangers.remove(&piece.name());
             }
             for piece in uploaded.into_iter().chain(there) {
-                self.leave(&piece);
                 begun.report.uploaded += 1;
                 begun.report.uploaded_bytes += piece.record.stored_size;
                 if piece.record.database {
@@ -409,7 +408,7 @@ impl Site {
 
     /// Uploads, and again as copies what changed meanwhile.
     async fn upload(
-        &self,
+        &mut self,
         mut stage: Stage,
         mut pieces: Vec<Piece>,
         begun: &mut Begun,
@@ -423,7 +422,20 @@ impl Site {
                     name: piece.name(),
                 })
                 .collect();
-            let undone = self.store.upload("", &files, &store::unwatched).await?;
+            let done = Mutex::new(BTreeSet::new());
+            let note = |name: &str| {
+                done.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(name.to_owned());
+            };
+            let result = self.store.upload("", &files, &note).await;
+            let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for piece in &pieces {
+                if done.contains(&piece.name()) && stage.rested(piece) {
+                    self.leave(piece);
+                }
+            }
+            let undone = result?;
             let failed: BTreeSet<&str> = undone.iter().map(|one| one.name.as_str()).collect();
             let restless;
             (restless, pieces) = pieces.into_iter().partition::<Vec<_>, _>(|piece| {
