@@ -3,6 +3,7 @@
 
 pub mod arguments;
 pub mod layers;
+pub mod prune;
 pub mod start;
 
 /// `vixens-backup agent …`: run by the injected containers and the companions.
