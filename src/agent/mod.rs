@@ -8,6 +8,7 @@ pub mod filters;
 pub mod http;
 pub mod init;
 pub mod layers;
+<<<<<<< HEAD
 mod log;
 pub mod metrics;
 pub mod nudge;
@@ -15,6 +16,9 @@ pub mod place;
 pub mod restore;
 pub mod scan;
 pub mod sidecar;
+=======
+pub mod prune;
+>>>>>>> operator
 pub mod start;
 pub mod token;
 pub mod volume;
