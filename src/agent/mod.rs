@@ -8,17 +8,14 @@ pub mod filters;
 pub mod http;
 pub mod init;
 pub mod layers;
-<<<<<<< HEAD
 mod log;
 pub mod metrics;
 pub mod nudge;
 pub mod place;
+pub mod prune;
 pub mod restore;
 pub mod scan;
 pub mod sidecar;
-=======
-pub mod prune;
->>>>>>> operator
 pub mod start;
 pub mod token;
 pub mod volume;
