@@ -2,18 +2,27 @@
 //! volume, never to the Kubernetes API.
 
 pub mod arguments;
+pub mod backup;
+pub mod claim;
 pub mod database;
 pub mod filters;
 pub mod http;
+pub mod init;
 pub mod layers;
 mod log;
 pub mod metrics;
 pub mod nudge;
+pub mod place;
+pub mod restore;
 pub mod scan;
 pub mod sidecar;
 pub mod start;
 pub mod token;
+pub mod volume;
 pub mod watch;
+
+use crate::store::claims::Owner;
+use arguments::{Identity, WorkloadKind, WorkloadName};
 
 /// `vixens-backup agent …`: run by the injected containers and the companions.
 #[derive(Debug, clap::Subcommand)]
@@ -36,9 +45,21 @@ pub enum Error {
     /// A guard refused.
     #[error("{0}")]
     Refused(String),
+    /// The app must not start.
+    #[error(transparent)]
+    Init(#[from] init::Error),
     /// The sidecar could not begin.
     #[error(transparent)]
     Sidecar(#[from] sidecar::Error),
+    /// There is no backup to show.
+    #[error(transparent)]
+    Backup(#[from] backup::Error),
+    /// The process was told to end. What was under way is finished by the next start.
+    #[error("told to end (SIGTERM)")]
+    Stopped,
+    /// The process could not be set up.
+    #[error("the process can't be set up")]
+    Setup(#[source] std::io::Error),
 }
 
 impl Error {
@@ -47,7 +68,8 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 3,
-            Self::Sidecar(_) => 1,
+            Self::Init(_) | Self::Sidecar(_) | Self::Stopped | Self::Setup(_) => 1,
+            Self::Backup(error) => error.exit_code(),
         }
     }
 }
@@ -56,11 +78,44 @@ impl Error {
 pub fn run(command: &Command) -> Result<(), Error> {
     log::begin();
     match command {
+        Command::Init(arguments) => runtime()?.block_on(until_stopped(init::run(arguments))),
         Command::Sidecar(arguments) => Ok(sidecar::run(arguments)?),
+        Command::Backup(arguments) => Ok(backup::run(arguments)?),
         Command::Nudge(arguments) => {
             nudge::run(arguments);
             Ok(())
         }
-        other => Err(Error::Refused(format!("{other:?} is not part of this build"))),
+        Command::PreSync(_) => Err(Error::Refused(format!("{command:?} is not part of this build"))),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Setup)
+}
+
+/// A command that can be killed anywhere ends at once when it is told to.
+async fn until_stopped<E: Into<Error>>(command: impl Future<Output = Result<(), E>>) -> Result<(), Error> {
+    let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Error::Setup)?;
+    tokio::select! {
+        result = command => result.map_err(Into::into),
+        _ = stop.recv() => Err(Error::Stopped),
+    }
+}
+
+/// Whose files they are, from what the command was told. A StatefulSet's pods have a place each.
+#[must_use]
+pub fn owner(identity: &Identity, workload: &WorkloadName) -> Owner {
+    Owner {
+        cluster: identity.cluster_id.clone(),
+        namespace: identity.namespace.clone(),
+        kind: workload.kind.to_string(),
+        name: workload.name.clone(),
+        pod: match workload.kind {
+            WorkloadKind::StatefulSet => identity.pod.clone(),
+            WorkloadKind::Deployment => String::new(),
+        },
     }
 }
