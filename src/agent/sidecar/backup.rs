@@ -126,6 +126,9 @@ pub enum Failure {
     /// Somebody else has the place.
     #[error("{0}")]
     Fenced(#[from] Fenced),
+    /// The place is not ours yet.
+    #[error("nothing is written yet: {0}")]
+    Waiting(String),
     /// The volume, or the scratch folder.
     #[error("the backup failed")]
     Plan(#[from] PlanError),

@@ -3,13 +3,14 @@
 
 use super::backup::{Failure, Order, Report, Site, all_done};
 use super::batch::with_sources;
+use super::claiming::{self, Claimed};
 use super::guard::Fenced;
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
 use super::plan::Look;
 use super::status::Shared;
 use super::volume::Scope;
 use crate::agent::arguments::Percent;
-use crate::agent::start::Serving;
+use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
 use crate::store::claims::Holder;
 use crate::store::records::{Request, Served, VERSION, decode, encode};
@@ -42,8 +43,10 @@ const REQUEST_EXPIRES: SignedDuration = SignedDuration::from_hours(1);
 pub struct Destination {
     /// The destination.
     pub store: Arc<dyn Store>,
-    /// Our claim there.
-    pub holder: Holder,
+    /// Whether, and how, we may write there.
+    pub writing: Writing,
+    /// What `init` has left.
+    pub started: Arc<Start>,
     /// What is backed up.
     pub scope: Arc<Scope>,
     /// A folder of its own.
@@ -58,10 +61,6 @@ pub struct Destination {
     pub settle: Duration,
     /// How much may vanish.
     pub max_shrink: Percent,
-    /// The pod.
-    pub pod: String,
-    /// A restore-at value whose result has yet to be published.
-    pub serving: Option<Serving>,
 }
 
 /// Why nothing more is done here.
@@ -75,7 +74,10 @@ enum End {
 pub struct Worker {
     destination: Destination,
     name: String,
+    holder: Option<Holder>,
     site: Option<Site>,
+    /// A restore-at value whose result has yet to be published.
+    serving: Option<Serving>,
     failures: u32,
     next_scan: Instant,
     next_heartbeat: Instant,
@@ -94,7 +96,9 @@ impl Worker {
         let adopted = destination.scope.volumes.iter().any(|volume| volume.adopted);
         Self {
             name,
+            holder: None,
             site: None,
+            serving: destination.started.serving.clone(),
             failures: 0,
             next_scan: Instant::now(),
             next_heartbeat: Instant::now() + HEARTBEAT,
@@ -112,7 +116,6 @@ impl Worker {
         let shared = self.destination.shared.clone();
         shared.destination(&self.name, |status| {
             "opening".clone_into(&mut status.phase);
-            status.epoch = self.destination.holder.epoch;
         });
         match self.work().await {
             End::Stopped => {}
@@ -177,22 +180,45 @@ impl Worker {
         }
     }
 
+    /// Our claim, made now where `init` could not.
+    async fn claimed(&mut self) -> Result<Holder, Failure> {
+        if let Some(holder) = &self.holder {
+            return Ok(holder.clone());
+        }
+        let Destination {
+            store,
+            started,
+            writing,
+            shared,
+            ..
+        } = &self.destination;
+        match claiming::claim(store.as_ref(), started, writing).await? {
+            Claimed::Held(holder) => {
+                shared.destination(&self.name, |status| status.epoch = holder.epoch);
+                self.holder = Some(holder.clone());
+                Ok(holder)
+            }
+            Claimed::NotYet(why) => Err(Failure::Waiting(why)),
+            Claimed::Never(why) => Err(Fenced::Never {
+                destination: self.name.clone(),
+                why,
+            }
+            .into()),
+        }
+    }
+
     /// Opens the destination, or brings it in order after a backup that failed.
     async fn ready(&mut self) -> Result<(), Failure> {
+        let holder = self.claimed().await?;
         let warnings = match &mut self.site {
             Some(site) if !site.unfinished && !site.unreconciled => return Ok(()),
             Some(site) if !site.unfinished => site.reconcile().await?,
             Some(site) => site.settle(false).await?,
             None => {
                 let Destination {
-                    store,
-                    holder,
-                    scope,
-                    scratch,
-                    ..
+                    store, scope, scratch, ..
                 } = &self.destination;
-                let (site, warnings) =
-                    Site::open(store.clone(), holder.clone(), scope.clone(), scratch.clone()).await?;
+                let (site, warnings) = Site::open(store.clone(), holder, scope.clone(), scratch.clone()).await?;
                 self.site = Some(site);
                 warnings
             }
@@ -208,6 +234,7 @@ impl Worker {
     /// Reports a failure and waits before the next attempt; the end, if there is no next.
     async fn failed(&mut self, failure: Failure, stop: Option<Stop>) -> Option<End> {
         let shared = self.destination.shared.clone();
+        let waits = matches!(failure, Failure::Waiting(_));
         match failure {
             Failure::Fenced(fenced) => return Some(End::Fenced(fenced)),
             Failure::Refused(refusal) => {
@@ -225,8 +252,9 @@ impl Worker {
             }
         }
         self.failures += 1;
-        let rest = backoff(self.failures);
+        let rest = if waits { LONGEST_REST } else { backoff(self.failures) };
         match stop {
+            Some(_) if waits => Some(End::Stopped),
             Some(stop) if Instant::now() + rest.min(FIRST_REST) >= stop.deadline => {
                 tracing::error!(
                     destination = %self.name,
@@ -384,7 +412,7 @@ impl Worker {
     }
 
     fn kind(&self) -> Kind {
-        if self.destination.serving.is_some() {
+        if self.serving.is_some() {
             Kind::Restored
         } else {
             Kind::Auto
@@ -449,7 +477,7 @@ impl Worker {
         if kind != Kind::Restored {
             return Ok(());
         }
-        if let Some(serving) = &self.destination.serving {
+        if let Some(serving) = &self.serving {
             let served = Served {
                 version: VERSION,
                 value: serving.value.clone(),
@@ -460,7 +488,7 @@ impl Worker {
                 .store
                 .write(&keys::served(&serving.value), &encode(&served))
                 .await?;
-            self.destination.serving = None;
+            self.serving = None;
         }
         Ok(())
     }
@@ -522,9 +550,9 @@ impl Worker {
         let totals = site.known.totals();
         let state = State {
             version: VERSION,
-            epoch: self.destination.holder.epoch,
-            volume_id: self.destination.holder.volume_id.clone(),
-            pod: self.destination.pod.clone(),
+            epoch: site.holder.epoch,
+            volume_id: site.holder.volume_id.clone(),
+            pod: self.destination.started.pod.clone(),
             heartbeat: Timestamp::now(),
             released,
             last: site.known.last(),
