@@ -75,3 +75,7 @@ tools-node: tools ## get what the one-node cluster needs besides (once)
 .PHONY: clean-cache
 clean-cache: demo-down ## remove what was built and kept outside this folder
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/vixens-backup"
+
+.PHONY: bench
+bench: ## measure against what one would run instead
+	@benches/admission

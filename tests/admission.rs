@@ -1,6 +1,11 @@
 //! The router, called as a value with reviews as a real API server sent them (`tests/data/reviews`), and with what no
 //! API server would send. Whatever comes in, an answer goes out that the API server understands, and the process lives.
 
+#![expect(
+    clippy::expect_used,
+    reason = "what a test can't do without is expected, in its own functions, too"
+)]
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::header::CONNECTION;

@@ -13,6 +13,7 @@ mod log;
 pub mod metrics;
 pub mod nudge;
 pub mod place;
+pub mod prune;
 pub mod restore;
 pub mod scan;
 pub mod sidecar;

@@ -37,7 +37,7 @@ fn is_injected(stored: &Stored, owners: &[&str]) {
 fn each_way(case: &str, run: impl Fn(Way, &Namespace)) {
     for way in Way::ALL {
         in_namespace(&webhook().labels(), &format!("{case}-{}", way.as_str()), |namespace| {
-            run(way, namespace)
+            run(way, namespace);
         });
     }
 }

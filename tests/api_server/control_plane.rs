@@ -149,11 +149,6 @@ impl ControlPlane {
     pub(crate) fn scratch(&self) -> &Path {
         self.scratch.path()
     }
-
-    /// The PATH that has the pinned tools.
-    pub(crate) fn path(&self) -> &str {
-        &self.path
-    }
 }
 
 /// A process that ends when this one does: its standard input is a pipe that breaks.
@@ -177,9 +172,14 @@ impl Guarded {
         &mut self.child
     }
 
+    /// Ends it, without waiting for it.
+    pub(crate) fn tell_to_end(&mut self) {
+        drop(self.stdin.take());
+    }
+
     /// Ends it, and waits until it is gone. Says whether it ended well.
     pub(crate) fn end(&mut self) -> bool {
-        drop(self.stdin.take());
+        self.tell_to_end();
         self.child.wait().expect("it ends").success()
     }
 }

@@ -11,9 +11,14 @@
 #![expect(clippy::panic, reason = "that is how a test fails")]
 
 mod apply;
+mod connection;
 mod control_plane;
+mod load;
+mod manifests;
 mod messages;
 mod namespace;
 mod outage;
+mod rolling;
+mod trust;
 mod webhook;
 mod workload;

@@ -87,6 +87,11 @@ impl Process {
             .expect("a port")
     }
 
+    /// Tells it to end, as Kubernetes does.
+    pub(crate) fn tell_to_end(&mut self) {
+        self.guarded.tell_to_end();
+    }
+
     /// Tells it to end, and waits. Says whether it ended well.
     pub(crate) fn end(mut self) -> bool {
         self.guarded.end()
@@ -114,7 +119,7 @@ impl Webhook {
             &format!("https://127.0.0.1:{}/mutate", webhook.port),
         ));
         process.says("ready part=\"certificates\"");
-        webhook.is_called();
+        await_called(name);
         webhook
     }
 
@@ -158,24 +163,30 @@ impl Webhook {
 
     /// The labels of a namespace that it is asked about.
     pub(crate) fn labels(&self) -> Value {
-        json!({LABEL: self.name})
+        labels(&self.name)
     }
+}
 
-    /// Waits until the API server has seen the configuration: no event tells of that.
-    fn is_called(&self) {
-        let namespace = format!("{}-first", self.name);
-        control_plane().apply(&json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": namespace, "labels": self.labels()}}));
-        eventually("the API server calls the webhook", || {
-            let manifest = json!({"apiVersion": "apps/v1", "kind": "Deployment",
-                "metadata": {"name": "first", "namespace": namespace, "annotations": {"vixens.io/backup-first": ""}},
-                "spec": {"selector": {"matchLabels": {"app": "first"}}, "template": {
-                    "metadata": {"labels": {"app": "first"}},
-                    "spec": {"containers": [{"name": "app", "image": "app:1"}]}}}});
-            let said = control_plane().kubectl_with(&["create", "--dry-run=server", "-f", "-"], &manifest, &[]);
-            said.stderr.contains("vixens.io/backup-first").then_some(())
-        });
-    }
+/// The labels of a namespace about which the webhook `name` is asked.
+pub(crate) fn labels(name: &str) -> Value {
+    json!({LABEL: name})
+}
+
+/// Waits until the API server calls the webhook `name`: no event tells when it has seen a configuration.
+pub(crate) fn await_called(name: &str) {
+    let namespace = format!("{name}-first");
+    control_plane().apply(&json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": namespace, "labels": labels(name)}}));
+    let manifest = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "first", "namespace": namespace, "annotations": {"vixens.io/backup-first": ""}},
+        "spec": {"selector": {"matchLabels": {"app": "first"}}, "template": {
+            "metadata": {"labels": {"app": "first"}}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}}}});
+    eventually("the API server calls the webhook", || {
+        let said = control_plane().kubectl_with(&["create", "--dry-run=server", "-f", "-"], &manifest, &[]);
+        said.stderr
+            .contains("vixens.io/backup-first: no such annotation")
+            .then_some(())
+    });
 }
 
 /// The deployed configuration as `name`, calling `url`, for the namespaces with its label.

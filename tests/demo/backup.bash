@@ -29,7 +29,7 @@ stored_is() { [[ $(bucket cat "minio:vixens-backups/$1") == "$2" ]] || { bucket 
 the_app_runs_with_its_init_container_and_its_sidecar() {
 	show kubectl -n "$namespace" apply -f "$work/app.yaml"
 	must_be_pulled "$namespace" app=app
-	eventually 120 'the pod is Ready' is_ready app
+	eventually 60 'the pod is Ready' is_ready app
 	show kubectl -n "$namespace" get pods -l app=app
 	expect 'it has the init container and the sidecar' is 'init-config backup-sidecar' \
 		"$(kubectl -n "$namespace" get pods -l app=app -o 'jsonpath={.items[0].spec.initContainers[*].name}')"
@@ -69,7 +69,7 @@ a_deleted_claim_comes_back_with_its_files() {
 	tell 'Everything the app had is lost now, but for the bucket. Applied again, as Git would:'
 	began=$(now)
 	show kubectl -n "$namespace" apply -f "$work/app.yaml"
-	eventually 120 'the pod is Ready again' is_ready app
+	eventually 60 'the pod is Ready again' is_ready app
 	keep recovery "$(seconds_since "$began")"
 	tell 'kubectl logs deployment/app -c init-config:'
 	kubectl -n "$namespace" logs deployment/app -c init-config 2>&1 | tail -n 12 | indent
@@ -88,13 +88,13 @@ volume_is_gone() {
 a_graceful_restart_on_an_emptydir_loses_nothing() {
 	local text="kept in memory until $(date +%T.%N)"
 	show kubectl -n "$namespace" apply -f "$work/app-emptydir.yaml"
-	eventually 120 'the pod is Ready' is_ready app-emptydir
+	eventually 60 'the pod is Ready' is_ready app-emptydir
 	in_app app-emptydir "echo '$text' >/config/notes.txt"
-	expect 'nothing has been told to stop yet' refusal in_app app-emptydir 'cat /config/last-words'
+	expect 'nothing has been told to stop yet' lacks last-words "$(in_app app-emptydir 'ls /config')"
 	local before after
 	before=$(pod_of app-emptydir)
 	show kubectl -n "$namespace" rollout restart deployment/app-emptydir
-	eventually 120 'a new pod is Ready' is_replaced app-emptydir "$before"
+	eventually 90 'a new pod is Ready' is_replaced app-emptydir "$before"
 	after=$(pod_of app-emptydir)
 	expect 'a write right before the restart is there' is "$text" "$(in_app app-emptydir 'cat /config/notes.txt')"
 	expect 'the write made upon SIGTERM is there: the last backup is made after the app has stopped' success \

@@ -12,8 +12,8 @@ closing_table() {
 	[[ $cluster != control-plane ]] || return 0
 
 	heading 'What it is worth'
-	row 'from a write to the bucket' "$(value latency) s"
-	row 'from nothing to Ready, with its files' "$(value recovery) s"
+	row 'from a write to the bucket' "$(value latency ' s')"
+	row 'from nothing to Ready, with its files' "$(value recovery ' s')"
 	row 'newest lost write' "$(value lost)"
 
 	heading 'What runs in the cluster because of us, and what it weighs'
@@ -22,7 +22,9 @@ closing_table() {
 }
 
 row() { printf '%s%-58s %s%s%s\n' "$margin" "$1" "$bold" "$2" "$plain"; }
-value() { cat "$work/values/$1" 2>/dev/null || echo '(not measured)'; }
+
+# value NAME [UNIT]
+value() { if [[ -s $work/values/$1 ]]; then echo "$(kept "$1")${2:-}"; else echo '(not measured)'; fi; }
 
 # weigh : memory in use, as the kubelets report it: of each container of ours, and of the apps beside them.
 weigh() {

@@ -2,7 +2,7 @@
 #
 #   node            one real node in namespaces of its own, made for the occasion
 #   existing        the cluster of KUBECONFIG (USE_EXISTING_CLUSTER=true)
-#   control-plane   an API server that runs no pods: as far as a machine without root gets
+#   control-plane   an API server that runs no pods: as far as a machine without root gets (CONTROL_PLANE_ONLY=true)
 
 beds=$top/tests/bed
 namespace=vixens-backup-demo
@@ -14,6 +14,9 @@ choose_cluster() {
 	local why code=0
 	if [[ ${USE_EXISTING_CLUSTER:-} == true ]]; then
 		cluster=existing
+		return
+	elif [[ ${CONTROL_PLANE_ONLY:-} == true ]]; then
+		cluster=control-plane
 		return
 	fi
 	why=$(node check 2>&1) || code=$?
@@ -43,7 +46,7 @@ start_cluster() {
 		"$beds/control-plane" down --state "$root/control-plane"
 		"$beds/control-plane" up --state "$root/control-plane" 2>&1 >/dev/null | indent
 		;;
-	existing) start_in_existing 2>&1 | indent ;;
+	existing) start_in_existing ;;
 	esac
 }
 

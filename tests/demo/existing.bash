@@ -28,14 +28,14 @@ start_in_existing() {
 	if [[ -z ${VIXENS_BACKUP_IMAGE:-} ]]; then say_how_to_load; fi
 	kubectl config view --raw --flatten --minify >"$work/kubeconfig"
 	chmod 600 "$work/kubeconfig"
-	kubectl create namespace "$namespace"
+	show kubectl create namespace "$namespace"
 	# What it stores is gone with its pod, and with the demo.
 	sed -e "s|^  namespace: minio$|  namespace: $namespace|; s|hostPath: {.*}|emptyDir: {}|; s|imagePullPolicy: Never|imagePullPolicy: IfNotPresent|" \
 		-e "s|vixens-backup.test/minio:1|$minio_image|; s|^        runAsGroup: 65532|&\n        fsGroup: 65532|" "$beds/manifests/minio.yaml" |
-		awk 'BEGIN { RS = ORS = "---\n" } !/kind: Namespace/' | kubectl apply -f -
+		awk 'BEGIN { RS = ORS = "---\n" } !/kind: Namespace/' | kubectl apply -f - | indent
 	use_store
-	kubectl -n "$namespace" apply -f "$work/store-secret.yaml"
-	kubectl apply -f - <<-YAML
+	kubectl -n "$namespace" apply -f "$work/store-secret.yaml" | indent
+	kubectl apply -f - <<-YAML | indent
 		# Through it the demo looks into the bucket.
 		apiVersion: v1
 		kind: Pod

@@ -89,7 +89,7 @@ vixens_backup_is_installed_as_a_user_would() {
 	expect 'two replicas are Ready' is 2 "$(kubectl -n vixens-backup get deployment vixens-backup -o 'jsonpath={.status.readyReplicas}')"
 	expect 'they have made certificates of their own' success kubectl -n vixens-backup get secret vixens-backup-certificates
 	expect 'the API server was told to trust them, by a field manager of its own' contains 'f:caBundle' \
-		"$(kubectl get mutatingwebhookconfiguration vixens-backup --show-managed-fields -o 'jsonpath={.metadata.managedFields[?(@.manager=="vixens-backup")]}')"
+		"$(kubectl get mutatingwebhookconfiguration vixens-backup --show-managed-fields -o 'jsonpath={.metadata.managedFields[?(@.manager=="vixens-backup-certificates")]}')"
 	expect 'installed again, nothing would change' success kubectl diff -k "$work/install"
 }
 

@@ -42,8 +42,11 @@ show() {
 	"$@" 2>&1 | indent
 }
 
-# type_in TEXT : a command line.
-type_in() { printf '%s%s$ %s%s\n' "$margin" "$dim" "$*" "$plain"; }
+# type_in TEXT : a command line, without the folders that only this run has.
+type_in() {
+	local text=${*//"$work/"/}
+	printf '%s%s$ %s%s\n' "$margin" "$dim" "${text//"$top/"/}" "$plain"
+}
 
 # coloured_diff : colours what comes in, a unified diff.
 coloured_diff() {
@@ -61,9 +64,9 @@ kept() { cat "$work/values/$1"; }
 # expect SENTENCE lacks PART TEXT
 # expect SENTENCE within LIMIT SECONDS
 # expect SENTENCE success COMMAND…
-# expect SENTENCE refusal COMMAND…      (its output is shown)
+# expect SENTENCE denial PART COMMAND…      (it fails and says PART; both are shown)
 expect() {
-	local sentence=$1 how=$2 wanted seen verdict=FAIL code=0
+	local sentence=$1 how=$2 part wanted seen verdict=FAIL code=0
 	shift 2
 	case $how in
 	is)
@@ -80,7 +83,7 @@ expect() {
 		;;
 	within)
 		wanted="at most $1 s" seen="$2 s"
-		((${2/./} > $1 * 10)) || verdict=ok
+		((10#${2/./} > $1 * 10)) || verdict=ok
 		;;
 	success)
 		wanted='exit code 0'
@@ -88,12 +91,13 @@ expect() {
 		((code)) || verdict=ok
 		seen="exit code $code${seen:+: $seen}"
 		;;
-	refusal)
+	denial)
+		part=$1 wanted="an exit code other than 0, and '$1'"
+		shift
 		type_in "$*"
-		wanted='an exit code other than 0'
 		seen=$("$@" 2>&1) || code=$?
-		indent <<<"$yellow$seen$plain"
-		((code == 0)) || verdict=ok
+		indent <<<"$yellow${seen//$'\n'/$plain$'\n'$yellow}$plain"
+		[[ $code == 0 || $seen != *"$part"* ]] || verdict=ok
 		seen="exit code $code${seen:+: $seen}"
 		;;
 	esac
@@ -114,7 +118,7 @@ eventually() {
 	began=$(now) said=$SECONDS
 	until seen=$("$@" 2>&1); do
 		waited=$(seconds_since "$began")
-		if ((${waited/./} >= limit * 10)); then
+		if ((10#${waited/./} >= limit * 10)); then
 			printf %s "$erase"
 			note FAIL "$sentence" "so within $limit s" "not after $waited s${seen:+; last: $seen}"
 			exit 1
@@ -125,7 +129,7 @@ eventually() {
 			said=$SECONDS
 			tell "… waiting: $sentence (${waited%.*} s so far)"
 		fi
-		sleep 0.1
+		sleep 0.2
 	done
 	printf %s "$erase"
 	keep took "$(seconds_since "$began")"
@@ -138,8 +142,10 @@ note() {
 	echo "$verdict" >>"$work/results"
 	if [[ -n ${assert:-} ]]; then
 		# One line each, however long what was seen is.
-		seen=${seen//$'\n'/ ⏎ }
-		printf '%s %d - %s (expected %s; saw %s)\n' "$verdict" "$(wc -l <"$work/results")" "$sentence" "$wanted" "${seen:0:600}"
+		wanted=${wanted:-nothing} seen=${seen:-nothing}
+		wanted=${wanted//$'\n'/ ⏎ } seen=${seen//$'\n'/ ⏎ }
+		if [[ $verdict == ok ]]; then wanted=${wanted:0:160} seen=${seen:0:160}; fi
+		printf '%s %d - %s (expected %s; saw %s)\n' "$verdict" "$(wc -l <"$work/results")" "$sentence" "${wanted:0:2000}" "${seen:0:2000}"
 	elif [[ $verdict == ok ]]; then
 		printf '%s%s✓%s %s%s\n' "$margin" "$green" "$plain" "$sentence" "$([[ $wanted == *' s' ]] && echo " $dim($seen)$plain")"
 	else
@@ -152,9 +158,10 @@ failed() { grep -cx FAIL "$work/results" || true; }
 
 # --- steps --------------------------------------------------------------------------------
 
-# step NAME : runs the function NAME under its heading. Fails when an expectation did, and goes on all the same.
+# step NAME : runs the function NAME under its heading; $ended is its exit code. To be called on a line of its
+# own: after "if", or before "||", bash would let it go on after a failed command.
 step() {
-	local name=$1 title began before code verdict=done
+	local name=$1 title began before verdict=done
 	title=${name//_/ }
 	title=${title^}
 	before=$(failed)
@@ -168,21 +175,19 @@ step() {
 		trap '[[ $BASH_SUBSHELL != "$level" ]] || note FAIL "every command of this step succeeds" "exit code 0" "a failure of: $BASH_COMMAND"' ERR
 		"$name"
 	)
-	code=$?
+	ended=$?
 	set -e
-	if (($(failed) > before)); then
-		verdict=FAILED
-	elif ((code)); then
-		note FAIL "this step runs to its end" "exit code 0" "exit code $code"
-		verdict=FAILED
+	if ((ended)) && (($(failed) == before)); then
+		note FAIL "this step runs to its end" "exit code 0" "exit code $ended"
 	fi
+	(($(failed) == before)) || verdict=FAILED
 	printf '%s\t%s\t%s\n' "$(seconds_since "$began")" "$verdict" "$title" >>"$work/steps"
-	[[ $verdict == done ]]
 }
 
 # must NAME : a step without which there is no point in going on.
 must() {
-	step "$1" && return
+	step "$1"
+	((ended)) || return 0
 	tell "${red}The steps after this one need it, and are left out.$plain"
 	exit 1
 }

@@ -26,7 +26,7 @@ pub(super) async fn all(arguments: &BackupArguments) -> Result<(), Error> {
             errors.push(error);
         }
     }
-    Error::all(errors)
+    Error::all(&errors)
 }
 
 async fn one(arguments: &BackupArguments, address: &str) -> Result<(), Error> {
@@ -120,7 +120,7 @@ fn judged(results: &[Progress]) -> Result<(), Error> {
             "the sidecar went away before its backup had ended: see its log, and the next backup".to_owned(),
         ));
     }
-    Error::all(errors)
+    Error::all(&errors)
 }
 
 async fn through_store(store: &dyn Store, question: &Question) -> Result<(), Error> {

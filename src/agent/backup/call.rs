@@ -2,7 +2,7 @@
 
 use crate::agent::http::Question;
 use crate::agent::sidecar::inbox::Progress;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -57,7 +57,7 @@ pub(super) async fn backup(
     let status = response.status();
     let mut body = response.into_body();
     if status != StatusCode::OK {
-        let why = body.collect().await.map(|whole| whole.to_bytes()).unwrap_or_default();
+        let why = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         connection.abort();
         return Err(Unanswered::Denied {
             status,

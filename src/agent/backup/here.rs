@@ -5,9 +5,10 @@
 use super::{Error, say};
 use crate::agent::arguments::{BackupArguments, Destination};
 use crate::agent::filters::Filters;
-use crate::agent::sidecar::backup::{Failure, Order, Site};
+use crate::agent::prune::{Look, prune};
+use crate::agent::sidecar::backup::{Failure, Order, Site, all_done};
 use crate::agent::sidecar::batch::with_sources;
-use crate::agent::sidecar::plan::Look;
+use crate::agent::sidecar::plan;
 use crate::agent::sidecar::volume::{Scope, Volume, is_writable};
 use crate::agent::volume::marker::{MARKER, Marker, MarkerStatus};
 use crate::agent::volume::{mount, own::OwnFolder};
@@ -71,7 +72,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
         }
     }
     drop(locks);
-    Error::all(errors)
+    Error::all(&errors)
 }
 
 /// What `init` left on the volume: only what it settled may be backed up.
@@ -135,7 +136,7 @@ async fn one(
     let report = site
         .backup(Order {
             kind,
-            look: Look {
+            look: plan::Look {
                 changes: Changes {
                     everything: true,
                     ..Changes::default()
@@ -168,6 +169,12 @@ async fn one(
         bytes: report.totals.bytes,
     };
     store.write(keys::STATE, &encode(&state)).await?;
+    let pruned = prune(store.as_ref(), &arguments.backups.retention, Look::Lightly, now).await?;
+    all_done(
+        "not everything that nobody wants kept could be removed",
+        &[],
+        pruned.undone,
+    )?;
     let id = site
         .known
         .last()

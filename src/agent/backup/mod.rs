@@ -60,7 +60,7 @@ impl Error {
     }
 
     /// Several errors as one: a refusal only where all are.
-    fn all(errors: Vec<Self>) -> Result<(), Self> {
+    fn all(errors: &[Self]) -> Result<(), Self> {
         let refused = errors.iter().all(|error| matches!(error, Self::Refused(_)));
         let text = errors
             .iter()

@@ -581,7 +581,7 @@ impl Site {
 }
 
 /// Nothing was left undone, or it is an error.
-pub(super) fn all_done(what: &'static str, names: &[String], undone: Vec<Undone>) -> Result<(), Failure> {
+pub fn all_done(what: &'static str, names: &[String], undone: Vec<Undone>) -> Result<(), Failure> {
     if undone.is_empty() {
         return Ok(());
     }

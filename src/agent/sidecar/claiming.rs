@@ -129,11 +129,9 @@ mod tests {
     /// A place that the pod of volume `bb` holds, and was alive so many seconds ago.
     async fn held(age: i64) -> (Memory, Holder) {
         let store = Memory::default();
-        let theirs = start("bb");
-        let Taken::Held(epoch) = claims::take(&store, theirs.claim(Timestamp::now()), &[], 0)
-            .await
-            .unwrap()
-        else {
+        let then = Timestamp::now() - SignedDuration::from_secs(age);
+        let taken = claims::take(&store, start("bb").claim(then), &[], 0).await;
+        let Taken::Held(epoch) = taken.unwrap() else {
             panic!("the place was free");
         };
         let state = State {

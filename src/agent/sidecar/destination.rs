@@ -9,12 +9,13 @@ use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
 use super::plan::Look;
 use super::status::Shared;
 use super::volume::Scope;
-use crate::agent::arguments::Percent;
+use crate::agent::arguments::{Percent, Retention};
+use crate::agent::prune;
 use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
-use crate::store::claims::Holder;
+use crate::store::claims::{self, Holder};
 use crate::store::records::{Request, Served, VERSION, decode, encode};
-use crate::store::snapshot::Kind;
+use crate::store::snapshot::{Kind, SnapshotId};
 use crate::store::state::{HEARTBEAT, State};
 use crate::store::{Depth, Store, keys, listed};
 use jiff::{SignedDuration, Timestamp};
@@ -34,8 +35,8 @@ const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// What a large file that never rests is given instead of the usual settling.
 const RESTLESS: Duration = Duration::from_secs(30);
 
-/// The mirror's listing is compared with what is known of it.
-const RECONCILE: Duration = Duration::from_secs(24 * 3600);
+/// The mirror's listing is compared with what is known of it, and the place thoroughly pruned.
+const DAILY: Duration = Duration::from_secs(24 * 3600);
 /// A request that nobody came back for.
 const REQUEST_EXPIRES: SignedDuration = SignedDuration::from_hours(1);
 
@@ -61,6 +62,8 @@ pub struct Destination {
     pub settle: Duration,
     /// How much may vanish.
     pub max_shrink: Percent,
+    /// What is kept.
+    pub retention: Retention,
 }
 
 /// Why nothing more is done here.
@@ -82,6 +85,9 @@ pub struct Worker {
     next_scan: Instant,
     next_heartbeat: Instant,
     next_reconcile: Instant,
+    next_thorough: Instant,
+    /// The newest snapshot when the place was last pruned.
+    pruned: Option<SnapshotId>,
     large: Option<(Vec<Vec<u8>>, Instant)>,
     adopted: bool,
     last_success: Option<Timestamp>,
@@ -102,7 +108,9 @@ impl Worker {
             failures: 0,
             next_scan: Instant::now(),
             next_heartbeat: Instant::now() + HEARTBEAT,
-            next_reconcile: Instant::now() + RECONCILE,
+            next_reconcile: Instant::now() + DAILY,
+            next_thorough: Instant::now(),
+            pruned: None,
             large: None,
             adopted,
             last_success: None,
@@ -324,7 +332,7 @@ impl Worker {
         if self.next_reconcile <= Instant::now()
             && let Some(site) = &mut self.site
         {
-            self.next_reconcile = Instant::now() + RECONCILE;
+            self.next_reconcile = Instant::now() + DAILY;
             for warning in site.reconcile().await? {
                 tracing::warn!(destination = %self.name, "{warning}");
             }
@@ -335,7 +343,7 @@ impl Worker {
             Ok(report) => {
                 self.destination.shared.skipped(&self.name, &report);
                 self.defer(report.later);
-                Ok(())
+                self.prune().await
             }
             Err(failure) => {
                 self.destination.inbox.put_back(taken);
@@ -346,6 +354,43 @@ impl Worker {
                 Err(failure)
             }
         }
+    }
+
+    /// What the owner does not want kept any more goes: thoroughly at first and once a day, else only where there is
+    /// something new.
+    async fn prune(&mut self) -> Result<(), Failure> {
+        let Some(site) = &self.site else { return Ok(()) };
+        let last = site.known.last();
+        let thoroughly = self.next_thorough <= Instant::now();
+        if last == self.pruned && !thoroughly {
+            return Ok(());
+        }
+        let look = if thoroughly {
+            prune::Look::Thoroughly
+        } else {
+            prune::Look::Lightly
+        };
+        let store = self.destination.store.clone();
+        let pruned = prune::prune(store.as_ref(), &self.destination.retention, look, Timestamp::now()).await?;
+        all_done(
+            "not everything that nobody wants kept could be removed",
+            &[],
+            pruned.undone,
+        )?;
+        if thoroughly {
+            let claims = claims::list(store.as_ref()).await?;
+            let outlived: Vec<String> = claims::outlived(&claims)
+                .iter()
+                .filter_map(|claim| claim.key().strip_prefix("claims/").map(str::to_owned))
+                .collect();
+            if !outlived.is_empty() {
+                let undone = store.delete(keys::CLAIMS, &outlived).await?;
+                all_done("not every old claim could be removed", &outlived, undone)?;
+            }
+            self.next_thorough = Instant::now() + DAILY;
+        }
+        self.pruned = last;
+        Ok(())
     }
 
     async fn asked(&mut self, ask: Ask) -> Result<(), Failure> {
@@ -516,8 +561,9 @@ impl Worker {
             };
             let age = Timestamp::now().duration_since(request.time);
             if age > REQUEST_EXPIRES {
-                let undone = store.delete(keys::REQUESTS, &[object.name.clone()]).await?;
-                all_done("an old request could not be removed", &[object.name], undone)?;
+                let names = [object.name];
+                let undone = store.delete(keys::REQUESTS, &names).await?;
+                all_done("an old request could not be removed", &names, undone)?;
             } else if request.answer.is_none() {
                 let event = self.requested(&request).await;
                 request.answer = serde_json::to_value(event).ok();

@@ -223,6 +223,7 @@ fn begin(
             interval: arguments.interval.duration(),
             settle: quiet,
             max_shrink: arguments.backups.max_shrink,
+            retention: arguments.backups.retention,
         });
         workers.spawn(worker.run());
     }
