@@ -2,9 +2,17 @@
 //! volume, never to the Kubernetes API.
 
 pub mod arguments;
+pub mod claim;
+pub mod init;
 pub mod layers;
+pub mod place;
 pub mod prune;
+pub mod restore;
 pub mod start;
+pub mod volume;
+
+use crate::store::claims::Owner;
+use arguments::{Identity, WorkloadKind, WorkloadName};
 
 /// `vixens-backup agent …`: run by the injected containers and the companions.
 #[derive(Debug, clap::Subcommand)]
@@ -27,6 +35,15 @@ pub enum Error {
     /// A guard refused.
     #[error("{0}")]
     Refused(String),
+    /// The app must not start.
+    #[error(transparent)]
+    Init(#[from] init::Error),
+    /// The process was told to end. What was under way is finished by the next start.
+    #[error("told to end (SIGTERM)")]
+    Stopped,
+    /// The process could not be set up.
+    #[error("the process can't be set up")]
+    Setup(#[source] std::io::Error),
 }
 
 impl Error {
@@ -35,11 +52,47 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 3,
+            Self::Init(_) | Self::Stopped | Self::Setup(_) => 1,
         }
     }
 }
 
 /// Runs one agent command to its end.
 pub fn run(command: &Command) -> Result<(), Error> {
-    Err(Error::Refused(format!("{command:?} is not part of this build")))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Setup)?;
+    runtime.block_on(async {
+        match command {
+            Command::Init(arguments) => until_stopped(init::run(arguments)).await,
+            Command::Sidecar(_) | Command::Backup(_) | Command::PreSync(_) | Command::Nudge(_) => {
+                Err(Error::Refused(format!("{command:?} is not part of this build")))
+            }
+        }
+    })
+}
+
+/// A command that can be killed anywhere ends at once when it is told to.
+async fn until_stopped<E: Into<Error>>(command: impl Future<Output = Result<(), E>>) -> Result<(), Error> {
+    let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Error::Setup)?;
+    tokio::select! {
+        result = command => result.map_err(Into::into),
+        _ = stop.recv() => Err(Error::Stopped),
+    }
+}
+
+/// Whose files they are, from what the command was told. A StatefulSet's pods have a place each.
+#[must_use]
+pub fn owner(identity: &Identity, workload: &WorkloadName) -> Owner {
+    Owner {
+        cluster: identity.cluster_id.clone(),
+        namespace: identity.namespace.clone(),
+        kind: workload.kind.to_string(),
+        name: workload.name.clone(),
+        pod: match workload.kind {
+            WorkloadKind::StatefulSet => identity.pod.clone(),
+            WorkloadKind::Deployment => String::new(),
+        },
+    }
 }

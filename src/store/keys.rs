@@ -56,6 +56,12 @@ pub fn aside(id: &SnapshotId, folder: &str) -> String {
     format!("{HISTORY}/{id}/{ASIDE}/{folder}")
 }
 
+/// The index of what a restore set aside.
+#[must_use]
+pub fn aside_index(id: &SnapshotId) -> String {
+    format!("{HISTORY}/{id}/{ASIDE}/index.json")
+}
+
 /// Takes a name below [`HISTORY`] apart: which backup, and which file of the mirror. `None` for what was set aside.
 #[must_use]
 pub fn of_history(name: &str) -> Option<(SnapshotId, &str)> {

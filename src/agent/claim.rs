@@ -1,0 +1,238 @@
+//! Whether a start may take a place: the place's claims and heartbeat, and our volumes → take, wait or stay away.
+//! Pure. Used by `init`, and by a sidecar whose store was away during `init`.
+
+use super::place::{Backup, Whose};
+use crate::store::claims::{Holder, Owner};
+use crate::store::snapshot::SnapshotId;
+use jiff::Timestamp;
+
+/// What we are, for a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant<'a> {
+    /// Whose files we have.
+    pub owner: &'a Owner,
+    /// The ids of our volumes.
+    pub volume_ids: Vec<&'a str>,
+    /// The highest epoch that any marker on our volumes names; 0 for none.
+    pub epoch: u64,
+    /// A volume of ours has data of its own, from before this start: what the store got since is not on it.
+    pub kept: bool,
+    /// The revision of our pod's template.
+    pub generation: &'a str,
+    /// Our pod.
+    pub pod: &'a str,
+}
+
+/// Whether the place may be claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Yes, with an epoch above all.
+    Take,
+    /// A live writer of our own generation holds it: somebody scaled up, or its node died a moment ago.
+    Wait {
+        /// Who.
+        holder: Holder,
+        /// The newest snapshot as of now.
+        newest: Option<SnapshotId>,
+        /// For people.
+        why: String,
+    },
+    /// No.
+    Fence {
+        /// For people.
+        why: String,
+    },
+}
+
+/// Judges a place.
+#[must_use]
+pub fn judge(backup: &Backup, us: &Claimant<'_>, now: Timestamp) -> Judgement {
+    let Some(holder) = backup.holder() else {
+        return Judgement::Take;
+    };
+    match backup.whose(us.owner, now) {
+        Whose::Others(owner) => {
+            return Judgement::Fence {
+                why: format!("the place belongs to {owner}"),
+            };
+        }
+        Whose::OtherCluster { owner, live: true } => {
+            return Judgement::Fence {
+                why: format!("{owner} writes there"),
+            };
+        }
+        Whose::Ours | Whose::OtherCluster { live: false, .. } => {}
+    }
+    let claim = backup.claim.as_ref();
+    let is_ours = us.volume_ids.contains(&holder.volume_id.as_str())
+        || claim.is_some_and(|claim| {
+            claim
+                .volumes
+                .iter()
+                .any(|volume| us.volume_ids.contains(&volume.id.as_str()))
+        });
+    if is_ours {
+        // The previous writer wrote from this very volume: whatever it saved is here.
+        return Judgement::Take;
+    }
+    let pod = claim.map_or("", |claim| claim.pod.as_str());
+    if us.kept && holder.epoch >= us.epoch {
+        return Judgement::Fence {
+            why: format!(
+                "since this volume ({}) was last backed up, volume {} of pod {pod} has taken over (epoch {}, ours is {}): \
+                 set vixens.io/backup-restore-at to go on from what the store holds",
+                us.volume_ids.join(", "),
+                holder.volume_id,
+                holder.epoch,
+                us.epoch
+            ),
+        };
+    }
+    let same_generation = claim.is_some_and(|claim| !us.generation.is_empty() && claim.generation == us.generation);
+    if same_generation && pod != us.pod && backup.is_live(now) {
+        return Judgement::Wait {
+            holder: holder.clone(),
+            newest: backup.newest(),
+            why: format!("pod {pod} of the same revision holds the place and was alive a moment ago"),
+        };
+    }
+    Judgement::Take
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::claims::{Claim, ClaimedVolume};
+    use crate::store::records::VERSION;
+    use crate::store::state::State;
+
+    const NOW: &str = "2026-11-22T13:00:00Z";
+
+    fn owner(cluster: &str) -> Owner {
+        Owner {
+            cluster: cluster.to_owned(),
+            namespace: "home".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: "app".to_owned(),
+            pod: String::new(),
+        }
+    }
+
+    /// A place held at epoch 5 by volume "theirs", generation "g1", last seen at this time.
+    fn backup(cluster: &str, heartbeat: &str, released: bool) -> Backup {
+        let holder = Holder {
+            epoch: 5,
+            volume_id: "theirs".to_owned(),
+        };
+        Backup {
+            claims: vec![holder],
+            claim: Some(Claim {
+                version: VERSION,
+                epoch: 5,
+                owner: owner(cluster),
+                pod: "app-1".to_owned(),
+                generation: "g1".to_owned(),
+                volumes: vec![ClaimedVolume {
+                    name: "data".to_owned(),
+                    folder: "config".to_owned(),
+                    id: "theirs".to_owned(),
+                }],
+                time: "2026-11-22T01:00:00Z".parse().unwrap(),
+            }),
+            state: Some(State {
+                version: VERSION,
+                epoch: 5,
+                volume_id: "theirs".to_owned(),
+                pod: "app-1".to_owned(),
+                heartbeat: heartbeat.parse().unwrap(),
+                released,
+                last: None,
+                last_success: None,
+                owed: false,
+                files: 0,
+                bytes: 0,
+            }),
+            ..Backup::default()
+        }
+    }
+
+    fn judged(backup: &Backup, id: &str, epoch: u64, kept: bool, generation: &str) -> Judgement {
+        let owner = owner("c1");
+        let us = Claimant {
+            owner: &owner,
+            volume_ids: vec![id],
+            epoch,
+            kept,
+            generation,
+            pod: "app-2",
+        };
+        judge(backup, &us, NOW.parse().unwrap())
+    }
+
+    const ALIVE: &str = "2026-11-22T12:59:30Z";
+    const SILENT: &str = "2026-11-22T12:50:00Z";
+
+    #[test]
+    fn an_unclaimed_place_is_taken() {
+        assert_eq!(judged(&Backup::default(), "ours", 0, false, "g1"), Judgement::Take);
+    }
+
+    #[test]
+    fn the_same_volume_takes_over_at_once_even_from_a_live_writer() {
+        let place = backup("c1", ALIVE, false);
+        assert_eq!(judged(&place, "theirs", 5, true, "g1"), Judgement::Take);
+        assert_eq!(judged(&place, "theirs", 5, true, "g2"), Judgement::Take);
+    }
+
+    #[test]
+    fn a_live_writer_of_the_same_generation_keeps_the_place() {
+        let live = backup("c1", ALIVE, false);
+        assert!(matches!(judged(&live, "ours", 0, false, "g1"), Judgement::Wait { .. }));
+        assert_eq!(
+            judged(&live, "ours", 0, false, "g2"),
+            Judgement::Take,
+            "a rollout goes on"
+        );
+        assert_eq!(
+            judged(&live, "ours", 0, false, ""),
+            Judgement::Take,
+            "nobody said which revision"
+        );
+        let silent = backup("c1", SILENT, false);
+        assert_eq!(judged(&silent, "ours", 0, false, "g1"), Judgement::Take);
+        let released = backup("c1", ALIVE, true);
+        assert_eq!(judged(&released, "ours", 0, false, "g1"), Judgement::Take);
+    }
+
+    #[test]
+    fn an_old_volume_that_came_back_is_fenced_and_both_volumes_are_named() {
+        let place = backup("c1", SILENT, true);
+        for epoch in [3, 5] {
+            let Judgement::Fence { why } = judged(&place, "ours", epoch, true, "g1") else {
+                panic!("epoch {epoch} is older than the store's");
+            };
+            assert!(why.contains("ours") && why.contains("theirs"), "{why}");
+        }
+        assert_eq!(
+            judged(&place, "ours", 6, true, "g1"),
+            Judgement::Take,
+            "the store is older than the volume"
+        );
+    }
+
+    #[test]
+    fn another_cluster_is_adopted_only_once_it_is_silent() {
+        assert!(matches!(
+            judged(&backup("prod", ALIVE, false), "ours", 0, false, ""),
+            Judgement::Fence { .. }
+        ));
+        assert_eq!(
+            judged(&backup("prod", SILENT, false), "ours", 0, false, ""),
+            Judgement::Take
+        );
+        assert_eq!(
+            judged(&backup("prod", ALIVE, true), "ours", 0, false, ""),
+            Judgement::Take
+        );
+    }
+}

@@ -1,0 +1,355 @@
+//! A destination's place → what is there for us: claims, snapshots, or files laid there by hand. Reads only, and keeps
+//! *there is a backup*, *there is none* and *nobody knows* apart: the last is always an error.
+
+use crate::store::claims::{self, Claim, Holder, Kinship, Owner};
+use crate::store::keys::{self, SnapshotObject};
+use crate::store::snapshot::SnapshotId;
+use crate::store::state::{self, State, is_fresh};
+use crate::store::{Depth, Error, Presence, Store, listed};
+use jiff::Timestamp;
+
+/// What lies at a place that answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A claim, a snapshot or files of ours.
+    Backup(Box<Backup>),
+    /// The listing succeeded, and had nothing of ours.
+    Nothing {
+        /// Not even the bucket is there.
+        bucket_missing: bool,
+        /// Folders that are none of ours.
+        strangers: Vec<String>,
+    },
+}
+
+/// A place that is in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backup {
+    /// The holder last.
+    pub claims: Vec<Holder>,
+    /// The holder's claim.
+    pub claim: Option<Claim>,
+    /// The holder's summary.
+    pub state: Option<State>,
+    /// Snapshots that are whole, the newest last.
+    pub snapshots: Vec<SnapshotId>,
+    /// Backups that are, or were, under way, the newest last.
+    pub pending: Vec<SnapshotId>,
+    /// There is no snapshot, but the mirror has files: made by hand with the guide, or never finished.
+    pub by_listing: bool,
+}
+
+/// Whose place it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Ours, or nobody's.
+    Ours,
+    /// The same workload's of another cluster. `live`: its heartbeat is fresh.
+    OtherCluster {
+        /// Who.
+        owner: Owner,
+        /// Its heartbeat is fresh, and it has not let go.
+        live: bool,
+    },
+    /// Another workload's.
+    Others(Owner),
+}
+
+impl Backup {
+    /// The newest snapshot.
+    #[must_use]
+    pub fn newest(&self) -> Option<SnapshotId> {
+        self.snapshots.last().copied()
+    }
+
+    /// The claim that holds the place.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        self.claims.last()
+    }
+
+    /// When the holder was last seen alive; `None` once it has let go.
+    #[must_use]
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        let holder = self.holder()?;
+        let claimed = self.claim.as_ref().map(|claim| claim.time);
+        match &self.state {
+            Some(state) if state.epoch == holder.epoch && state.volume_id == holder.volume_id => {
+                (!state.released).then(|| claimed.map_or(state.heartbeat, |time| time.max(state.heartbeat)))
+            }
+            _ => claimed,
+        }
+    }
+
+    /// Whether the holder is alive, as far as anybody can tell.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.last_seen().is_some_and(|time| is_fresh(time, now))
+    }
+
+    /// Whose it is, from our view.
+    #[must_use]
+    pub fn whose(&self, us: &Owner, now: Timestamp) -> Whose {
+        let Some(claim) = &self.claim else {
+            return Whose::Ours;
+        };
+        match claim.owner.kinship(us) {
+            Kinship::Same => Whose::Ours,
+            Kinship::Other => Whose::Others(claim.owner.clone()),
+            Kinship::OtherCluster => Whose::OtherCluster {
+                owner: claim.owner.clone(),
+                live: self.is_live(now),
+            },
+        }
+    }
+}
+
+/// Looks at a place for these volume folders.
+pub async fn look(store: &dyn Store, folders: &[String]) -> Result<Place, Error> {
+    let mut top = Vec::new();
+    let presence = store.list("", Depth::One, &mut |object| top.push(object)).await?;
+    let has = |name: &str| top.iter().any(|object| object.name == name);
+    let (claims, points, state) = tokio::join!(
+        async {
+            if has(keys::CLAIMS) {
+                claims::list(store).await
+            } else {
+                Ok(Vec::new())
+            }
+        },
+        async {
+            if has(keys::SNAPSHOTS) {
+                points(store).await
+            } else {
+                Ok(Points::default())
+            }
+        },
+        async {
+            if has(keys::STATE) {
+                state::read(store).await
+            } else {
+                Ok(None)
+            }
+        },
+    );
+    let (claims, Points { snapshots, pending }) = (claims?, points?);
+    // A summary that can't be understood says nothing; the claims do.
+    let state = match state {
+        Err(Error::Damaged { .. }) => None,
+        other => other?,
+    };
+    let mut by_listing = false;
+    if snapshots.is_empty() {
+        for folder in folders {
+            if has(folder) && !by_listing {
+                let mirror = keys::mirror(folder);
+                store.list(&mirror, Depth::All, &mut |_| by_listing = true).await?;
+            }
+        }
+    }
+    if claims.is_empty() && snapshots.is_empty() && pending.is_empty() && !by_listing {
+        // An empty answer counts only where it can be believed.
+        let root = store.probe().await?;
+        return Ok(Place::Nothing {
+            bucket_missing: presence == Presence::Missing || root == Presence::Missing,
+            strangers: top.into_iter().map(|object| object.name).collect(),
+        });
+    }
+    let claim = match claims.last() {
+        Some(holder) => Some(claims::read(store, holder).await?),
+        None => None,
+    };
+    Ok(Place::Backup(Box::new(Backup {
+        claims,
+        claim,
+        state,
+        snapshots,
+        pending,
+        by_listing,
+    })))
+}
+
+/// The points in time of a place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Points {
+    /// Whole ones, the newest last.
+    pub snapshots: Vec<SnapshotId>,
+    /// Those under way, the newest last.
+    pub pending: Vec<SnapshotId>,
+}
+
+/// Lists the snapshots: one request.
+pub async fn points(store: &dyn Store) -> Result<Points, Error> {
+    let mut points = Points::default();
+    for object in listed(store, keys::SNAPSHOTS, Depth::All).await? {
+        match keys::of_snapshot(&object.name) {
+            SnapshotObject::Index(id) => points.snapshots.push(id),
+            SnapshotObject::Pending(id) => points.pending.push(id),
+            SnapshotObject::Base(_) => {}
+            SnapshotObject::Unknown => {
+                return Err(Error::Damaged {
+                    destination: store.destination(),
+                    key: format!("{}/{}", keys::SNAPSHOTS, object.name),
+                    why: "this release does not know names like this: update vixens-backup, or take it away if it was \
+                          put there by hand"
+                        .to_owned(),
+                });
+            }
+        }
+    }
+    points.snapshots.sort_unstable();
+    points.pending.sort_unstable();
+    points.pending.retain(|id| !points.snapshots.contains(id));
+    Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::claims::ClaimedVolume;
+    use crate::store::memory::Memory;
+    use crate::store::records::{VERSION, encode};
+
+    fn owner(cluster: &str, name: &str) -> Owner {
+        Owner {
+            cluster: cluster.to_owned(),
+            namespace: "home".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: name.to_owned(),
+            pod: String::new(),
+        }
+    }
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn claim(cluster: &str, name: &str) -> Claim {
+        Claim {
+            version: VERSION,
+            epoch: 3,
+            owner: owner(cluster, name),
+            pod: "app-1".to_owned(),
+            generation: String::new(),
+            volumes: vec![ClaimedVolume {
+                name: "data".to_owned(),
+                folder: "config".to_owned(),
+                id: "ab12".to_owned(),
+            }],
+            time: time("2026-11-22T12:00:00Z"),
+        }
+    }
+
+    fn state(heartbeat: &str, released: bool) -> State {
+        State {
+            version: VERSION,
+            epoch: 3,
+            volume_id: "ab12".to_owned(),
+            pod: "app-1".to_owned(),
+            heartbeat: time(heartbeat),
+            released,
+            last: None,
+            last_success: None,
+            owed: false,
+            files: 0,
+            bytes: 0,
+        }
+    }
+
+    fn folders() -> Vec<String> {
+        vec!["config".to_owned()]
+    }
+
+    async fn put(store: &Memory, key: &str, content: &[u8]) {
+        store.write(key, content).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_place_with_nothing_of_ours_is_no_backup() {
+        let store = Memory::default();
+        put(&store, "other/file", b"x").await;
+        let found = look(&store, &folders()).await.unwrap();
+        let strangers = vec!["other".to_owned()];
+        assert_eq!(
+            found,
+            Place::Nothing {
+                bucket_missing: false,
+                strangers
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn files_without_claims_are_a_place_made_by_hand() {
+        let store = Memory::default();
+        put(&store, "config/a.yaml", b"x").await;
+        let Place::Backup(backup) = look(&store, &folders()).await.unwrap() else {
+            panic!("files are a backup");
+        };
+        assert!(backup.by_listing);
+        assert_eq!(
+            backup.whose(&owner("c1", "app"), time("2026-11-22T12:00:00Z")),
+            Whose::Ours
+        );
+    }
+
+    #[tokio::test]
+    async fn an_index_or_claim_that_cannot_be_read_is_never_no_backup() {
+        let store = Memory::default();
+        put(&store, "snapshots/something.cbor", b"x").await;
+        assert!(matches!(look(&store, &folders()).await, Err(Error::Damaged { .. })));
+        store.objects().clear();
+        put(&store, "claims/3-ab12.json", b"{\"version\":9}").await;
+        assert!(matches!(look(&store, &folders()).await, Err(Error::Damaged { .. })));
+    }
+
+    #[tokio::test]
+    async fn snapshots_are_in_order_and_a_finished_one_is_not_pending() {
+        let store = Memory::default();
+        for name in [
+            "20261122T130500Z-3.10-auto.json",
+            "20261122T130400Z-3.9-auto.json",
+            "20261122T130400Z-3.9-auto.pending",
+            "20261122T130600Z-3.11-auto.pending",
+        ] {
+            put(&store, &format!("snapshots/{name}"), b"x").await;
+        }
+        let points = points(&store).await.unwrap();
+        let text: Vec<String> = points.snapshots.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["20261122T130400Z-3.9-auto", "20261122T130500Z-3.10-auto"]);
+        assert_eq!(points.pending.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn another_clusters_place_is_live_until_its_heartbeat_is_stale_or_released() {
+        let store = Memory::default();
+        put(&store, "claims/3-ab12.json", &encode(&claim("prod", "app"))).await;
+        let us = owner("dev", "app");
+        for (heartbeat, released, now, expected) in [
+            ("2026-11-22T13:00:00Z", false, "2026-11-22T13:02:00Z", true),
+            ("2026-11-22T13:00:00Z", false, "2026-11-22T13:04:00Z", false),
+            ("2026-11-22T13:00:00Z", true, "2026-11-22T13:00:01Z", false),
+        ] {
+            put(&store, "state.json", &encode(&state(heartbeat, released))).await;
+            let Place::Backup(backup) = look(&store, &folders()).await.unwrap() else {
+                panic!("a claim is a backup");
+            };
+            let owner = owner("prod", "app");
+            assert_eq!(
+                backup.whose(&us, time(now)),
+                Whose::OtherCluster { owner, live: expected }
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn another_workloads_place_is_never_ours() {
+        let store = Memory::default();
+        put(&store, "claims/3-ab12.json", &encode(&claim("c1", "other"))).await;
+        let Place::Backup(backup) = look(&store, &folders()).await.unwrap() else {
+            panic!("a claim is a backup");
+        };
+        let whose = backup.whose(&owner("c1", "app"), time("2026-12-24T00:00:00Z"));
+        assert_eq!(whose, Whose::Others(owner("c1", "other")));
+    }
+}

@@ -1,0 +1,248 @@
+//! A snapshot's index, or a listing → what a restore brings onto one volume, and where each file's content lies.
+
+use crate::store::index::{Attributes, Entry, Header, IndexReader, What, merged};
+use crate::store::keys;
+use crate::store::records::Damage;
+use crate::store::snapshot::SnapshotId;
+use crate::store::{Depth, Error, Store, listed, unwatched};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::BufReader;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What a restore brings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The snapshot; none: a listing.
+    pub snapshot: Option<SnapshotId>,
+    /// In the order of their paths: a folder before what is in it.
+    pub items: Vec<Item>,
+}
+
+/// One path of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Relative to the volume; empty for its root.
+    pub path: PathBuf,
+    /// What is to be there.
+    pub what: Planned,
+}
+
+/// What is to be at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Planned {
+    /// A file.
+    File(Content, Option<Attributes>),
+    /// A folder.
+    Folder(Attributes),
+    /// A link and its target.
+    Link(PathBuf, Attributes),
+}
+
+/// A file's content: where it lies, and how it is known again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Its key in the store.
+    pub key: String,
+    /// In bytes.
+    pub size: u64,
+    /// None for a place made by hand.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl Plan {
+    /// Files and their bytes.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        self.items.iter().fold((0, 0), |(files, bytes), item| match &item.what {
+            Planned::File(content, _) => (files + 1, bytes + content.size),
+            Planned::Folder(_) | Planned::Link(..) => (files, bytes),
+        })
+    }
+}
+
+/// What `history/` holds: for each stored file (folder and name), the backups that replaced it, ascending.
+#[derive(Clone, Debug, Default)]
+pub struct History(HashMap<String, Vec<SnapshotId>>);
+
+impl History {
+    /// Lists it.
+    pub async fn list(store: &dyn Store) -> Result<Self, Error> {
+        let mut files: HashMap<String, Vec<SnapshotId>> = HashMap::new();
+        store
+            .list(keys::HISTORY, Depth::All, &mut |object| {
+                if let Some((id, file)) = keys::of_history(&object.name) {
+                    files.entry(file.to_owned()).or_default().push(id);
+                }
+            })
+            .await?;
+        for ids in files.values_mut() {
+            ids.sort_unstable();
+        }
+        Ok(Self(files))
+    }
+
+    /// The key of a file's content as it was in a snapshot: the first later backup that replaced it has it, and the
+    /// mirror where none did.
+    fn key(&self, snapshot: &SnapshotId, folder: &str, name: &str) -> String {
+        let file = format!("{folder}/{name}");
+        let replaced = self
+            .0
+            .get(&file)
+            .and_then(|ids| ids.iter().find(|id| id.point() > snapshot.point()));
+        match replaced {
+            Some(id) => format!("{}/{name}", keys::history(id, folder)),
+            None => format!("{}/{name}", keys::mirror(folder)),
+        }
+    }
+}
+
+/// Indexes of a store, kept as files in a folder.
+pub struct Indexes<'a> {
+    store: &'a dyn Store,
+    folder: &'a Path,
+}
+
+impl<'a> Indexes<'a> {
+    /// The store's, kept in this folder.
+    #[must_use]
+    pub fn new(store: &'a dyn Store, folder: &'a Path) -> Self {
+        Self { store, folder }
+    }
+
+    fn damaged(&self, id: &SnapshotId, Damage(why): Damage) -> Error {
+        Error::Damaged {
+            destination: self.store.destination(),
+            key: keys::snapshot(id),
+            why,
+        }
+    }
+
+    async fn fetch(&self, id: &SnapshotId) -> Result<PathBuf, Error> {
+        let file = self.folder.join(keys::snapshot(id));
+        // One that was fetched before an interruption may be half there.
+        if self
+            .open(id)
+            .is_ok_and(|reader| reader.into_iter().all(|entry| entry.is_ok()))
+        {
+            return Ok(file);
+        }
+        let name = format!("{id}.json");
+        let undone = self
+            .store
+            .download(
+                keys::SNAPSHOTS,
+                std::slice::from_ref(&name),
+                &self.folder.join(keys::SNAPSHOTS),
+                &unwatched,
+            )
+            .await?;
+        if undone.is_empty() {
+            Ok(file)
+        } else {
+            Err(Error::NotFound {
+                destination: self.store.destination(),
+                key: keys::snapshot(id),
+            })
+        }
+    }
+
+    fn open(&self, id: &SnapshotId) -> Result<IndexReader<BufReader<File>>, Error> {
+        let path = self.folder.join(keys::snapshot(id));
+        let file = File::open(&path).map_err(|source| Error::Local {
+            what: format!("{} can't be read", path.display()),
+            source,
+        })?;
+        let reader = IndexReader::new(BufReader::new(file)).map_err(|damage| self.damaged(id, damage))?;
+        if reader.header().id.point() == id.point() {
+            Ok(reader)
+        } else {
+            Err(self.damaged(id, Damage("it is the index of another snapshot".to_owned())))
+        }
+    }
+
+    /// Reads a snapshot whole: its header, and its entries in order.
+    pub async fn read(&self, id: &SnapshotId) -> Result<(Header, Vec<Entry>), Error> {
+        self.fetch(id).await?;
+        let reader = self.open(id)?;
+        let header = reader.header().clone();
+        let entries = match header.base {
+            None => reader.collect::<Result<Vec<_>, _>>(),
+            Some(base) => {
+                self.fetch(&base).await?;
+                merged(self.open(&base)?, reader).collect()
+            }
+        };
+        entries
+            .map(|entries| (header, entries))
+            .map_err(|damage| self.damaged(id, damage))
+    }
+}
+
+/// What a snapshot brings onto the volume of this folder. Without a history, everything is taken to be in the mirror.
+#[must_use]
+pub fn of_snapshot(id: SnapshotId, entries: Vec<Entry>, folder: &str, history: Option<&History>) -> Plan {
+    let mut items = Vec::new();
+    for entry in entries {
+        let (of, path) = entry.place();
+        if of != folder.as_bytes() {
+            continue;
+        }
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        let name = entry.stored_name().map(std::borrow::Cow::into_owned);
+        let what = match (entry.what, name) {
+            (What::File(file), Some(name)) => {
+                let key = match history {
+                    Some(history) => history.key(&id, folder, &name),
+                    None => format!("{}/{name}", keys::mirror(folder)),
+                };
+                Planned::File(
+                    Content {
+                        key,
+                        size: file.size,
+                        sha256: Some(file.sha256),
+                    },
+                    Some(file.attributes),
+                )
+            }
+            (What::Folder(attributes), _) => Planned::Folder(attributes),
+            (What::Link(target, attributes), _) => Planned::Link(PathBuf::from(OsStr::from_bytes(&target)), attributes),
+            (What::File(_) | What::Gone, _) => continue,
+        };
+        items.push(Item { path, what });
+    }
+    Plan {
+        snapshot: Some(id),
+        items,
+    }
+}
+
+/// What a place without snapshots brings: the files of its mirror.
+pub async fn of_listing(store: &dyn Store, folder: &str) -> Result<Plan, Error> {
+    let mirror = keys::mirror(folder);
+    let items = listed(store, &mirror, Depth::All)
+        .await?
+        .into_iter()
+        .filter(|object| {
+            !object.name.starts_with(keys::NAMES)
+                && object
+                    .name
+                    .split('/')
+                    .all(|part| !part.is_empty() && part != "." && part != "..")
+        })
+        .map(|object| Item {
+            path: PathBuf::from(&object.name),
+            what: Planned::File(
+                Content {
+                    key: format!("{mirror}/{}", object.name),
+                    size: object.size,
+                    sha256: None,
+                },
+                None,
+            ),
+        })
+        .collect();
+    Ok(Plan { snapshot: None, items })
+}

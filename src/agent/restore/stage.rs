@@ -1,0 +1,228 @@
+//! A plan → its files, verified, in the folder `incoming` of the volume. Nothing else of the volume is touched, so that
+//! a kill here costs nothing, and the next start goes on with what is there.
+
+use super::plan::{Content, Plan, Planned};
+use super::verify::{Expected, Verifier, is_as_planned};
+use crate::agent::volume;
+use crate::agent::volume::marker::Mode;
+use crate::store::{Error as StoreError, Store, keys};
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A file that does not verify is fetched again so often.
+const ROUNDS: usize = 3;
+/// A line of progress is written so often.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// Why a plan could not be staged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The volume refused.
+    #[error(transparent)]
+    Volume(#[from] volume::Error),
+    /// The store answers, and does not have what the index says.
+    #[error("{destination} does not hold what its index says: {}", wrong.join("; "))]
+    Wrong {
+        /// Which destination.
+        destination: String,
+        /// Up to five files, and what is wrong with each; then how many more.
+        wrong: Vec<String>,
+    },
+}
+
+/// How much of the plan is there.
+#[derive(Debug, Default)]
+pub struct Progress {
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    fn add(&self, bytes: u64) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Files and bytes.
+    #[must_use]
+    pub fn now(&self) -> (u64, u64) {
+        (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// Fetches what the volume lacks of a plan into `incoming`, until each file is what the index says.
+pub async fn stage(store: &dyn Store, plan: &Plan, volume: &Path, incoming: &Path, mode: Mode) -> Result<(), Error> {
+    clear_strangers(plan, incoming)?;
+    let progress = Arc::new(Progress::default());
+    let mut wanted = wanted(plan, volume, incoming, mode, &progress)?;
+    let mut why: HashMap<String, String> = HashMap::new();
+    for _ in 0..ROUNDS {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let (right, undone) = fetch(store, &wanted, incoming, plan, &progress).await?;
+        why = undone;
+        wanted.retain(|key, _| !right.contains(key));
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut keys: Vec<&String> = wanted.keys().collect();
+    keys.sort_unstable();
+    let mut wrong: Vec<String> = keys
+        .iter()
+        .take(5)
+        .map(|key| {
+            let why = why.get(*key).map_or("size or SHA-256 differs", String::as_str);
+            format!("{key} ({why})")
+        })
+        .collect();
+    if keys.len() > wrong.len() {
+        wrong.push(format!("and {} more", keys.len() - wrong.len()));
+    }
+    Err(Error::Wrong {
+        destination: store.destination(),
+        wrong,
+    })
+}
+
+/// The files that are neither in their place nor staged.
+fn wanted(
+    plan: &Plan,
+    volume: &Path,
+    incoming: &Path,
+    mode: Mode,
+    progress: &Progress,
+) -> Result<HashMap<String, Content>, Error> {
+    let mut wanted = HashMap::new();
+    for item in &plan.items {
+        let Planned::File(content, _) = &item.what else {
+            continue;
+        };
+        let target = volume.join(&item.path);
+        let stays = mode == Mode::Missing && fs::symlink_metadata(&target).is_ok();
+        let staged = incoming.join(&content.key);
+        if stays || there(&staged, content)? || there(&target, content)? {
+            progress.add(content.size);
+        } else {
+            wanted.insert(content.key.clone(), content.clone());
+        }
+    }
+    Ok(wanted)
+}
+
+/// Whether a file is there as planned. A link on the way, or in its place, is not followed.
+fn there(path: &Path, content: &Content) -> Result<bool, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() && found.len() == content.size => {
+            is_as_planned(path, content).map_err(|source| volume::Error::of("reading", path, source).into())
+        }
+        _ => Ok(false),
+    }
+}
+
+/// One run over what is wanted: the keys that verified, and what was said about others.
+async fn fetch(
+    store: &dyn Store,
+    wanted: &HashMap<String, Content>,
+    incoming: &Path,
+    plan: &Plan,
+    progress: &Arc<Progress>,
+) -> Result<(HashSet<String>, HashMap<String, String>), Error> {
+    let expected: Expected = Arc::new(wanted.clone());
+    let counted = progress.clone();
+    let right: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(move |bytes| counted.add(bytes));
+    let verifier = Verifier::start(incoming, &expected, &right);
+    let arrivals = verifier.arrivals();
+    let mut keys: Vec<String> = wanted.keys().cloned().collect();
+    keys.sort_unstable();
+    let arrived = move |key: &str| {
+        // The threads are there as long as this is.
+        let _ = arrivals.send(key.to_owned());
+    };
+    let fetched = {
+        let download = store.download("", &keys, incoming, &arrived);
+        watched(download, plan, progress).await
+    };
+    drop(arrived);
+    let verdicts = tokio::task::spawn_blocking(move || verifier.finish())
+        .await
+        .map_err(|error| volume::Error::of("reading", incoming, io::Error::other(error)))?;
+    let mut right = HashSet::new();
+    let mut why = HashMap::new();
+    for verdict in verdicts {
+        match verdict.right {
+            Ok(true) => {
+                right.insert(verdict.key);
+            }
+            Ok(false) => {
+                why.insert(verdict.key, "size or SHA-256 differs".to_owned());
+            }
+            Err(error) => {
+                why.insert(verdict.key, error.to_string());
+            }
+        }
+    }
+    for undone in fetched? {
+        why.insert(undone.name, undone.why);
+    }
+    Ok((right, why))
+}
+
+/// Awaits a download, with a line of progress every few seconds.
+async fn watched<T>(download: impl Future<Output = T>, plan: &Plan, progress: &Progress) -> T {
+    let (all_files, all_bytes) = plan.totals();
+    tokio::pin!(download);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
+    loop {
+        tokio::select! {
+            result = &mut download => return result,
+            _ = ticks.tick() => {
+                let (files, bytes) = progress.now();
+                tracing::info!("restoring: {files} of {all_files} files, {bytes} of {all_bytes} bytes");
+            }
+        }
+    }
+}
+
+/// Removes what an earlier plan staged and this one does not want, which could stand in its way.
+fn clear_strangers(plan: &Plan, incoming: &Path) -> Result<(), Error> {
+    let expected: HashSet<&Path> = plan
+        .items
+        .iter()
+        .filter_map(|item| match &item.what {
+            Planned::File(content, _) => Some(Path::new(content.key.as_str())),
+            Planned::Folder(_) | Planned::Link(..) => None,
+        })
+        .collect();
+    let mut folders = vec![incoming.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(volume::Error::of("reading", &folder, source).into()),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|source| volume::Error::of("reading", &folder, source))?;
+            let path = entry.path();
+            let below = path.strip_prefix(incoming).unwrap_or(&path);
+            if below == Path::new(keys::SNAPSHOTS) {
+                continue;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if !expected.contains(below) {
+                fs::remove_file(&path).map_err(|source| volume::Error::of("removing", &path, source))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! A volume → the state that it is in. Reads only.
+
+use super::Error;
+use super::marker::{MARKER, Marker, MarkerStatus, RESTORING, Restoring};
+use super::own::OwnFolder;
+use crate::store::claims::{Kinship, Owner};
+use crate::store::keys::OWN_FOLDER;
+use std::fs;
+use std::path::Path;
+
+/// What a start finds on a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeState {
+    /// No file at all.
+    Empty,
+    /// A start came to its end here.
+    Initialised(Marker),
+    /// A restore is under way.
+    Interrupted(Restoring),
+    /// Started on vanilla while the store was away.
+    Provisional(Marker),
+    /// Files, and no marker of ours.
+    Foreign,
+    /// The marker names somebody else.
+    Others(Owner),
+}
+
+/// Looks at the volume of this owner.
+pub fn look(own: &OwnFolder, us: &Owner) -> Result<VolumeState, Error> {
+    let is_other = |owner: &Owner| owner.kinship(us) == Kinship::Other;
+    if let Some(restoring) = own.read::<Restoring>(RESTORING)? {
+        return Ok(if is_other(&restoring.owner) {
+            VolumeState::Others(restoring.owner)
+        } else {
+            VolumeState::Interrupted(restoring)
+        });
+    }
+    let marker: Option<Marker> = own.read(MARKER)?;
+    Ok(match marker {
+        Some(marker) if is_other(&marker.owner) => VolumeState::Others(marker.owner),
+        Some(marker) => match marker.status {
+            MarkerStatus::Settled | MarkerStatus::Fenced => VolumeState::Initialised(marker),
+            MarkerStatus::Provisional => VolumeState::Provisional(marker),
+            MarkerStatus::Tier1 => VolumeState::Foreign,
+        },
+        None if has_files(own.volume())? => VolumeState::Foreign,
+        None => VolumeState::Empty,
+    })
+}
+
+/// Whether the volume holds anything but folders, `lost+found` and what is ours.
+fn has_files(root: &Path) -> Result<bool, Error> {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let failed = |source| Error::of("reading", &folder, source);
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if folder == root && (name == "lost+found" || name == OWN_FOLDER) {
+                continue;
+            }
+            if entry.file_type().map_err(failed)?.is_dir() {
+                folders.push(entry.path());
+            } else {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::marker::Mode;
+    use super::*;
+    use crate::store::records::VERSION;
+    use jiff::Timestamp;
+
+    fn owner(name: &str) -> Owner {
+        Owner {
+            cluster: "c1".to_owned(),
+            namespace: "home".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: name.to_owned(),
+            pod: String::new(),
+        }
+    }
+
+    fn marker(status: MarkerStatus) -> Marker {
+        Marker {
+            version: VERSION,
+            id: "ab12".to_owned(),
+            owner: owner("app"),
+            folder: "config".to_owned(),
+            status,
+            epoch: 3,
+            claim: None,
+            time: Timestamp::UNIX_EPOCH,
+            restored: None,
+            served: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_volume_with_nothing_but_folders_is_empty() {
+        let volume = tempfile::tempdir().unwrap();
+        let own = OwnFolder::on(volume.path());
+        assert_eq!(look(&own, &owner("app")).unwrap(), VolumeState::Empty);
+        fs::create_dir_all(volume.path().join("logs/old")).unwrap();
+        fs::create_dir_all(volume.path().join("lost+found")).unwrap();
+        fs::write(volume.path().join("lost+found/#12"), "x").unwrap();
+        fs::create_dir_all(volume.path().join(".vixens-backup/incoming")).unwrap();
+        assert_eq!(look(&own, &owner("app")).unwrap(), VolumeState::Empty);
+    }
+
+    #[test]
+    fn one_file_or_link_without_a_marker_is_foreign() {
+        let volume = tempfile::tempdir().unwrap();
+        let own = OwnFolder::on(volume.path());
+        fs::create_dir_all(volume.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink("nowhere", volume.path().join("a/b/.link")).unwrap();
+        assert_eq!(look(&own, &owner("app")).unwrap(), VolumeState::Foreign);
+    }
+
+    #[test]
+    fn the_marker_tells_the_state() {
+        let volume = tempfile::tempdir().unwrap();
+        let own = OwnFolder::on(volume.path());
+        for status in [MarkerStatus::Settled, MarkerStatus::Fenced] {
+            own.write(MARKER, &marker(status)).unwrap();
+            assert_eq!(
+                look(&own, &owner("app")).unwrap(),
+                VolumeState::Initialised(marker(status))
+            );
+        }
+        assert_eq!(
+            look(&own, &owner("other")).unwrap(),
+            VolumeState::Others(owner("app")),
+            "another workload's volume"
+        );
+        own.write(MARKER, &marker(MarkerStatus::Provisional)).unwrap();
+        assert!(matches!(
+            look(&own, &owner("app")).unwrap(),
+            VolumeState::Provisional(_)
+        ));
+        own.write(MARKER, &marker(MarkerStatus::Tier1)).unwrap();
+        assert_eq!(look(&own, &owner("app")).unwrap(), VolumeState::Foreign);
+    }
+
+    #[test]
+    fn a_restore_under_way_outranks_every_marker() {
+        let volume = tempfile::tempdir().unwrap();
+        let own = OwnFolder::on(volume.path());
+        own.write(MARKER, &marker(MarkerStatus::Settled)).unwrap();
+        let restoring = Restoring {
+            version: VERSION,
+            id: "ab12".to_owned(),
+            owner: owner("app"),
+            destination: "minio:b/app".to_owned(),
+            snapshot: None,
+            mode: Mode::Whole,
+            placing: false,
+            time: Timestamp::UNIX_EPOCH,
+            serving: None,
+        };
+        own.write(RESTORING, &restoring).unwrap();
+        assert_eq!(look(&own, &owner("app")).unwrap(), VolumeState::Interrupted(restoring));
+    }
+
+    #[test]
+    fn a_marker_that_cannot_be_understood_is_an_error_and_never_empty() {
+        let volume = tempfile::tempdir().unwrap();
+        let own = OwnFolder::on(volume.path());
+        own.create().unwrap();
+        fs::write(own.join(MARKER), "{\"version\":1,").unwrap();
+        assert!(matches!(look(&own, &owner("app")), Err(Error::Damaged { .. })));
+        fs::write(own.join(MARKER), "{\"version\":9}").unwrap();
+        assert!(matches!(look(&own, &owner("app")), Err(Error::Damaged { .. })));
+    }
+}

@@ -1,0 +1,92 @@
+//! What we write on a volume about the volume: `volume.json`, the last step of a start, and `restoring.json`, while a
+//! restore is under way. Types only.
+
+use crate::store::claims::{Holder, Owner};
+use crate::store::snapshot::SnapshotId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The initialised marker.
+pub const MARKER: &str = "volume.json";
+/// A restore is under way.
+pub const RESTORING: &str = "restoring.json";
+/// Where a restore stages its files.
+pub const INCOMING: &str = "incoming";
+
+/// `volume.json`: a start has come to its end on this volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// See [`crate::store::records::VERSION`].
+    pub version: u32,
+    /// This volume's own id, for as long as it lives.
+    pub id: String,
+    /// Whose files it holds.
+    pub owner: Owner,
+    /// Its folder in the bucket.
+    pub folder: String,
+    /// What came of the start.
+    pub status: MarkerStatus,
+    /// The epoch of the last claim that named this volume.
+    pub epoch: u64,
+    /// That claim, as its name tells it.
+    #[serde(default)]
+    pub claim: Option<Holder>,
+    /// When.
+    pub time: Timestamp,
+    /// The snapshot that was restored onto it last.
+    #[serde(default)]
+    pub restored: Option<SnapshotId>,
+    /// `restore-at` values that were served on this volume.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served: Vec<String>,
+}
+
+/// What a start made of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MarkerStatus {
+    /// Restored, kept or confirmed new.
+    Settled,
+    /// Started on vanilla while the store was away.
+    Provisional,
+    /// Kept, and may not be backed up.
+    Fenced,
+    /// Layers only: at tier 2 it counts as a volume that we never saw.
+    Tier1,
+}
+
+/// `restoring.json`: what is being brought onto the volume. While it is there, nothing on the volume is settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoring {
+    /// See [`crate::store::records::VERSION`].
+    pub version: u32,
+    /// The volume's id.
+    pub id: String,
+    /// Whose files they are.
+    pub owner: Owner,
+    /// From where.
+    pub destination: String,
+    /// Which snapshot; none: a place made by hand, which has none.
+    pub snapshot: Option<SnapshotId>,
+    /// What happens to files that are there.
+    pub mode: Mode,
+    /// Everything is staged, and set aside: files are going to their places. Before that, nothing was changed.
+    pub placing: bool,
+    /// When it began.
+    pub time: Timestamp,
+    /// The `restore-at` value that is being served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<String>,
+}
+
+/// What a restore does with files that are on the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// There are none, but those of the same restore.
+    Whole,
+    /// They stay, and win.
+    Missing,
+    /// They were set aside, and go.
+    Replace,
+}

@@ -1,0 +1,109 @@
+//! Our folder on a volume, `.vixens-backup`: files in it are written as a whole or not at all, and last through a power
+//! cut once a call returns. Everything else on the volume belongs to the app.
+
+use super::Error;
+use crate::store::keys::OWN_FOLDER;
+use crate::store::records::{Damage, decode, encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+/// Our folder on one volume.
+#[derive(Clone, Debug)]
+pub struct OwnFolder {
+    volume: PathBuf,
+    path: PathBuf,
+}
+
+impl OwnFolder {
+    /// The folder on the volume at this root; it need not exist.
+    #[must_use]
+    pub fn on(volume: &Path) -> Self {
+        Self {
+            volume: volume.to_owned(),
+            path: volume.join(OWN_FOLDER),
+        }
+    }
+
+    /// The volume's root.
+    #[must_use]
+    pub fn volume(&self) -> &Path {
+        &self.volume
+    }
+
+    /// A path in it.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes it, for nobody's eyes but ours and those of the volume's owner.
+    pub fn create(&self) -> Result<(), Error> {
+        match fs::DirBuilder::new().mode(0o700).create(&self.path) {
+            Ok(()) => {
+                let root =
+                    fs::metadata(&self.volume).map_err(|source| Error::of("looking at", &self.volume, source))?;
+                // Whoever may write the volume may look after this too, where we are allowed to give it away.
+                let _ = chown(&self.path, Some(root.uid()), Some(root.gid()));
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(source) => Err(Error::of("making", &self.path, source)),
+        }
+    }
+
+    /// Reads a JSON object of ours; `None` where there is none.
+    pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => decode(&bytes)
+                .map(Some)
+                .map_err(|Damage(why)| Error::Damaged { path, why }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::of("reading", &path, source)),
+        }
+    }
+
+    /// Writes a JSON object.
+    pub fn write<T: Serialize>(&self, name: &str, object: &T) -> Result<(), Error> {
+        self.create()?;
+        let path = self.path.join(name);
+        let partial = self.path.join(format!(".{name}.partial"));
+        let replace = || -> io::Result<()> {
+            let mut file = fs::File::create(&partial)?;
+            file.write_all(&encode(object))?;
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+            file.sync_all()?;
+            fs::rename(&partial, &path)?;
+            fs::File::open(&self.path)?.sync_all()
+        };
+        replace().map_err(|source| Error::of("writing", &path, source))
+    }
+
+    /// Removes a file or a folder with all that is in it. What is not there is as good as removed.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        let path = self.path.join(name);
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(Error::of("removing", &path, source)),
+        }
+    }
+
+    /// Waits until everything that was written to the volume lies on its disk.
+    pub fn sync(&self) -> Result<(), Error> {
+        let sync = || -> io::Result<()> {
+            let root = fs::File::open(&self.volume)?;
+            rustix::fs::syncfs(&root).map_err(io::Error::from)
+        };
+        sync().map_err(|source| Error::of("writing", &self.volume, source))
+    }
+}
