@@ -156,6 +156,11 @@ impl Authority {
         &self.certificate
     }
 
+    /// What goes into a `caBundle`, in PEM.
+    pub fn certificate_pem(&self) -> String {
+        pem::encode("CERTIFICATE", &self.certificate)
+    }
+
     /// The key, in PEM.
     pub(super) fn key_pem(&self) -> &str {
         &self.key
@@ -220,11 +225,13 @@ impl Leaf {
         &self.names
     }
 
-    pub(super) fn chain_pem(&self) -> String {
+    /// The chain, in PEM.
+    pub fn chain_pem(&self) -> String {
         pem::encode_certificates(&self.chain)
     }
 
-    pub(super) fn key_pem(&self) -> &[u8] {
+    /// The key, in PEM.
+    pub fn key_pem(&self) -> &[u8] {
         &self.key
     }
 }

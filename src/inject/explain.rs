@@ -83,12 +83,8 @@ pub fn explain(object: &Value, namespace: Option<&str>, installation: &Installat
         ..Explanation::default()
     };
     let marker = Found::read(object).known();
-    let written = Ownership::as_written(object);
-    let stripped = strip(object, marker.as_ref(), &written);
-    let ours = marker
-        .as_ref()
-        .map(|marker| marker.our_settings(object))
-        .unwrap_or_default();
+    let ownership = super::ownership(object, marker.as_ref(), Ownership::as_written(object));
+    let stripped = strip(object.clone(), marker.as_ref(), &ownership);
     let (intent, warnings) = match super::intent(&stripped, namespace, installation) {
         Ok(read) => read,
         Err(problems) => {
@@ -109,7 +105,7 @@ pub fn explain(object: &Value, namespace: Option<&str>, installation: &Installat
         Intent::Protect(policy) => policy,
     };
     explanation.tier = policy.tier.to_string();
-    let workload = Workload::read(&stripped, written.without(&ours))?;
+    let workload = Workload::read(&stripped, ownership)?;
     match Draft::new(&policy, &workload, namespace, installation) {
         Err(problems) => explanation.errors = problems,
         Ok(Draft { plan, warnings, .. }) => {

@@ -9,9 +9,9 @@ use crate::workload::{POD, Setting, TEMPLATE};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Injects a plan's block.
+/// Injects a plan's block into a stripped object.
 pub(super) fn insert(
-    stripped: &Value,
+    mut object: Value,
     plan: &Plan,
     position: &InitPosition,
     cluster_id: Option<&str>,
@@ -21,7 +21,6 @@ pub(super) fn insert(
         volumes,
         label,
     } = Block::new(plan, cluster_id);
-    let mut object = stripped.clone();
     let mut from = BTreeMap::new();
     set_settings(&mut object, &plan.settings, &mut from);
 

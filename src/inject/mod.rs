@@ -20,7 +20,7 @@ pub use patch::patch;
 pub use plan::{Draft, Plan, PlannedUser, PlannedVolume};
 pub use strip::{is_our_container, strip};
 
-use crate::policy::{Installation, Intent, Problem, Subject, key};
+use crate::policy::{Installation, Intent, Policy, Problem, Subject, key};
 use crate::workload::{Ownership, Workload, annotations, kind, text};
 use json_patch::Patch;
 use serde_json::Value;
@@ -105,33 +105,30 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
     }
     let old_marker = old.and_then(|old| Found::read(old).known());
     let marker = found.known().or_else(|| old_marker.clone());
-    let result = pass(
+    let pass = match pass(
         object,
         marker.as_ref(),
-        &Ownership::recorded(object),
+        Ownership::recorded(object),
         review.namespace,
         installation,
-    );
-    let pass = match result {
+    ) {
         Ok(pass) => pass,
         Err(problems) => return refused(object, old, &problems, review.namespace, installation),
     };
-    let kept = match (&pass.policy, old, &old_marker) {
-        (Some(policy), Some(old), Some(old_marker)) => sticky::Before {
-            object: old,
-            marker: old_marker,
-        }
-        .kept(policy, &pass, review.namespace, installation),
-        _ => None,
-    };
-    let mut warnings = pass.warnings;
-    if pass.policy.is_none() && old.is_some_and(is_protected) {
+    let mut warnings = pass.warnings.clone();
+    if pass.drafted.is_none() && old.is_some_and(is_protected) {
         warnings.push(format!(
             "{} was removed: backups of this workload end here; what is stored stays",
             key::BACKUP
         ));
     }
-    Outcome::changed(object, kept.as_ref().unwrap_or(&pass.result), warnings)
+    let before = old.zip(old_marker.as_ref());
+    let kept = before
+        .and_then(|(object, marker)| sticky::Before { object, marker }.kept(&pass, review.namespace, installation));
+    match kept.map_or_else(|| pass.result(installation), Ok) {
+        Ok(result) => Outcome::changed(object, &result, warnings),
+        Err(problem) => refused(object, old, &[problem], review.namespace, installation),
+    }
 }
 
 /// Injects a manifest, or un-injects it where its annotation is gone: the offline form of [`admit`].
@@ -157,13 +154,13 @@ pub fn inject(object: &Value, namespace: &str, installation: &Installation) -> R
     let pass = pass(
         object,
         marker.as_ref(),
-        &Ownership::as_written(object),
+        Ownership::as_written(object),
         namespace,
         installation,
     )?;
     Ok(Injected {
-        object: pass.result,
-        warnings: pass.warnings,
+        warnings: pass.warnings.clone(),
+        object: pass.result(installation).map_err(|problem| vec![problem])?,
     })
 }
 
@@ -185,7 +182,7 @@ pub fn eject(object: &Value) -> Injected {
         }
         found => found.known(),
     };
-    let stripped = strip(object, marker.as_ref(), &Ownership::as_written(object));
+    let stripped = strip(object.clone(), marker.as_ref(), &Ownership::as_written(object));
     let workload = Workload::read(&stripped, Ownership::default());
     let lookalikes = workload.iter().flat_map(|workload| {
         let pod = &workload.pod;
@@ -201,60 +198,71 @@ pub fn eject(object: &Value) -> Injected {
     }
 }
 
-/// One pass over an object: stripped, and injected again where its annotations ask for it.
+/// One pass over an object: stripped, and what is to be injected, where its annotations ask for it.
 struct Pass {
     stripped: Value,
     ownership: Ownership,
     /// Where it is protected.
-    policy: Option<crate::policy::Policy>,
-    result: Value,
+    drafted: Option<(Policy, Draft)>,
     warnings: Vec<String>,
+}
+
+impl Pass {
+    /// The object as it is to be stored.
+    fn result(self, installation: &Installation) -> Result<Value, Problem> {
+        match self.drafted {
+            None => Ok(self.stripped),
+            Some((_, draft)) => insert::insert(
+                self.stripped,
+                &draft.plan,
+                &draft.position,
+                installation.cluster_id.as_deref(),
+            ),
+        }
+    }
 }
 
 fn pass(
     object: &Value,
     marker: Option<&Marker>,
-    ownership: &Ownership,
+    ownership: Ownership,
     namespace: &str,
     installation: &Installation,
 ) -> Result<Pass, Vec<Problem>> {
-    let stripped = strip(object, marker, ownership);
-    let ours = marker.map(|marker| marker.our_settings(object)).unwrap_or_default();
-    let ours: Vec<_> = ours.into_iter().filter(|setting| !ownership.claims(*setting)).collect();
-    let ownership = ownership.clone().without(&ours);
+    let ownership = self::ownership(object, marker, ownership);
+    let stripped = strip(object.clone(), marker, &ownership);
     let (intent, mut warnings) = intent(&stripped, namespace, installation)?;
     let problems = plan::template_problems(&stripped);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let Intent::Protect(policy) = intent else {
-        return Ok(Pass {
-            result: stripped.clone(),
-            stripped,
-            ownership,
-            policy: None,
-            warnings,
-        });
+    let drafted = match intent {
+        Intent::NotOurs | Intent::Disabled => None,
+        Intent::Protect(policy) => {
+            let Some(workload) = Workload::read(&stripped, ownership.clone()) else {
+                return Err(vec![Problem::conflict("metadata.name", "the workload has no name")]);
+            };
+            let mut draft = Draft::new(&policy, &workload, namespace, installation)?;
+            warnings.append(&mut draft.warnings);
+            Some((*policy, draft))
+        }
     };
-    let Some(workload) = Workload::read(&stripped, ownership.clone()) else {
-        return Err(vec![Problem::conflict("metadata.name", "the workload has no name")]);
-    };
-    let draft = Draft::new(&policy, &workload, namespace, installation)?;
-    warnings.extend(draft.warnings);
-    let result = insert::insert(
-        &stripped,
-        &draft.plan,
-        &draft.position,
-        installation.cluster_id.as_deref(),
-    )
-    .map_err(|problem| vec![problem])?;
     Ok(Pass {
         stripped,
         ownership,
-        policy: Some(*policy),
-        result,
+        drafted,
         warnings,
     })
+}
+
+/// Who owns what, as far as it matters here. While a workload is protected, a value that equals what our marker says
+/// we set is ours, whoever is named beside it: kubectl's first server-side apply claims defaulted fields for one
+/// request. When the annotation goes, what an applier owns is the applier's.
+fn ownership(object: &Value, marker: Option<&Marker>, ownership: Ownership) -> Ownership {
+    match marker {
+        Some(marker) if is_protected(object) => ownership.without(&marker.our_settings(object)),
+        _ => ownership,
+    }
 }
 
 /// What an object's annotations ask for.
@@ -284,7 +292,7 @@ fn refused(
     let old_problems = old
         .and_then(|old| {
             let marker = Found::read(old).known();
-            pass(old, marker.as_ref(), &Ownership::recorded(old), namespace, installation).err()
+            pass(old, marker.as_ref(), Ownership::recorded(old), namespace, installation).err()
         })
         .unwrap_or_default();
     let is_old = |problem: &Problem| old_problems.iter().any(|old| old.subject() == problem.subject());

@@ -4,10 +4,10 @@
 use super::insert::{set_settings, write_marker};
 use super::marker::Marker;
 use super::strip::strip;
-use super::{Found, Pass, intent};
-use crate::policy::{Installation, Intent, Policy};
+use super::{Pass, intent};
+use crate::policy::{Installation, Intent};
 use crate::workload::{Ownership, Setting, TEMPLATE};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The object as it is stored, injected.
@@ -18,13 +18,8 @@ pub(super) struct Before<'a> {
 
 impl Before<'_> {
     /// The new object with the old block, where nothing changed that a pod would feel.
-    pub(super) fn kept(
-        &self,
-        policy: &Policy,
-        pass: &Pass,
-        namespace: &str,
-        installation: &Installation,
-    ) -> Option<Value> {
+    pub(super) fn kept(&self, pass: &Pass, namespace: &str, installation: &Installation) -> Option<Value> {
+        let (policy, draft) = pass.drafted.as_ref()?;
         let Ok((Intent::Protect(old_policy), _)) = intent(self.object, namespace, installation) else {
             return None;
         };
@@ -36,9 +31,9 @@ impl Before<'_> {
         if settings.contains_key(&Setting::GracePeriod) && pass.ownership.owns(Setting::GracePeriod) {
             return None;
         }
-        let stripped = strip(self.object, Some(self.marker), &Ownership::recorded(self.object));
-        let template = |object: &Value| object.pointer(TEMPLATE).map(normal);
-        if template(&stripped)? != template(&pass.stripped)? {
+        let ownership = super::ownership(self.object, Some(self.marker), Ownership::recorded(self.object));
+        let stripped = strip(self.object.clone(), Some(self.marker), &ownership);
+        if !is_same(stripped.pointer(TEMPLATE)?, pass.stripped.pointer(TEMPLATE)?) {
             return None;
         }
         let mut kept = pass.stripped.clone();
@@ -68,12 +63,7 @@ impl Before<'_> {
             changed(&mut marker, "settings", serde_json::to_value(&free).ok()?);
         }
         // Companions follow the marker; what they alone feel is today's.
-        if let Some(today) = Found::read(&pass.result)
-            .known()
-            .and_then(|marker| marker.plan.get("schedule").cloned())
-        {
-            changed(&mut marker, "schedule", today);
-        }
+        changed(&mut marker, "schedule", Value::from(draft.plan.schedule.clone()));
         if &marker == self.marker {
             let text = crate::workload::annotations(self.object, "").get(crate::policy::key::INJECTED)?;
             kept["metadata"]["annotations"][crate::policy::key::INJECTED] = text.clone();
@@ -84,18 +74,19 @@ impl Before<'_> {
     }
 }
 
-/// A value without what the API server drops: `null`, and empty lists and maps.
-fn normal(value: &Value) -> Value {
-    match value {
-        Value::Object(entries) => Value::Object(
-            entries
-                .iter()
-                .map(|(name, value)| (name.clone(), normal(value)))
-                .filter(|(_, value)| !is_nothing(value))
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(items.iter().map(normal).collect()),
-        other => other.clone(),
+/// Whether two values are the same but for what the API server drops: `null`, and empty lists and maps.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let count = |entries: &Map<String, Value>| entries.values().filter(|value| !is_nothing(value)).count();
+            let has_same =
+                |(name, value): (&String, &Value)| other.get(name).is_some_and(|other| is_same(value, other));
+            count(one) == count(other) && one.iter().filter(|(_, value)| !is_nothing(value)).all(has_same)
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+        }
+        _ => one == other || (is_nothing(one) && is_nothing(other)),
     }
 }
 
@@ -103,7 +94,7 @@ fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),
-        Value::Object(entries) => entries.is_empty(),
+        Value::Object(entries) => entries.values().all(is_nothing),
         _ => false,
     }
 }

@@ -22,8 +22,7 @@ pub fn is_our_container(container: &Value) -> bool {
 }
 
 /// Takes out what was injected. `marker` is the object's own, or the one it had before it was replaced.
-pub fn strip(object: &Value, marker: Option<&Marker>, ownership: &Ownership) -> Value {
-    let mut object = object.clone();
+pub fn strip(mut object: Value, marker: Option<&Marker>, ownership: &Ownership) -> Value {
     for list in ["initContainers", "containers"] {
         if let Some(Value::Array(items)) = object.pointer_mut(&format!("{POD}/{list}")) {
             items.retain(|container| !is_our_container(container));

@@ -2,6 +2,8 @@
 //! `managedFields` entry of operation `Apply`. An entry of operation `Update` counts only where there is no last-applied
 //! annotation and the value is not the API's default: a client-side create names kubectl as the owner of defaults too.
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 const LAST_APPLIED: &str = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
@@ -70,7 +72,7 @@ pub struct Ownership {
 impl Ownership {
     /// What the API server recorded. For reviews and objects read from a cluster.
     pub fn recorded(object: &Value) -> Self {
-        let last_applied: Option<Value> =
+        let last_applied: Option<LastApplied> =
             super::text(object, LAST_APPLIED).and_then(|text| serde_json::from_str(text).ok());
         let managed = super::list(object, "/metadata/managedFields");
         let named_by = |operation: &str, path: &str| {
@@ -81,9 +83,7 @@ impl Ownership {
             })
         };
         let is_applied = |path: &str| {
-            let listed = last_applied
-                .as_ref()
-                .is_some_and(|applied| applied.pointer(path).is_some());
+            let listed = last_applied.as_ref().is_some_and(|applied| applied.has(path));
             listed || named_by("Apply", path)
         };
         let is_written = |setting: &Setting| {
@@ -129,6 +129,58 @@ impl Ownership {
         self.applied.retain(|setting| !ours.contains(setting));
         self.written.retain(|setting| !ours.contains(setting));
         self
+    }
+}
+
+/// What of the last-applied manifest matters here; the rest is not kept.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LastApplied {
+    metadata: AppliedMetadata,
+    spec: AppliedSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AppliedMetadata {
+    annotations: AppliedAnnotations,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AppliedAnnotations {
+    #[serde(rename = "vixens.io/backup-injected")]
+    injected: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AppliedSpec {
+    strategy: Option<IgnoredAny>,
+    progress_deadline_seconds: Option<IgnoredAny>,
+    template: AppliedTemplate,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AppliedTemplate {
+    spec: AppliedPod,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AppliedPod {
+    termination_grace_period_seconds: Option<IgnoredAny>,
+}
+
+impl LastApplied {
+    fn has(&self, path: &str) -> bool {
+        match path {
+            INJECTED => self.metadata.annotations.injected.is_some(),
+            "/spec/strategy" => self.spec.strategy.is_some(),
+            "/spec/progressDeadlineSeconds" => self.spec.progress_deadline_seconds.is_some(),
+            _ => self.spec.template.spec.termination_grace_period_seconds.is_some(),
+        }
     }
 }
 

@@ -9,6 +9,8 @@
     reason = "each test file compiles this module for itself, and uses its own part of it"
 )]
 
+pub mod pod;
+
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -211,3 +211,23 @@ fn an_object_that_is_being_deleted_and_an_excluded_namespace_pass_as_they_are() 
     };
     assert_eq!(admitted(&app(), None, &excluded).0, app());
 }
+
+#[test]
+fn what_kubectl_claims_for_one_request_of_its_first_server_side_apply_stays_ours() {
+    let mut object = app();
+    object["spec"]["strategy"] = json!({"type": "RollingUpdate"});
+    let (stored, _) = admitted(&object, None, &installation());
+    let mut migrated = stored.clone();
+    migrated["metadata"]["managedFields"] = json!([{"manager": "kubectl", "operation": "Apply", "fieldsV1":
+        {"f:spec": {"f:strategy": {}, "f:progressDeadlineSeconds": {}, "f:template": {"f:spec": {"f:terminationGracePeriodSeconds": {}}}}}}]);
+    let (result, _) = admitted(&migrated, Some(&stored), &installation());
+    assert_eq!(result, migrated);
+    // When the annotation goes, it is the applier's.
+    let mut removed = migrated.clone();
+    removed["metadata"]["annotations"]
+        .as_object_mut()
+        .unwrap()
+        .shift_remove("vixens.io/backup");
+    let (result, _) = admitted(&removed, Some(&migrated), &installation());
+    assert_eq!(result["spec"]["strategy"], json!({"type": "Recreate"}));
+}
