@@ -57,6 +57,7 @@ impl Error {
 
 /// Runs one agent command to its end.
 pub fn run(command: &Command) -> Result<(), Error> {
+    log();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -69,6 +70,19 @@ pub fn run(command: &Command) -> Result<(), Error> {
             }
         }
     })
+}
+
+/// Warnings and progress go to standard error, a line each; what a command answers goes to standard output.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("VIXENS_BACKUP_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // Tests run several commands in a process: the first one's stays.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
 }
 
 /// A command that can be killed anywhere ends at once when it is told to.

@@ -9,6 +9,8 @@
     reason = "each test file compiles this module for itself, and uses its own part of it"
 )]
 
+pub mod bed;
+
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -192,6 +194,8 @@ impl S3 {
         let scratch = std::env::temp_dir();
         let settings = Settings {
             program: tool("rclone"),
+            // `rclone serve s3` fails when two new folders are made at once.
+            transfers: 1,
             ..Settings::lean(self.rclone_dir(), &scratch)
         };
         Rclone::new(remote, path, settings)
