@@ -1,6 +1,8 @@
 //! The command line: what was typed → what is meant. A subcommand a line; the work lies in the modules.
 
-use crate::agent;
+mod offline;
+
+use crate::{agent, serve};
 use clap::Parser;
 
 /// One annotation on a workload, and its files are backed up as they change and restored when they are missing.
@@ -12,10 +14,19 @@ pub struct CommandLine {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value, made once")]
 enum Command {
+    /// Manifests in, injected manifests out; what is not ours passes byte for byte.
+    Inject(offline::Inject),
+    /// What would happen to each workload, and why.
+    Explain(offline::Explain),
+    /// The reverse of inject.
+    Eject(offline::Eject),
     /// What runs inside the injected containers and the companions.
     #[command(subcommand)]
     Agent(agent::Command),
+    /// The admission webhook, and its certificates.
+    Serve(serve::Arguments),
 }
 
 /// The exit code of a command that failed, beside its error.
@@ -27,12 +38,25 @@ pub struct Failure {
     pub error: anyhow::Error,
 }
 
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { code: 1, error }
+    }
+}
+
 impl CommandLine {
     /// Does what was asked.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Inject(command) => command.run(),
+            Command::Explain(command) => command.run(),
+            Command::Eject(command) => command.run(),
             Command::Agent(command) => agent::run(&command).map_err(|error| Failure {
                 code: error.exit_code(),
+                error: error.into(),
+            }),
+            Command::Serve(arguments) => serve::run(arguments).map_err(|error| Failure {
+                code: 1,
                 error: error.into(),
             }),
         }

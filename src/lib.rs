@@ -17,6 +17,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod agent;
+pub mod certificates;
 pub mod cli;
+pub mod inject;
+pub mod manifests;
+pub mod policy;
+pub mod serve;
 pub mod store;
+pub mod workload;

@@ -3,11 +3,23 @@
 
 pub mod arguments;
 pub mod claim;
+pub mod database;
+pub mod filters;
+pub mod http;
 pub mod init;
+pub mod layers;
+mod log;
+pub mod metrics;
+pub mod nudge;
 pub mod place;
+pub mod prune;
 pub mod restore;
+pub mod scan;
+pub mod sidecar;
 pub mod start;
+pub mod token;
 pub mod volume;
+pub mod watch;
 
 use crate::store::claims::Owner;
 use arguments::{Identity, WorkloadKind, WorkloadName};
@@ -42,6 +54,9 @@ pub enum Error {
     /// The process could not be set up.
     #[error("the process can't be set up")]
     Setup(#[source] std::io::Error),
+    /// The sidecar could not begin.
+    #[error(transparent)]
+    Sidecar(#[from] sidecar::Error),
 }
 
 impl Error {
@@ -50,39 +65,29 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 3,
-            Self::Init(_) | Self::Stopped | Self::Setup(_) => 1,
+            Self::Init(_) | Self::Sidecar(_) | Self::Stopped | Self::Setup(_) => 1,
         }
     }
 }
 
 /// Runs one agent command to its end.
 pub fn run(command: &Command) -> Result<(), Error> {
-    log();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Setup)?;
-    runtime.block_on(async {
-        match command {
-            Command::Init(arguments) => until_stopped(init::run(arguments)).await,
-            Command::Sidecar(_) | Command::Backup(_) | Command::PreSync(_) | Command::Nudge(_) => {
-                Err(Error::Refused(format!("{command:?} is not part of this build")))
-            }
+    log::begin();
+    match command {
+        Command::Init(arguments) => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(Error::Setup)?;
+            runtime.block_on(until_stopped(init::run(arguments)))
         }
-    })
-}
-
-/// Warnings and progress go to standard error, a line each; what a command answers goes to standard output.
-fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("VIXENS_BACKUP_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // Tests run several commands in a process: the first one's stays.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init();
+        Command::Sidecar(arguments) => Ok(sidecar::run(arguments)?),
+        Command::Nudge(arguments) => {
+            nudge::run(arguments);
+            Ok(())
+        }
+        other => Err(Error::Refused(format!("{other:?} is not part of this build"))),
+    }
 }
 
 /// A command that can be killed anywhere ends at once when it is told to.

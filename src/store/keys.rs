@@ -44,6 +44,12 @@ pub fn mirror(folder: &str) -> String {
     folder.to_owned()
 }
 
+/// What the backup `id` replaced or deleted, of all volumes: below it lies what [`mirror`] has below the destination.
+#[must_use]
+pub fn history_of(id: &SnapshotId) -> String {
+    format!("{HISTORY}/{id}")
+}
+
 /// What the backup `id` replaced or deleted of a volume's files.
 #[must_use]
 pub fn history(id: &SnapshotId, folder: &str) -> String {

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod memory;
 pub mod rclone;
 pub mod records;
+pub mod retention;
 pub mod snapshot;
 pub mod state;
 

@@ -96,6 +96,9 @@ pub struct Request {
     /// The id of a guard's refusal that is overridden.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept: Option<String>,
+    /// What came of it, put here by the sidecar: a line of progress as over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<serde_json::Value>,
 }
 
 #[cfg(test)]
@@ -122,6 +125,7 @@ mod tests {
             time: Timestamp::UNIX_EPOCH,
             manual: false,
             accept: None,
+            answer: None,
         });
         assert!(decode::<Request>(&whole[..whole.len() / 2]).is_err());
         assert!(decode::<Request>(b"").is_err());

@@ -36,25 +36,25 @@ pub trait Flags {
 struct Writer(Vec<String>);
 
 impl Writer {
-    fn one(&mut self, name: &str, value: impl ToString) {
+    fn one(&mut self, name: &str, value: &(impl ToString + ?Sized)) {
         self.0.push(format!("--{name}={}", value.to_string()));
     }
 
     fn each(&mut self, name: &str, values: &[impl ToString]) {
         for value in values {
-            self.one(name, value.to_string());
+            self.one(name, value);
         }
     }
 
     fn some(&mut self, name: &str, value: Option<&impl ToString>) {
         if let Some(value) = value {
-            self.one(name, value.to_string());
+            self.one(name, value);
         }
     }
 
     fn unless<T: ToString + PartialEq>(&mut self, name: &str, value: &T, default: &T) {
         if value != default {
-            self.one(name, value.to_string());
+            self.one(name, value);
         }
     }
 }
@@ -175,7 +175,7 @@ impl Flags for Folders {
             ("rclone-dir", rclone_dir, &default.rclone_dir),
         ] {
             if value != default {
-                writer.one(name, value.display());
+                writer.one(name, &value.display());
             }
         }
         if *allow_plain_folder {
@@ -455,7 +455,7 @@ impl Flags for NudgeArguments {
         let mut writer = Writer::default();
         writer.unless("port", port, &Port::Fixed(METRICS_PORT));
         if restore_dir.as_os_str() != RESTORE_PATH {
-            writer.one("restore-dir", restore_dir.display());
+            writer.one("restore-dir", &restore_dir.display());
         }
         writer.0
     }

@@ -726,3 +726,36 @@ impl fmt::Display for Port {
         }
     }
 }
+
+/// Values stand in JSON as the text that they are parsed from.
+macro_rules! serde_as_text {
+    ($($name:ty),+ $(,)?) => {
+        $(
+            impl serde::Serialize for $name {
+                fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    serializer.collect_str(self)
+                }
+            }
+
+            impl<'de> serde::Deserialize<'de> for $name {
+                fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                    text.parse().map_err(serde::de::Error::custom)
+                }
+            }
+        )+
+    };
+}
+
+serde_as_text!(
+    Span,
+    Size,
+    Percent,
+    Destination,
+    Retention,
+    RestoreAt,
+    Databases,
+    WorkloadName,
+    ProtectedVolume,
+    Port
+);

@@ -1,0 +1,3 @@
+module=github.com/minio/minio
+packages=(tool)
+usual_time='about 2 minutes'

@@ -1,0 +1,2 @@
+packages=(.)
+usual_time='a few seconds'

@@ -1,0 +1,81 @@
+# The recipes of this project. CI runs the same ones.
+.DEFAULT_GOAL := help
+SHELL := bash
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- see it -------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: ## from one annotation to a recovered pod, on a real node (as root, or USE_EXISTING_CLUSTER=true)
+	@tests/demo/run
+
+.PHONY: demo-shell
+demo-shell: ## a shell where the demo's cluster can be reached
+	@tests/demo/run shell
+
+.PHONY: demo-down
+demo-down: ## remove what the demo has made
+	@tests/demo/run down
+
+# --- check it -----------------------------------------------------------------------------
+
+.PHONY: test
+test: tools ## unit and property tests, the router, a real API server, a real store
+	@PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH cargo test --locked
+
+.PHONY: e2e
+e2e: ## the demo's steps as assertions
+	@tests/demo/run assert
+
+.PHONY: lint
+lint: lint-rust lint-dependencies lint-shell lint-manifests ## everything that is checked without running it
+
+.PHONY: lint-rust
+lint-rust:
+	@.tools/need cargo cc
+	cargo fmt --all --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+.PHONY: lint-dependencies
+lint-dependencies:
+	@.tools/lint dependencies
+
+.PHONY: lint-shell
+lint-shell:
+	@.tools/lint shell
+
+.PHONY: lint-manifests
+lint-manifests:
+	@.tools/lint manifests
+
+# --- what it takes ------------------------------------------------------------------------
+
+.PHONY: tools
+tools: tools-control-plane ## build what the tests need: a control plane, rclone, Litestream, MinIO (once)
+	@.tools/install rclone litestream minio
+
+.PHONY: tools-control-plane
+tools-control-plane:
+	@.tools/need go cc cargo openssl curl
+	@.tools/install etcd kubernetes
+
+.PHONY: tools-image
+tools-image:
+	@.tools/need go cc cargo
+	@.tools/install rclone litestream minio busybox
+
+.PHONY: tools-node
+tools-node: tools ## get what the one-node cluster needs besides (once)
+	@.tools/need ip iptables mount nsenter unshare
+	@.tools/install container-runtime busybox pause coredns local-path-provisioner
+
+.PHONY: clean-cache
+clean-cache: demo-down ## remove what was built and kept outside this folder
+	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/vixens-backup"
+
+.PHONY: bench
+bench: ## measure against what one would run instead
+	@benches/admission

@@ -1,0 +1,265 @@
+//! Has the sidecar of each pod make a backup: over HTTP; where that does not reach it, by a request in the store; and
+//! where no pod runs, says what its last backup was. Talks to sidecars and to the store, mounts nothing.
+
+use super::call::{self, Unanswered};
+use super::{Error, say};
+use crate::agent::arguments::{BackupArguments, Destination};
+use crate::agent::http::Question;
+use crate::agent::sidecar::inbox::{Event, Progress};
+use crate::agent::token::Token;
+use crate::store::rclone::{Rclone, Settings};
+use crate::store::records::{self, Request, VERSION};
+use crate::store::snapshot::Kind;
+use crate::store::state::{self, State, is_fresh};
+use crate::store::{Store, keys};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// Between two looks at a request that was left in the store.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Asks one sidecar after the other; each is asked, whatever came of the others.
+pub(super) async fn all(arguments: &BackupArguments) -> Result<(), Error> {
+    let mut errors = Vec::new();
+    for address in &arguments.ask {
+        if let Err(error) = one(arguments, address).await {
+            errors.push(error);
+        }
+    }
+    Error::all(errors)
+}
+
+async fn one(arguments: &BackupArguments, address: &str) -> Result<(), Error> {
+    // `app-0.app-backup:9476` is the sidecar of the pod app-0.
+    let pod = address.split([':', '.']).next().unwrap_or_default();
+    let destinations: Vec<Destination> = arguments
+        .protection
+        .destinations
+        .iter()
+        .map(|destination| destination.filled(&[("{pod}", pod)]))
+        .collect();
+    let Some(primary) = destinations.first() else {
+        return Err(Error::Failed("there is no destination to back up to".to_owned()));
+    };
+    let question = Question {
+        manual: arguments.manual,
+        accept: arguments.accept.clone(),
+    };
+    let Some(token) = Token::new(primary, &arguments.folders.rclone_dir).make() else {
+        return Err(Error::Failed(format!(
+            "the remote {} has no settings here: the Secret that vixens.io/backup-secret names holds none for it",
+            primary.remote()
+        )));
+    };
+    let mut results = Vec::new();
+    let answer = call::backup(address, &token, &question, |progress| {
+        say(&line(&progress));
+        results.push(progress);
+    })
+    .await;
+    match answer {
+        Ok(()) => judged(&results),
+        Err(Unanswered::Denied { status, why }) if status == hyper::StatusCode::CONFLICT => Err(Error::Refused(why)),
+        Err(error @ Unanswered::Denied { .. }) => Err(Error::Failed(format!("{address}: {error}"))),
+        Err(Unanswered::Unreachable(why)) => {
+            say(&format!("the sidecar at {address} is not reached ({why}): looking in the store"));
+            let store = Rclone::new(
+                primary.remote(),
+                primary.path(),
+                Settings::lean(&arguments.folders.rclone_dir, &arguments.folders.restore_dir),
+            );
+            through_store(&store, &question).await
+        }
+    }
+}
+
+/// What a line of progress says to people. The id comes last, so that the log ends with it.
+fn line(progress: &Progress) -> String {
+    let Progress {
+        version: _,
+        destination,
+        event,
+    } = progress;
+    match event {
+        Event::Started => format!("{destination}: a backup has begun"),
+        Event::Done {
+            snapshot,
+            made,
+            uploaded,
+            bytes,
+        } => {
+            let id = snapshot.as_deref().unwrap_or("there is nothing to save, and no snapshot yet");
+            if *made {
+                format!("{destination}: {uploaded} files, {bytes} bytes saved\n{id}")
+            } else {
+                format!("{destination}: nothing has changed since\n{id}")
+            }
+        }
+        Event::Failed { why, .. } => format!("{destination}: {why}"),
+    }
+}
+
+/// Good only if every destination ended well.
+fn judged(results: &[Progress]) -> Result<(), Error> {
+    let mut errors = Vec::new();
+    let mut done = 0;
+    for Progress { destination, event, .. } in results {
+        match event {
+            Event::Started => {}
+            Event::Done { .. } => done += 1,
+            Event::Failed { refused: true, why } => errors.push(Error::Refused(format!("{destination}: {why}"))),
+            Event::Failed { refused: false, why } => errors.push(Error::Failed(format!("{destination}: {why}"))),
+        }
+    }
+    if done == 0 && errors.is_empty() {
+        return Err(Error::Failed(
+            "the sidecar went away before its backup had ended: see its log, and the next backup".to_owned(),
+        ));
+    }
+    Error::all(errors)
+}
+
+async fn through_store(store: &dyn Store, question: &Question) -> Result<(), Error> {
+    let failed = |source| Error::Store {
+        place: store.destination(),
+        source,
+    };
+    let Some(state) = state::read(store).await.map_err(failed)? else {
+        return Err(Error::Failed(format!(
+            "no pod runs, and none has ever backed up to {}",
+            store.destination()
+        )));
+    };
+    if state.released || !is_fresh(state.heartbeat, Timestamp::now()) {
+        return absent(&state, &store.destination());
+    }
+    say(&format!("{} is written by a running pod: leaving it a request", store.destination()));
+    let now = Timestamp::now();
+    let id = format!("{}-{:08x}", now.strftime("%Y%m%dT%H%M%SZ"), now.subsec_nanosecond());
+    let key = keys::request(&id);
+    let request = Request {
+        version: VERSION,
+        time: now,
+        manual: question.manual,
+        accept: question.accept.clone(),
+        answer: None,
+    };
+    store.write(&key, &records::encode(&request)).await.map_err(failed)?;
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let answered: Request = match store.read(&key).await {
+            Ok(bytes) => records::decode(&bytes).map_err(|damage| Error::Failed(format!("{key}: {damage}")))?,
+            Err(error) if error.is_not_found() => {
+                return Err(Error::Failed(format!("the request {key} was taken away unanswered")));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let Some(event) = answered.answer.and_then(|answer| serde_json::from_value(answer).ok()) else {
+            continue;
+        };
+        let progress = Progress {
+            version: VERSION,
+            destination: store.destination(),
+            event,
+        };
+        say(&line(&progress));
+        // It is read; if it stays, the sidecar takes it away later.
+        let _ = store.delete(keys::REQUESTS, &[format!("{id}.json")]).await;
+        return judged(&[progress]);
+    }
+}
+
+/// No pod runs: good only if nothing is owed.
+fn absent(state: &State, place: &str) -> Result<(), Error> {
+    let last = state
+        .last
+        .map_or_else(|| "there is none".to_owned(), |id| id.to_string());
+    let is_final = state.last.is_some_and(|id| id.kind == Kind::Final);
+    if state.released || is_final || !state.owed {
+        say(&format!("{place}: no pod runs, and nothing is owed; the last backup is\n{last}"));
+        return Ok(());
+    }
+    Err(Error::Failed(format!(
+        "no pod runs, and the last one ended at about {} with changes that no snapshot has: they are on its volume; the newest snapshot is {last}",
+        state.heartbeat
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::Memory;
+
+    fn state(released: bool, owed: bool, kind: &str) -> State {
+        State {
+            version: VERSION,
+            epoch: 3,
+            volume_id: "aa".to_owned(),
+            pod: "app-1".to_owned(),
+            heartbeat: Timestamp::UNIX_EPOCH,
+            released,
+            last: Some(format!("20261122T130500Z-3.42-{kind}").parse().unwrap()),
+            last_success: None,
+            owed,
+            files: 1,
+            bytes: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_pod_it_succeeds_only_if_nothing_is_owed() {
+        for (found, good) in [
+            (Some(state(true, false, "final")), true),
+            (Some(state(false, false, "auto")), true),
+            (Some(state(false, true, "auto")), false),
+            (None, false),
+        ] {
+            let store = Memory::default();
+            if let Some(state) = &found {
+                store.write(keys::STATE, &records::encode(state)).await.unwrap();
+            }
+            let result = through_store(&store, &Question::default()).await;
+            assert_eq!(result.is_ok(), good, "{found:?}: {result:?}");
+        }
+    }
+
+    fn progress(event: Event) -> Progress {
+        Progress {
+            version: VERSION,
+            destination: "minio:b/app".to_owned(),
+            event,
+        }
+    }
+
+    fn done() -> Progress {
+        progress(Event::Done {
+            snapshot: Some("20261122T130500Z-3.42-manual".to_owned()),
+            made: true,
+            uploaded: 2,
+            bytes: 10,
+        })
+    }
+
+    #[test]
+    fn the_exit_code_is_the_result() {
+        let refused = progress(Event::Failed {
+            refused: true,
+            why: "too much would vanish".to_owned(),
+        });
+        let failed = progress(Event::Failed {
+            refused: false,
+            why: "the store is full".to_owned(),
+        });
+        let code = |results: &[Progress]| judged(results).map_or_else(|error| error.exit_code(), |()| 0);
+        assert_eq!(code(&[progress(Event::Started), done()]), 0);
+        assert_eq!(code(&[refused.clone()]), 3);
+        assert_eq!(code(&[done(), failed.clone()]), 1, "one destination down is not a success");
+        assert_eq!(code(&[refused, failed]), 1);
+        assert_eq!(code(&[progress(Event::Started)]), 1, "the pod went away");
+    }
+
+    #[test]
+    fn the_log_ends_with_the_snapshots_id() {
+        assert!(line(&done()).ends_with("\n20261122T130500Z-3.42-manual"));
+    }
+}

@@ -1,0 +1,565 @@
+//! Records sorted by path ↔ one file in scratch: written once in order, read as a stream or searched by path. It holds
+//! what the store is known to have, so that nothing of the size of the volume lies in memory.
+//!
+//! Layout: records one after the other, then the offset of each as `u64`, then a trailer. All numbers are little-endian.
+//! The file is local to a pod: another version of it is discarded and made anew, never migrated.
+
+use super::{Entry, Kind};
+use crate::store::snapshot::Point;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 8] = *b"vixenst1";
+const TRAILER: usize = 40;
+/// Bytes of a record before its path: two lengths, kind and flags, then the numbers.
+const FIXED: usize = 2 + 2 + 2 + 8 + 8 + 4 + 4 + 4 + 8 + 8 + 8 + 16;
+
+const DATABASE: u8 = 1;
+const TORN: u8 = 2;
+const DIGEST: u8 = 4;
+
+/// Why a table can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// Reading or writing failed.
+    #[error("the table {path} can't be used")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not whole, or of another version.
+    #[error("the table {path} is damaged: {why}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+/// An entry, and how it lies in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What the volume said when it was saved.
+    pub entry: Entry,
+    /// SHA-256 of what is stored; none for anything but files.
+    pub digest: Option<[u8; 32]>,
+    /// Bytes that are stored; for a database, those of its backup.
+    pub stored_size: u64,
+    /// The backup that uploaded them.
+    pub stored: Point,
+    /// Saved as a database.
+    pub database: bool,
+    /// It never rested while it was read.
+    pub torn: bool,
+}
+
+impl Record {
+    /// An entry of which nothing is stored yet.
+    #[must_use]
+    pub const fn unsaved(entry: Entry) -> Self {
+        Self {
+            entry,
+            digest: None,
+            stored_size: 0,
+            stored: Point { epoch: 0, sequence: 0 },
+            database: false,
+            torn: false,
+        }
+    }
+
+    /// Appends the record; [`Record::read`] takes it back. Returns the bytes that it takes.
+    pub(crate) fn write(&self, to: &mut impl Write) -> io::Result<u64> {
+        let Self {
+            entry,
+            digest,
+            stored_size,
+            stored,
+            database,
+            torn,
+        } = self;
+        let Entry {
+            path,
+            kind,
+            size,
+            modified,
+            mode,
+            uid,
+            gid,
+            inode,
+            changed,
+            target,
+        } = entry;
+        let short = |length: usize| u16::try_from(length).map_err(|_| io::Error::other("a path above 64 KiB"));
+        let flags = u8::from(*database) * DATABASE + u8::from(*torn) * TORN + u8::from(digest.is_some()) * DIGEST;
+        let mut fixed = Vec::with_capacity(FIXED + path.len() + target.len() + 32);
+        fixed.extend(short(path.len())?.to_le_bytes());
+        fixed.extend(short(target.len())?.to_le_bytes());
+        fixed.push(match kind {
+            Kind::File => 0,
+            Kind::Folder => 1,
+            Kind::Symlink => 2,
+        });
+        fixed.push(flags);
+        fixed.extend(size.to_le_bytes());
+        fixed.extend(modified.to_le_bytes());
+        fixed.extend(mode.to_le_bytes());
+        fixed.extend(uid.to_le_bytes());
+        fixed.extend(gid.to_le_bytes());
+        fixed.extend(inode.to_le_bytes());
+        fixed.extend(changed.to_le_bytes());
+        fixed.extend(stored_size.to_le_bytes());
+        fixed.extend(stored.epoch.to_le_bytes());
+        fixed.extend(stored.sequence.to_le_bytes());
+        fixed.extend(path);
+        fixed.extend(target);
+        if let Some(digest) = digest {
+            fixed.extend(digest);
+        }
+        to.write_all(&fixed)?;
+        Ok(fixed.len() as u64)
+    }
+
+    /// Reads what [`Record::write`] wrote.
+    pub(crate) fn read(from: &mut impl Read) -> io::Result<Self> {
+        let path_length = usize::from(u16::from_le_bytes(bytes(from)?));
+        let target_length = usize::from(u16::from_le_bytes(bytes(from)?));
+        let [kind, flags] = bytes(from)?;
+        let kind = match kind {
+            0 => Kind::File,
+            1 => Kind::Folder,
+            2 => Kind::Symlink,
+            _ => return Err(io::Error::other("an unknown kind of entry")),
+        };
+        let size = u64::from_le_bytes(bytes(from)?);
+        let modified = i64::from_le_bytes(bytes(from)?);
+        let mode = u32::from_le_bytes(bytes(from)?);
+        let uid = u32::from_le_bytes(bytes(from)?);
+        let gid = u32::from_le_bytes(bytes(from)?);
+        let inode = u64::from_le_bytes(bytes(from)?);
+        let changed = i64::from_le_bytes(bytes(from)?);
+        let stored_size = u64::from_le_bytes(bytes(from)?);
+        let stored = Point {
+            epoch: u64::from_le_bytes(bytes(from)?),
+            sequence: u64::from_le_bytes(bytes(from)?),
+        };
+        let mut path = vec![0; path_length];
+        from.read_exact(&mut path)?;
+        let mut target = vec![0; target_length];
+        from.read_exact(&mut target)?;
+        let digest = if flags & DIGEST == 0 { None } else { Some(bytes(from)?) };
+        Ok(Self {
+            entry: Entry {
+                path,
+                kind,
+                size,
+                modified,
+                mode,
+                uid,
+                gid,
+                inode,
+                changed,
+                target,
+            },
+            digest,
+            stored_size,
+            stored,
+            database: flags & DATABASE != 0,
+            torn: flags & TORN != 0,
+        })
+    }
+}
+
+fn bytes<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    from.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes a table, in order, beside its final name; [`TableWriter::finish`] puts it in place.
+pub struct TableWriter {
+    path: PathBuf,
+    /// The table under construction, and the offsets, which go behind it.
+    to: BufWriter<File>,
+    offsets: BufWriter<File>,
+    at: u64,
+    count: u64,
+    files: u64,
+    file_bytes: u64,
+    last: Vec<u8>,
+}
+
+impl TableWriter {
+    /// Begins a table that will lie at `path`.
+    pub fn create(path: &Path) -> Result<Self, TableError> {
+        let failed = |source| TableError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            to: BufWriter::new(File::create(new_name(path)).map_err(failed)?),
+            offsets: BufWriter::new(
+                File::options()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .open(offsets_name(path))
+                    .map_err(failed)?,
+            ),
+            at: 0,
+            count: 0,
+            files: 0,
+            file_bytes: 0,
+            last: Vec::new(),
+        })
+    }
+
+    /// Adds the next record; its path must come after the last one's.
+    pub fn push(&mut self, record: &Record) -> Result<(), TableError> {
+        if self.count > 0 && self.last >= record.entry.path {
+            return Err(TableError::Damaged {
+                path: self.path.clone(),
+                why: "its records are out of order",
+            });
+        }
+        let failed = |source| TableError::Io {
+            path: self.path.clone(),
+            source,
+        };
+        self.offsets.write_all(&self.at.to_le_bytes()).map_err(failed)?;
+        self.at += record.write(&mut self.to).map_err(failed)?;
+        self.count += 1;
+        if record.entry.kind == Kind::File {
+            self.files += 1;
+            self.file_bytes += record.stored_size;
+        }
+        self.last.clone_from(&record.entry.path);
+        Ok(())
+    }
+
+    /// Puts the table in place of what lay there, whole or not at all.
+    pub fn finish(mut self) -> Result<Table, TableError> {
+        let path = self.path.clone();
+        let failed = |source| TableError::Io {
+            path: path.clone(),
+            source,
+        };
+        let offsets = offsets_name(&self.path);
+        let finish = |writer: &mut Self| -> io::Result<()> {
+            writer.offsets.flush()?;
+            let file = writer.offsets.get_mut();
+            file.seek(SeekFrom::Start(0))?;
+            io::copy(file, &mut writer.to)?;
+            for number in [writer.at, writer.count, writer.files, writer.file_bytes] {
+                writer.to.write_all(&number.to_le_bytes())?;
+            }
+            writer.to.write_all(&MAGIC)?;
+            writer.to.flush()?;
+            fs::remove_file(&offsets)?;
+            fs::rename(new_name(&writer.path), &writer.path)
+        };
+        finish(&mut self).map_err(failed)?;
+        Table::open(&self.path)
+    }
+}
+
+fn new_name(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+fn offsets_name(path: &Path) -> PathBuf {
+    path.with_extension("offsets")
+}
+
+/// A table that is whole.
+#[derive(Debug)]
+pub struct Table {
+    path: PathBuf,
+    file: File,
+    /// Where the offsets begin.
+    offsets: u64,
+    count: u64,
+    files: u64,
+    file_bytes: u64,
+}
+
+impl Table {
+    /// Opens what [`TableWriter::finish`] left.
+    pub fn open(path: &Path) -> Result<Self, TableError> {
+        let failed = |source| TableError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let damaged = |why| TableError::Damaged {
+            path: path.to_owned(),
+            why,
+        };
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let trailer_at = length
+            .checked_sub(TRAILER as u64)
+            .ok_or_else(|| damaged("it is too short"))?;
+        let mut trailer = [0; TRAILER];
+        file.read_exact_at(&mut trailer, trailer_at).map_err(failed)?;
+        let mut rest = trailer.as_slice();
+        let mut number = || bytes::<8>(&mut rest).map(u64::from_le_bytes);
+        let (offsets, count, files, file_bytes) = (
+            number().map_err(failed)?,
+            number().map_err(failed)?,
+            number().map_err(failed)?,
+            number().map_err(failed)?,
+        );
+        if rest != MAGIC || offsets.checked_add(count * 8) != Some(trailer_at) {
+            return Err(damaged("its end is not a table's"));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            offsets,
+            count,
+            files,
+            file_bytes,
+        })
+    }
+
+    /// Records in it.
+    #[must_use]
+    pub const fn entries(&self) -> u64 {
+        self.count
+    }
+
+    /// Files in it.
+    #[must_use]
+    pub const fn files(&self) -> u64 {
+        self.files
+    }
+
+    /// Their bytes, as they are stored.
+    #[must_use]
+    pub const fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Every record, in order.
+    pub fn records(&self) -> Result<Records, TableError> {
+        self.iter_from(0)
+    }
+
+    /// The record of exactly this path.
+    pub fn get(&self, path: &[u8]) -> Result<Option<Record>, TableError> {
+        Ok(self.find(path)?.map(|(_, record)| record))
+    }
+
+    /// The record of exactly this path, and its number in the order of all.
+    pub fn find(&self, path: &[u8]) -> Result<Option<(u64, Record)>, TableError> {
+        let index = self.first_not_below(path)?;
+        let record = self.iter_from(index)?.next().transpose()?;
+        Ok(record
+            .filter(|record| record.entry.path == path)
+            .map(|record| (index, record)))
+    }
+
+    /// The record of the folder `path` (with its `/`), and every record below it, in order.
+    pub fn below(&self, path: &[u8]) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<>, TableError> {
+        let prefix = path.to_vec();
+        let records = self.iter_from(self.first_not_below(&prefix)?)?;
+        Ok(records.take_while(move |record| {
+            record
+                .as_ref()
+                .map_or(true, |record| record.entry.path.starts_with(&prefix))
+        }))
+    }
+
+    fn iter_from(&self, index: u64) -> Result<Records, TableError> {
+        let failed = |source| self.failed(source);
+        let mut file = self.reopen().map_err(failed)?;
+        if index < self.count {
+            file.seek(SeekFrom::Start(self.offset(index).map_err(failed)?))
+                .map_err(failed)?;
+        }
+        Ok(Records {
+            from: BufReader::with_capacity(16 * 1024, file),
+            left: self.count.saturating_sub(index),
+            path: self.path.clone(),
+        })
+    }
+
+    /// A descriptor with a position of its own, to the same file even when its name was taken by a newer one.
+    fn reopen(&self) -> io::Result<File> {
+        use std::os::fd::AsRawFd;
+        File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    fn failed(&self, source: io::Error) -> TableError {
+        TableError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn offset(&self, index: u64) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, self.offsets + index * 8)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn path_at(&self, index: u64) -> io::Result<Vec<u8>> {
+        let offset = self.offset(index)?;
+        let mut length = [0; 2];
+        self.file.read_exact_at(&mut length, offset)?;
+        let mut path = vec![0; usize::from(u16::from_le_bytes(length))];
+        self.file.read_exact_at(&mut path, offset + FIXED as u64)?;
+        Ok(path)
+    }
+
+    fn first_not_below(&self, path: &[u8]) -> Result<u64, TableError> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found = self.path_at(middle).map_err(|source| self.failed(source))?;
+            if found.as_slice() < path {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+}
+
+/// A stream of records.
+pub struct Records {
+    from: BufReader<File>,
+    left: u64,
+    path: PathBuf,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        Some(Record::read(&mut self.from).map_err(|source| {
+            self.left = 0;
+            TableError::Io {
+                path: self.path.clone(),
+                source,
+            }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(path: &str, size: u64) -> Record {
+        Record {
+            entry: Entry {
+                path: path.as_bytes().to_vec(),
+                kind: Kind::File,
+                size,
+                modified: -5,
+                mode: 0o640,
+                uid: 1000,
+                gid: 33,
+                inode: 7,
+                changed: 9,
+                target: b"t".to_vec(),
+            },
+            digest: size.is_multiple_of(2).then_some([u8::try_from(size).unwrap(); 32]),
+            stored_size: size + 1,
+            stored: Point {
+                epoch: 3,
+                sequence: size,
+            },
+            database: size == 3,
+            torn: size == 4,
+        }
+    }
+
+    fn table(folder: &Path, paths: &[&str]) -> Table {
+        let mut writer = TableWriter::create(&folder.join("known.table")).unwrap();
+        for (size, path) in paths.iter().enumerate() {
+            writer.push(&record(path, size as u64)).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    const PATHS: [&str; 6] = ["c/", "c/a.b", "c/a/", "c/a/x", "c/b", "d/"];
+
+    #[test]
+    fn what_is_written_is_read_back_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(folder.path(), &PATHS);
+        let read: Vec<Record> = table.records().unwrap().map(Result::unwrap).collect();
+        let written: Vec<Record> = PATHS.iter().enumerate().map(|(i, p)| record(p, i as u64)).collect();
+        assert_eq!(read, written);
+        assert_eq!((table.files(), table.file_bytes()), (6, 21));
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
+    }
+
+    #[test]
+    fn a_path_is_found_and_so_is_what_lies_below_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(folder.path(), &PATHS);
+        for (size, path) in PATHS.iter().enumerate() {
+            assert_eq!(table.get(path.as_bytes()).unwrap(), Some(record(path, size as u64)));
+        }
+        for absent in ["", "a", "c/a", "c/a/w", "e"] {
+            assert_eq!(table.get(absent.as_bytes()).unwrap(), None, "{absent}");
+        }
+        let below = |path: &str| -> Vec<String> {
+            table
+                .below(path.as_bytes())
+                .unwrap()
+                .map(|r| String::from_utf8(r.unwrap().entry.path).unwrap())
+                .collect()
+        };
+        assert_eq!(below("c/"), ["c/", "c/a.b", "c/a/", "c/a/x", "c/b"]);
+        assert_eq!(below("c/a/"), ["c/a/", "c/a/x"]);
+        assert!(below("c/b/").is_empty() && below("zz/").is_empty());
+    }
+
+    #[test]
+    fn a_reader_keeps_its_table_when_a_newer_one_takes_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = table(folder.path(), &PATHS);
+        let new = table(folder.path(), &["z/"]);
+        assert_eq!(old.records().unwrap().count(), 6);
+        assert_eq!(new.records().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_truncated_table_is_damaged_never_short() {
+        let folder = tempfile::tempdir().unwrap();
+        table(folder.path(), &PATHS);
+        let path = folder.path().join("known.table");
+        let whole = fs::read(&path).unwrap();
+        for length in [0, 10, whole.len() - 1] {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(
+                matches!(Table::open(&path), Err(TableError::Damaged { .. })),
+                "{length}"
+            );
+        }
+    }
+
+    #[test]
+    fn records_out_of_order_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = TableWriter::create(&folder.path().join("t")).unwrap();
+        writer.push(&record("a/b", 1)).unwrap();
+        assert!(writer.push(&record("a.b", 1)).is_err());
+    }
+}

@@ -1,0 +1,610 @@
+//! One backup of all volumes to one destination, in an order that a kill at any moment can't hurt:
+//!
+//! 1. guards; 2. `snapshots/<id>.pending`; 3. what will be replaced or deleted is *copied*, mirror → `history/<id>/`;
+//! 4. uploads; 5. guards again; 6. the index; 7. the mirror copies of deleted files go; 8. the pending mark goes.
+//!
+//! Each file is in history before it is replaced. Whatever ends the process, [`super::opening`] finishes (the index is
+//! there) or undoes (it is not) what the pending mark tells of; until then restores read the pending history too.
+
+use super::batch::{Batch, Outcomes, blocking, with_sources};
+use super::guard::{self, Fenced, Refusal};
+use super::known::{Known, to_index};
+use super::plan::{Look, Plan, PlanError};
+use super::stage::{Left, Piece, Stage, Staged};
+use super::volume::Scope;
+use crate::agent::arguments::Percent;
+use crate::agent::filters::Skipped;
+use crate::agent::scan::{Record, TableError};
+use crate::store::claims::{self, Holder};
+use crate::store::index::{Header, IndexWriter, IndexedVolume, Totals};
+use crate::store::records::{Pending, VERSION, encode};
+use crate::store::snapshot::{self, SnapshotId};
+use crate::store::{self, Depth, Store, Undone, Upload, keys, listed};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// So many files whose content turned out to be the same are remembered without a snapshot.
+const QUIET: usize = 256;
+/// What a mark beside a complete index holds.
+const BASE_MARK: &[u8] = b"{\"version\":1}\n";
+/// More than this is not remembered of an attempt that failed.
+const MOST_LEFTOVERS: usize = 50_000;
+/// A complete index at least so often.
+const FULL_EVERY: SignedDuration = SignedDuration::from_hours(24);
+
+/// One destination at work.
+pub struct Site {
+    /// The destination.
+    pub store: Arc<dyn Store>,
+    /// Our claim there.
+    pub holder: Holder,
+    /// What is backed up.
+    pub scope: Arc<Scope>,
+    /// A folder of this destination's own.
+    pub scratch: PathBuf,
+    /// What it holds.
+    pub known: Arc<Known>,
+    /// The last sequence number that was used under this epoch.
+    pub sequence: u64,
+    /// When each database was last saved (paths of the index).
+    pub databases: BTreeMap<Vec<u8>, Instant>,
+    /// Where a backup was begun and not ended: it has to be finished or undone before the next.
+    pub unfinished: bool,
+    /// The listing has yet to be compared with what we know.
+    pub unreconciled: bool,
+    /// What backups that failed had added to the mirror: name and SHA-256. Where it is still there, it need not be
+    /// uploaded again.
+    pub leftovers: BTreeMap<String, [u8; 32]>,
+    /// What the mirror has that no snapshot knows (names below the destination).
+    pub strangers: BTreeSet<String>,
+}
+
+/// What is asked of a backup.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Why it is made.
+    pub kind: snapshot::Kind,
+    /// What is looked at.
+    pub look: Look,
+    /// A snapshot is made even when nothing changed.
+    pub always: bool,
+    /// How much may vanish; none: anything, because the volume was taken over.
+    pub most: Option<Percent>,
+    /// The refusal that is accepted.
+    pub accepted: Option<String>,
+    /// A database is saved at most once in this time.
+    pub rest: Duration,
+    /// How long a database is waited for.
+    pub patience: Duration,
+}
+
+/// What a backup came to.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The snapshot that was made; none: there was nothing to do.
+    pub snapshot: Option<SnapshotId>,
+    /// Files that were uploaded.
+    pub uploaded: u64,
+    /// Their bytes.
+    pub uploaded_bytes: u64,
+    /// Files that were deleted from the mirror, and are in history.
+    pub deleted: u64,
+    /// What the newest snapshot holds.
+    pub totals: Totals,
+    /// What was left out, by reason.
+    pub skipped: BTreeMap<Skipped, u64>,
+    /// Left for later.
+    pub later: Vec<Vec<u8>>,
+    /// One sentence each, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Why no backup was made.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The store.
+    #[error("the backup failed")]
+    Store(#[from] store::Error),
+    /// The store did part of what it was asked.
+    #[error("{what}: {} of {count} files were not, the first is {:?}: {}", undone.len(), undone.first().map_or("", |u| u.name.as_str()), undone.first().map_or("", |u| u.why.as_str()))]
+    Undone {
+        /// What was asked.
+        what: &'static str,
+        /// Of how many.
+        count: usize,
+        /// What was not done.
+        undone: Vec<Undone>,
+    },
+    /// A guard.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// Somebody else has the place.
+    #[error("{0}")]
+    Fenced(#[from] Fenced),
+    /// The volume, or the scratch folder.
+    #[error("the backup failed")]
+    Plan(#[from] PlanError),
+    /// The scratch folder.
+    #[error("what is known of the store can't be kept")]
+    Known(#[from] TableError),
+    /// The scratch folder.
+    #[error("the scratch folder {path} can't be used")]
+    Scratch {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A backup that is under way.
+struct Begun {
+    id: SnapshotId,
+    report: Report,
+    outcomes: Outcomes,
+    /// Something that a restore would notice.
+    worth: bool,
+    /// The pending mark is written.
+    marked: bool,
+    /// Uploaded, but gone from the volume since.
+    withdrawn: Vec<(String, Vec<u8>)>,
+    /// What leaves the mirror for history because no snapshot knows it, unless it was uploaded just now.
+    strangers: BTreeSet<String>,
+}
+
+impl Site {
+    /// Makes a backup, if there is anything to back up.
+    pub async fn backup(&mut self, order: Order) -> Result<Report, Failure> {
+        self.scope.trouble().map_err(Refusal::from)?;
+        let plan = self.plan(&order).await?;
+        if let Some(most) = order.most {
+            guard::shrink(&plan.vanishing, most, self.known.last(), order.accepted.as_deref())?;
+        }
+        let report = self.reported(&plan);
+        // Only a full scan knows that a stranger is not about to be saved under its name.
+        let strangers = if plan.full {
+            self.strangers.clone()
+        } else {
+            BTreeSet::new()
+        };
+        if plan.changes == 0 && !order.always && strangers.is_empty() {
+            return Ok(report);
+        }
+        self.require_claim().await?;
+        let mut begun = Begun {
+            id: SnapshotId::new(Timestamp::now(), self.holder.epoch, self.sequence + 1, order.kind),
+            report,
+            outcomes: Outcomes::create(&self.scratch.join("outcomes"))?,
+            worth: order.always || !strangers.is_empty(),
+            marked: false,
+            withdrawn: Vec::new(),
+            strangers,
+        };
+        let result = self.make(&plan, &order, &mut begun).await;
+        if result.is_ok() {
+            self.leftovers.clear();
+        }
+        self.unfinished |= begun.marked && result.is_err();
+        result.map(|()| begun.report)
+    }
+
+    async fn make(&mut self, plan: &Plan, order: &Order, begun: &mut Begun) -> Result<(), Failure> {
+        self.batches(plan, order, begun).await?;
+        if !begun.worth && begun.outcomes.count() <= QUIET {
+            // Contents are what they were: only what is known of them changes.
+            self.known = Arc::new(self.known.changed(begun.outcomes.read()?)?);
+            return Ok(());
+        }
+        self.mark(begun).await?;
+        self.part(begun).await?;
+        self.scope.trouble().map_err(Refusal::from)?;
+        self.require_claim().await?;
+        self.publish(begun).await?;
+        self.clean(plan, begun).await
+    }
+
+    async fn plan(&self, order: &Order) -> Result<Plan, Failure> {
+        let mut look = order.look.clone();
+        look.resting = self
+            .databases
+            .iter()
+            .filter(|(_, saved)| saved.elapsed() < order.rest)
+            .map(|(path, _)| path.clone())
+            .collect();
+        let (scope, known, spool) = (self.scope.clone(), self.known.clone(), self.scratch.join("plan"));
+        Ok(blocking(move || Plan::make(&scope, &known, &look, &spool)).await?)
+    }
+
+    fn reported(&self, plan: &Plan) -> Report {
+        let name = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let unreadable = plan
+            .unreadable
+            .iter()
+            .map(|(path, why)| format!("{} can't be read ({why}): what was saved of it stays", name(path)));
+        let servers = plan.servers.iter().map(|path| {
+            format!(
+                "{} belongs to a database server: a copy of its files can't be trusted while it runs, dump it instead",
+                name(path)
+            )
+        });
+        Report {
+            totals: self.known.totals(),
+            skipped: plan.skipped.clone(),
+            later: plan.later.clone(),
+            warnings: unreadable.chain(servers).collect(),
+            ..Report::default()
+        }
+    }
+
+    async fn require_claim(&self) -> Result<(), Failure> {
+        let claims = claims::list(self.store.as_ref()).await?;
+        Ok(guard::claim(&claims, &self.holder, &self.store.destination())?)
+    }
+
+    /// The pending mark, before anything else is written.
+    async fn mark(&mut self, begun: &mut Begun) -> Result<(), Failure> {
+        if begun.marked {
+            return Ok(());
+        }
+        let pending = Pending {
+            version: VERSION,
+            id: begun.id,
+            time: Timestamp::now(),
+        };
+        begun.marked = true;
+        self.sequence = begun.id.sequence;
+        Ok(self.store.write(&keys::pending(&begun.id), &encode(&pending)).await?)
+    }
+
+    /// Stages, copies to history and uploads, batch by batch.
+    async fn batches(&mut self, plan: &Plan, order: &Order, begun: &mut Begun) -> Result<(), Failure> {
+        let mut changes = plan.changes()?;
+        let mut stage = Stage::new(self.scope.clone(), self.scratch.clone(), order.patience)
+            .map_err(|source| self.unusable(source))?;
+        loop {
+            let mut batch;
+            (changes, stage, batch) = blocking(move || {
+                let batch = Batch::take(&mut changes, &mut stage)?;
+                Ok::<_, Failure>((changes, stage, batch))
+            })
+            .await?;
+            begun.worth |= batch.worth || !batch.pieces.is_empty();
+            for (path, left) in std::mem::take(&mut batch.left) {
+                self.left(path, left, begun);
+            }
+            let there = batch.part(|piece| self.is_there(piece, begun));
+            let mut replaced = batch.replaced();
+            // A stranger under the name of what is uploaded now is replaced as well.
+            let met = batch
+                .pieces
+                .iter()
+                .map(Piece::name)
+                .filter(|name| begun.strangers.remove(name));
+            replaced.extend(met);
+            replaced.sort();
+            replaced.dedup();
+            if !batch.pieces.is_empty() || !replaced.is_empty() {
+                self.mark(begun).await?;
+                self.keep(&replaced, begun).await?;
+            }
+            let (pieces, withdrawn) = (std::mem::take(&mut batch.pieces), begun.withdrawn.len());
+            let uploaded;
+            (stage, uploaded) = self.upload(stage, pieces, begun).await?;
+            for (_, path) in begun.withdrawn.iter().skip(withdrawn) {
+                batch.outcome(path.clone(), None);
+            }
+            for piece in &there {
+                begun.strangers.remove(&piece.name());
+            }
+            for piece in uploaded.into_iter().chain(there) {
+                begun.report.uploaded += 1;
+                begun.report.uploaded_bytes += piece.record.stored_size;
+                if piece.record.database {
+                    self.databases.insert(piece.record.entry.path.clone(), Instant::now());
+                }
+                let stored = begun.id.point();
+                batch.outcome(piece.record.entry.path.clone(), Some(Record { stored, ..piece.record }));
+            }
+            begun.report.deleted += batch.deleted;
+            let last = batch.last;
+            begun.outcomes.append(batch)?;
+            stage = stage.cleared().map_err(|source| self.unusable(source))?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether an attempt that failed has uploaded this very content, and the listing still shows it.
+    fn is_there(&self, piece: &Piece, begun: &Begun) -> bool {
+        let name = piece.name();
+        let listed = match &piece.known {
+            Some(known) => known.digest.is_none() && known.stored_size == piece.record.stored_size,
+            None => begun.strangers.contains(&name),
+        };
+        listed && piece.record.digest.is_some() && self.leftovers.get(&name) == piece.record.digest.as_ref()
+    }
+
+    /// Remembers what this attempt has added, in case it fails. What it replaced is put back then, and not remembered.
+    fn leave(&mut self, piece: &Piece) {
+        if let Some(digest) = piece.record.digest
+            && piece.known.is_none()
+            && self.leftovers.len() < MOST_LEFTOVERS
+        {
+            self.leftovers.insert(piece.name(), digest);
+        }
+    }
+
+    fn left(&mut self, path: Vec<u8>, left: Left, begun: &mut Begun) {
+        let name = String::from_utf8_lossy(&path);
+        let warning = match left {
+            Left::Vanished => return,
+            Left::Unreadable(reason, error) => {
+                *begun.report.skipped.entry(reason).or_default() += 1;
+                format!(
+                    "{name} can't be read ({error}): what was saved of it stays; the sidecar runs as the app's user, see vixens.io/backup-run-as"
+                )
+            }
+            Left::Database(error) => {
+                *begun.report.skipped.entry(Skipped::Database).or_default() += 1;
+                let warning = with_sources(&error);
+                // Not again in the next seconds.
+                self.databases.insert(path, Instant::now());
+                warning
+            }
+        };
+        begun.report.warnings.push(warning);
+    }
+
+    /// Copies what is about to be replaced or deleted from the mirror into history.
+    async fn keep(&self, names: &[String], begun: &mut Begun) -> Result<(), Failure> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let undone = self.store.copy("", &keys::history_of(&begun.id), names).await?;
+        if undone.is_empty() {
+            return Ok(());
+        }
+        // What the mirror has lost can't be kept; anything else must be.
+        let mut there = BTreeSet::new();
+        let folders: BTreeSet<&str> = undone
+            .iter()
+            .filter_map(|one| one.name.rsplit_once('/'))
+            .map(|(folder, _)| folder)
+            .collect();
+        for folder in folders {
+            for object in listed(self.store.as_ref(), folder, Depth::One).await? {
+                there.insert(format!("{folder}/{}", object.name));
+            }
+        }
+        let (kept, lost): (Vec<Undone>, Vec<Undone>) = undone.into_iter().partition(|one| there.contains(&one.name));
+        for one in lost {
+            begun.report.warnings.push(format!(
+                "{} has lost {}: earlier snapshots can't give it back",
+                self.store.destination(),
+                one.name
+            ));
+        }
+        if kept.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Undone {
+            what: "what is replaced could not be kept in history",
+            count: names.len(),
+            undone: kept,
+        })
+    }
+
+    /// Keeps the strangers that are left in history, before they leave the mirror.
+    async fn part(&self, begun: &mut Begun) -> Result<(), Failure> {
+        let names: Vec<String> = begun.strangers.iter().cloned().collect();
+        self.keep(&names, begun).await
+    }
+
+    /// Uploads, and again as copies what changed meanwhile.
+    async fn upload(
+        &mut self,
+        mut stage: Stage,
+        mut pieces: Vec<Piece>,
+        begun: &mut Begun,
+    ) -> Result<(Stage, Vec<Piece>), Failure> {
+        let mut uploaded = Vec::new();
+        while !pieces.is_empty() {
+            let files: Vec<Upload> = pieces
+                .iter()
+                .map(|piece| Upload {
+                    local: piece.local.clone(),
+                    name: piece.name(),
+                })
+                .collect();
+            let done = Mutex::new(BTreeSet::new());
+            let note = |name: &str| {
+                done.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(name.to_owned());
+            };
+            let result = self.store.upload("", &files, &note).await;
+            let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for piece in &pieces {
+                if done.contains(&piece.name()) && stage.rested(piece) {
+                    self.leave(piece);
+                }
+            }
+            let undone = result?;
+            let failed: BTreeSet<&str> = undone.iter().map(|one| one.name.as_str()).collect();
+            let restless;
+            (restless, pieces) = pieces.into_iter().partition::<Vec<_>, _>(|piece| {
+                piece.direct && (failed.contains(piece.name().as_str()) || !stage.rested(piece))
+            });
+            if pieces.iter().any(|piece| failed.contains(piece.name().as_str())) {
+                return Err(Failure::Undone {
+                    what: "not everything could be uploaded",
+                    count: files.len(),
+                    undone,
+                });
+            }
+            uploaded.append(&mut pieces);
+            // Copies hold still: this ends after the second round.
+            let again;
+            (stage, again) = blocking(move || {
+                let mut again = Vec::new();
+                for piece in restless {
+                    let name = piece.name();
+                    again.push((name, piece.record.entry.path.clone(), stage.again(&piece)));
+                }
+                Ok::<_, Failure>((stage, again))
+            })
+            .await?;
+            for (name, path, staged) in again {
+                match staged.map_err(|source| self.unusable(source))? {
+                    Staged::Upload(piece) => pieces.push(piece),
+                    Staged::Left(Left::Unreadable(_, error)) => return Err(self.unusable(error)),
+                    Staged::Left(_) | Staged::Same(_) => begun.withdrawn.push((name, path)),
+                }
+            }
+        }
+        Ok((stage, uploaded))
+    }
+
+    /// Writes the index: a difference to the base, or all of it.
+    async fn publish(&mut self, begun: &mut Begun) -> Result<(), Failure> {
+        let now = Timestamp::now();
+        let id = begun.id;
+        let difference = (self.known.changed_since_base() + begun.outcomes.count()) as u64;
+        let base = self.known.base().filter(|(base, made)| {
+            base.epoch == id.epoch
+                && now.duration_since(*made) < FULL_EVERY
+                && u128::from(difference).pow(2) <= 2 * u128::from(self.known.base_entries().max(32))
+        });
+        let header = Header {
+            id,
+            base: base.map(|(id, _)| id),
+            time: now,
+            volumes: self
+                .scope
+                .volumes
+                .iter()
+                .map(|volume| IndexedVolume {
+                    folder: volume.folder.clone(),
+                    id: volume.id.clone(),
+                })
+                .collect(),
+            databases: Vec::new(),
+            skipped: begun
+                .report
+                .skipped
+                .iter()
+                .map(|(reason, count)| (reason.as_str().to_owned(), *count))
+                .collect(),
+        };
+        let outcomes = begun.outcomes.read()?;
+        let (known, index) = (self.known.clone(), self.scratch.join(format!("{id}.json")));
+        let path = index.clone();
+        let next = blocking(move || {
+            let next = if header.base.is_some() {
+                known.changed(outcomes)?.published(id)
+            } else {
+                known.rebased(outcomes, id, now)?
+            };
+            write_index(&next, &header, &path)?;
+            Ok::<_, Failure>(next)
+        })
+        .await?;
+        let mut files = vec![Upload {
+            local: index,
+            name: format!("{id}.json"),
+        }];
+        if base.is_none() {
+            let mark = self.scratch.join(format!("{id}.base"));
+            std::fs::write(&mark, BASE_MARK).map_err(|source| self.unusable(source))?;
+            files.push(Upload {
+                local: mark,
+                name: format!("{id}.base"),
+            });
+        }
+        let undone = self.store.upload(keys::SNAPSHOTS, &files, &store::unwatched).await;
+        for file in &files {
+            let _ = std::fs::remove_file(&file.local);
+        }
+        let undone = undone?;
+        if !undone.is_empty() {
+            return Err(Failure::Undone {
+                what: "the index could not be published",
+                count: files.len(),
+                undone,
+            });
+        }
+        self.known = Arc::new(next);
+        begun.report.snapshot = Some(id);
+        begun.report.totals = self.known.totals();
+        Ok(())
+    }
+
+    /// The mirror copies of deleted files go, and last the pending mark.
+    async fn clean(&mut self, plan: &Plan, begun: &Begun) -> Result<(), Failure> {
+        let mut names: Vec<String> = begun.withdrawn.iter().map(|(name, _)| name.clone()).collect();
+        names.extend(begun.strangers.iter().cloned());
+        if begun.report.deleted > 0 {
+            for change in plan.changes()? {
+                names.extend(change?.leaves_the_mirror());
+            }
+        }
+        if !names.is_empty() {
+            all_done(
+                "not every deleted file left the mirror",
+                &names,
+                self.store.delete("", &names).await?,
+            )?;
+        }
+        if plan.full {
+            self.strangers.clear();
+        }
+        let pending = [format!("{}.pending", begun.id)];
+        let undone = self.store.delete(keys::SNAPSHOTS, &pending).await?;
+        all_done("the pending mark could not be removed", &pending, undone)
+    }
+
+    fn unusable(&self, source: io::Error) -> Failure {
+        Failure::Scratch {
+            path: self.scratch.clone(),
+            source,
+        }
+    }
+}
+
+/// Nothing was left undone, or it is an error.
+pub(super) fn all_done(what: &'static str, names: &[String], undone: Vec<Undone>) -> Result<(), Failure> {
+    if undone.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Undone {
+        what,
+        count: names.len(),
+        undone,
+    })
+}
+
+fn write_index(known: &Known, header: &Header, path: &Path) -> Result<(), Failure> {
+    let failed = |source| Failure::Scratch {
+        path: path.to_owned(),
+        source,
+    };
+    let file = BufWriter::new(File::create(path).map_err(failed)?);
+    let mut writer = IndexWriter::new(file, header).map_err(failed)?;
+    if header.base.is_some() {
+        for entry in known.difference() {
+            writer.push(&entry).map_err(failed)?;
+        }
+    } else {
+        for record in known.records()? {
+            writer.push(&to_index(&record?)).map_err(failed)?;
+        }
+    }
+    writer.finish(known.totals()).map_err(failed)?;
+    Ok(())
+}

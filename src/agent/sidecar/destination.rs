@@ -1,0 +1,555 @@
+//! One destination, for as long as the pod lives: opens it, backs up what settled, scans each interval, beats its
+//! heart, answers requests, and makes the last backup. It degrades, reports and retries; it never gives up by itself.
+
+use super::backup::{Failure, Order, Report, Site, all_done};
+use super::batch::with_sources;
+use super::guard::Fenced;
+use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
+use super::plan::Look;
+use super::status::Shared;
+use super::volume::Scope;
+use crate::agent::arguments::Percent;
+use crate::agent::start::Serving;
+use crate::agent::watch::Changes;
+use crate::store::claims::Holder;
+use crate::store::records::{Request, Served, VERSION, decode, encode};
+use crate::store::snapshot::Kind;
+use crate::store::state::{HEARTBEAT, State};
+use crate::store::{Depth, Store, keys, listed};
+use jiff::{SignedDuration, Timestamp};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// After the first failure; doubled with each more.
+const FIRST_REST: Duration = Duration::from_secs(1);
+/// Never longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// A locked database is waited for at most this long, and less when the pod is being stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
+/// What a large file that never rests is given instead of the usual settling.
+const RESTLESS: Duration = Duration::from_secs(30);
+
+/// The mirror's listing is compared with what is known of it.
+const RECONCILE: Duration = Duration::from_secs(24 * 3600);
+/// A request that nobody came back for.
+const REQUEST_EXPIRES: SignedDuration = SignedDuration::from_hours(1);
+
+/// What one destination needs to know.
+pub struct Destination {
+    /// The destination.
+    pub store: Arc<dyn Store>,
+    /// Our claim there.
+    pub holder: Holder,
+    /// What is backed up.
+    pub scope: Arc<Scope>,
+    /// A folder of its own.
+    pub scratch: PathBuf,
+    /// What it has yet to do.
+    pub inbox: Arc<Inbox>,
+    /// What is said of it.
+    pub shared: Arc<Shared>,
+    /// Between two full scans.
+    pub interval: Duration,
+    /// How long files must be quiet.
+    pub settle: Duration,
+    /// How much may vanish.
+    pub max_shrink: Percent,
+    /// The pod.
+    pub pod: String,
+    /// A restore-at value whose result has yet to be published.
+    pub serving: Option<Serving>,
+}
+
+/// Why nothing more is done here.
+enum End {
+    /// The last backup was made, or could not be.
+    Stopped,
+    Fenced(Fenced),
+}
+
+/// A destination at work.
+pub struct Worker {
+    destination: Destination,
+    name: String,
+    site: Option<Site>,
+    failures: u32,
+    next_scan: Instant,
+    next_heartbeat: Instant,
+    next_reconcile: Instant,
+    large: Option<(Vec<Vec<u8>>, Instant)>,
+    adopted: bool,
+    last_success: Option<Timestamp>,
+    said: Option<String>,
+}
+
+impl Worker {
+    /// A destination that is yet to be opened.
+    #[must_use]
+    pub fn new(destination: Destination) -> Self {
+        let name = destination.store.destination();
+        let adopted = destination.scope.volumes.iter().any(|volume| volume.adopted);
+        Self {
+            name,
+            site: None,
+            failures: 0,
+            next_scan: Instant::now(),
+            next_heartbeat: Instant::now() + HEARTBEAT,
+            next_reconcile: Instant::now() + RECONCILE,
+            large: None,
+            adopted,
+            last_success: None,
+            said: None,
+            destination,
+        }
+    }
+
+    /// Works until the pod is stopped.
+    pub async fn run(mut self) {
+        let shared = self.destination.shared.clone();
+        shared.destination(&self.name, |status| {
+            "opening".clone_into(&mut status.phase);
+            status.epoch = self.destination.holder.epoch;
+        });
+        match self.work().await {
+            End::Stopped => {}
+            End::Fenced(fenced) => {
+                tracing::error!("{fenced}");
+                shared.fenced(&self.name, fenced.to_string());
+                self.refuse_all(&fenced).await;
+            }
+        }
+    }
+
+    /// Answers everybody who asks that nothing is done here, until the end.
+    async fn refuse_all(&self, fenced: &Fenced) {
+        let inbox = self.destination.inbox.clone();
+        inbox.take_changes();
+        inbox.saved();
+        loop {
+            match inbox.wait(Instant::now() + HEARTBEAT).await {
+                Some(Work::Asked(ask)) => self.tell(
+                    &ask,
+                    Event::Failed {
+                        refused: true,
+                        why: fenced.to_string(),
+                    },
+                ),
+                Some(Work::Changed(_)) => inbox.saved(),
+                Some(Work::Final(_)) => return,
+                None => {}
+            }
+        }
+    }
+
+    async fn work(&mut self) -> End {
+        loop {
+            let stop = self.destination.inbox.stopping();
+            if let Err(failure) = self.ready().await {
+                match self.failed(failure, stop).await {
+                    Some(end) => return end,
+                    None => continue,
+                }
+            }
+            let until = self.next_scan.min(self.next_heartbeat);
+            let result = match self.destination.inbox.wait(until).await {
+                Some(Work::Final(stop)) => match self.last(stop).await {
+                    Ok(()) => return End::Stopped,
+                    Err(failure) => Err(failure),
+                },
+                Some(Work::Changed(changes)) => self.save(changes).await,
+                Some(Work::Asked(ask)) => self.asked(ask).await,
+                None if Instant::now() >= self.next_scan => self.scan().await,
+                None => self.pulse().await,
+            };
+            match result {
+                Ok(()) => self.failures = 0,
+                Err(failure) => {
+                    let stop = self.destination.inbox.stopping();
+                    if let Some(end) = self.failed(failure, stop).await {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the destination, or brings it in order after a backup that failed.
+    async fn ready(&mut self) -> Result<(), Failure> {
+        let warnings = match &mut self.site {
+            Some(site) if !site.unfinished && !site.unreconciled => return Ok(()),
+            Some(site) if !site.unfinished => site.reconcile().await?,
+            Some(site) => site.settle(false).await?,
+            None => {
+                let Destination {
+                    store,
+                    holder,
+                    scope,
+                    scratch,
+                    ..
+                } = &self.destination;
+                let (site, warnings) =
+                    Site::open(store.clone(), holder.clone(), scope.clone(), scratch.clone()).await?;
+                self.site = Some(site);
+                warnings
+            }
+        };
+        for warning in warnings {
+            tracing::warn!(destination = %self.name, "{warning}");
+        }
+        self.destination.shared.metrics.store_up(&self.name, true);
+        self.destination.shared.metrics.fenced(false);
+        Ok(())
+    }
+
+    /// Reports a failure and waits before the next attempt; the end, if there is no next.
+    async fn failed(&mut self, failure: Failure, stop: Option<Stop>) -> Option<End> {
+        let shared = self.destination.shared.clone();
+        match failure {
+            Failure::Fenced(fenced) => return Some(End::Fenced(fenced)),
+            Failure::Refused(refusal) => {
+                shared.refused(&self.name, &refusal);
+                self.say(&refusal.to_string());
+                // Looked at again with the next change or scan: it is not the store that has to recover.
+                self.failures = 0;
+                return stop.map(|_| End::Stopped);
+            }
+            other => {
+                let store = matches!(other, Failure::Store(_) | Failure::Undone { .. });
+                let why = with_sources(&other);
+                shared.failed(&self.name, why.clone(), store);
+                self.say(&why);
+            }
+        }
+        self.failures += 1;
+        let rest = backoff(self.failures);
+        match stop {
+            Some(stop) if Instant::now() + rest.min(FIRST_REST) >= stop.deadline => {
+                tracing::error!(
+                    destination = %self.name,
+                    "the last backup could not be made before the grace period ends: what was not saved is on the volume alone"
+                );
+                Some(End::Stopped)
+            }
+            Some(_) => {
+                tokio::time::sleep(rest.min(FIRST_REST)).await;
+                None
+            }
+            None => {
+                self.destination.inbox.rest(Instant::now() + rest).await;
+                None
+            }
+        }
+    }
+
+    /// Says a thing once, not with every attempt.
+    fn say(&mut self, what: &str) {
+        if self.said.as_deref() != Some(what) {
+            tracing::error!(destination = %self.name, "{what}");
+            self.said = Some(what.to_owned());
+        }
+    }
+
+    async fn save(&mut self, changes: Changes) -> Result<(), Failure> {
+        let restless = match &self.large {
+            Some((_, since)) if since.elapsed() >= RESTLESS => None,
+            _ => Some(self.destination.settle),
+        };
+        let order = self.order(self.kind(), changes.clone(), restless);
+        match self.backup(order).await {
+            Ok(report) => {
+                self.defer(report.later);
+                Ok(())
+            }
+            Err(failure) => {
+                self.destination.inbox.put_back(changes);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Large files that never rest come back after another time of quiet.
+    fn defer(&mut self, later: Vec<Vec<u8>>) {
+        let since = self.large.take().map_or_else(Instant::now, |(_, since)| since);
+        if later.is_empty() {
+            return;
+        }
+        let mut changes = Changes::default();
+        for path in &later {
+            // A database rests until its time has come: the next full scan finds it.
+            let is_database = self.site.as_ref().is_some_and(|site| site.databases.contains_key(path));
+            if !is_database {
+                changes.add(path.clone(), false);
+            }
+        }
+        if !changes.is_empty() {
+            self.large = Some((later, since));
+            self.destination.inbox.changed(changes);
+        }
+    }
+
+    async fn scan(&mut self) -> Result<(), Failure> {
+        self.next_scan = Instant::now() + self.destination.interval;
+        if self.next_reconcile <= Instant::now()
+            && let Some(site) = &mut self.site
+        {
+            self.next_reconcile = Instant::now() + RECONCILE;
+            for warning in site.reconcile().await? {
+                tracing::warn!(destination = %self.name, "{warning}");
+            }
+        }
+        let taken = self.destination.inbox.take_changes();
+        let order = self.order(self.kind(), everything(), Some(self.destination.settle));
+        match self.backup(order).await {
+            Ok(report) => {
+                self.destination.shared.skipped(&self.name, &report);
+                self.defer(report.later);
+                Ok(())
+            }
+            Err(failure) => {
+                self.destination.inbox.put_back(taken);
+                if !matches!(failure, Failure::Refused(_)) {
+                    // What it would have found is not lost: it is looked for again as soon as the store is back.
+                    self.next_scan = Instant::now();
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn asked(&mut self, ask: Ask) -> Result<(), Failure> {
+        self.tell(&ask, Event::Started);
+        let taken = self.destination.inbox.take_changes();
+        let mut order = self.order(ask.kind, everything(), None);
+        order.always = ask.kind == Kind::Manual;
+        order.accepted.clone_from(&ask.accepted);
+        order.rest = Duration::ZERO;
+        match self.backup(order).await {
+            Ok(report) => {
+                let snapshot = self.site.as_ref().and_then(|site| site.known.last());
+                self.tell(
+                    &ask,
+                    Event::Done {
+                        snapshot: snapshot.map(|id| id.to_string()),
+                        made: report.snapshot.is_some(),
+                        uploaded: report.uploaded,
+                        bytes: report.uploaded_bytes,
+                    },
+                );
+                Ok(())
+            }
+            Err(failure) => {
+                self.destination.inbox.put_back(taken);
+                self.tell(
+                    &ask,
+                    Event::Failed {
+                        refused: matches!(failure, Failure::Refused(_) | Failure::Fenced(_)),
+                        why: with_sources(&failure),
+                    },
+                );
+                Err(failure)
+            }
+        }
+    }
+
+    fn tell(&self, ask: &Ask, event: Event) {
+        // Whoever asked may have gone away; the backup is made all the same.
+        let _ = ask.progress.send(Progress {
+            version: VERSION,
+            destination: self.name.clone(),
+            event,
+        });
+    }
+
+    /// Everything, at once, whatever is young; then the place is released.
+    async fn last(&mut self, stop: Stop) -> Result<(), Failure> {
+        self.destination.inbox.take_changes();
+        let mut order = self.order(Kind::Final, everything(), None);
+        order.rest = Duration::ZERO;
+        let left = stop.deadline.saturating_duration_since(Instant::now());
+        order.patience = LAST_PATIENCE.min(left / 2);
+        let report = self.backup(order).await?;
+        self.beat(true).await?;
+        let snapshot = self.site.as_ref().and_then(|site| site.known.last());
+        tracing::info!(
+            destination = %self.name,
+            snapshot = snapshot.map(|id| id.to_string()),
+            uploaded = report.uploaded,
+            "the last backup is made: nothing is owed"
+        );
+        Ok(())
+    }
+
+    fn kind(&self) -> Kind {
+        if self.destination.serving.is_some() {
+            Kind::Restored
+        } else {
+            Kind::Auto
+        }
+    }
+
+    fn order(&self, kind: Kind, changes: Changes, restless: Option<Duration>) -> Order {
+        Order {
+            kind,
+            look: Look {
+                changes,
+                resting: Vec::new(),
+                restless,
+            },
+            always: kind == Kind::Restored,
+            most: (!self.adopted).then_some(self.destination.max_shrink),
+            accepted: None,
+            rest: self.destination.interval,
+            patience: PATIENCE,
+        }
+    }
+
+    async fn backup(&mut self, order: Order) -> Result<Report, Failure> {
+        let begun = Instant::now();
+        let Some(site) = &mut self.site else {
+            return Ok(Report::default());
+        };
+        let kind = order.kind;
+        let report = site.backup(order).await?;
+        let last = site.known.last();
+        self.adopted = false;
+        self.said = None;
+        self.last_success = Some(Timestamp::now());
+        self.destination.inbox.saved();
+        self.destination
+            .shared
+            .succeeded(&self.name, &report, last, begun.elapsed());
+        for warning in &report.warnings {
+            tracing::warn!(destination = %self.name, "{warning}");
+        }
+        if let Some(id) = report.snapshot {
+            tracing::info!(
+                destination = %self.name,
+                snapshot = %id,
+                uploaded = report.uploaded,
+                bytes = report.uploaded_bytes,
+                deleted = report.deleted,
+                files = report.totals.files,
+                took = ?begun.elapsed(),
+                "saved"
+            );
+            self.served(kind).await?;
+            if kind != Kind::Final {
+                self.beat(false).await?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// The state that a restore-at value asked for is a snapshot now: it is never served again.
+    async fn served(&mut self, kind: Kind) -> Result<(), Failure> {
+        if kind != Kind::Restored {
+            return Ok(());
+        }
+        if let Some(serving) = &self.destination.serving {
+            let served = Served {
+                version: VERSION,
+                value: serving.value.clone(),
+                snapshot: serving.snapshot,
+                time: Timestamp::now(),
+            };
+            self.destination
+                .store
+                .write(&keys::served(&serving.value), &encode(&served))
+                .await?;
+            self.destination.serving = None;
+        }
+        Ok(())
+    }
+
+    /// Once a minute: we are here, and whoever left a request is served.
+    async fn pulse(&mut self) -> Result<(), Failure> {
+        self.beat(false).await?;
+        let store = self.destination.store.clone();
+        for object in listed(store.as_ref(), keys::REQUESTS, Depth::One).await? {
+            let Some(id) = object.name.strip_suffix(".json").filter(|_| !object.folder) else {
+                continue;
+            };
+            let key = keys::request(id);
+            let mut request: Request = match store.read(&key).await {
+                Ok(bytes) => match decode(&bytes) {
+                    Ok(request) => request,
+                    Err(damage) => {
+                        self.say(&format!("{key} is no request that can be read: {damage}"));
+                        continue;
+                    }
+                },
+                // Whoever left it has read the answer.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let age = Timestamp::now().duration_since(request.time);
+            if age > REQUEST_EXPIRES {
+                let undone = store.delete(keys::REQUESTS, &[object.name.clone()]).await?;
+                all_done("an old request could not be removed", &[object.name], undone)?;
+            } else if request.answer.is_none() {
+                let event = self.requested(&request).await;
+                request.answer = serde_json::to_value(event).ok();
+                store.write(&key, &encode(&request)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn requested(&mut self, request: &Request) -> Event {
+        let (progress, mut lines) = mpsc::unbounded_channel();
+        let ask = Ask {
+            kind: if request.manual { Kind::Manual } else { Kind::Scheduled },
+            accepted: request.accept.clone(),
+            progress,
+        };
+        // Its failure is in the answer, and is met again with the next attempt.
+        let _ = self.asked(ask).await;
+        let mut last = Event::Started;
+        while let Ok(progress) = lines.try_recv() {
+            last = progress.event;
+        }
+        last
+    }
+
+    /// The summary of the place: we are here.
+    async fn beat(&mut self, released: bool) -> Result<(), Failure> {
+        self.next_heartbeat = Instant::now() + HEARTBEAT;
+        let Some(site) = &self.site else { return Ok(()) };
+        let totals = site.known.totals();
+        let state = State {
+            version: VERSION,
+            epoch: self.destination.holder.epoch,
+            volume_id: self.destination.holder.volume_id.clone(),
+            pod: self.destination.pod.clone(),
+            heartbeat: Timestamp::now(),
+            released,
+            last: site.known.last(),
+            last_success: self.last_success,
+            owed: !released && self.destination.inbox.owes(),
+            files: totals.files,
+            bytes: totals.bytes,
+        };
+        Ok(self.destination.store.write(keys::STATE, &encode(&state)).await?)
+    }
+}
+
+fn everything() -> Changes {
+    Changes {
+        everything: true,
+        ..Changes::default()
+    }
+}
+
+/// Doubled with each failure, and scattered by up to a half, so that many pods don't come back in step.
+fn backoff(failures: u32) -> Duration {
+    let doubled = FIRST_REST
+        .saturating_mul(1 << failures.saturating_sub(1).min(10))
+        .min(LONGEST_REST);
+    // The clock's nanoseconds are as good as dice here.
+    let dice = f64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() % 1_000_000) / 1_000_000.0;
+    doubled.mul_f64(0.5 + dice / 2.0)
+}

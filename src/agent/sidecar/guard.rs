@@ -1,0 +1,219 @@
+//! What must hold before a backup writes, and again before its index is published: the volumes are what they were, not
+//! too much of them would vanish, and nobody else has claimed the place. Facts in, a refusal out.
+
+use super::plan::Vanishing;
+use super::volume::Trouble;
+use crate::agent::arguments::Percent;
+use crate::store::claims::Holder;
+use crate::store::index::Totals;
+use crate::store::keys::sha256_hex;
+use crate::store::snapshot::SnapshotId;
+use std::fmt;
+
+/// A backup that was not made, because making it would have hurt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// `reason` of `vixens_backup_guard_refusals_total`.
+    pub reason: &'static str,
+    /// By which a manual backup accepts it; none: it can't be accepted.
+    pub id: Option<String>,
+    why: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no backup was made, nothing was changed in the store: {}", self.why)?;
+        match &self.id {
+            Some(id) => write!(
+                f,
+                "; if this is as it should be, accept it once: vixens-backup backup --accept {id}"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Self {
+        Self {
+            reason: trouble.reason(),
+            id: None,
+            why: trouble.to_string(),
+        }
+    }
+}
+
+/// Refuses to mirror a volume that lost more than `most` percent of its files or bytes since the snapshot `last`.
+///
+/// The refusal's id stands for the snapshot that would be left and for how much would vanish, in steps of ten percent:
+/// accepting the loss of half does not accept the loss of everything.
+pub fn shrink(
+    vanishing: &Vanishing,
+    most: Percent,
+    last: Option<SnapshotId>,
+    accepted: Option<&str>,
+) -> Result<(), Refusal> {
+    let Vanishing {
+        before: Totals {
+            files: files_before,
+            bytes: bytes_before,
+        },
+        files,
+        bytes,
+    } = *vanishing;
+    let percent = |part: u64, whole: u64| {
+        if whole == 0 {
+            0
+        } else {
+            u128::from(part) * 100 / u128::from(whole)
+        }
+    };
+    let exceeds = |part: u64, whole: u64| u128::from(part) * 100 > u128::from(whole) * u128::from(most.0);
+    if !exceeds(files, files_before) && !exceeds(bytes, bytes_before) {
+        return Ok(());
+    }
+    let worst = percent(files, files_before).max(percent(bytes, bytes_before));
+    let last = last.map(|id| id.to_string()).unwrap_or_default();
+    let digest = sha256_hex(format!("{last}|{}", worst / 10).as_bytes());
+    let id = format!("shrink-{}", &digest[..8]);
+    if accepted == Some(id.as_str()) {
+        return Ok(());
+    }
+    Err(Refusal {
+        reason: "max-shrink",
+        why: format!(
+            "{files} of {files_before} files and {bytes} of {bytes_before} bytes would vanish since the snapshot {last}, more than vixens.io/backup-max-shrink allows ({most})"
+        ),
+        id: Some(id),
+    })
+}
+
+/// Somebody else may write here, and we may not any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fenced {
+    /// A newer claim.
+    #[error(
+        "{destination} was taken over by epoch {}, volume {} (ours is {}): this pod has stopped writing there",
+        holder.epoch, holder.volume_id, ours.epoch
+    )]
+    TakenOver {
+        /// Where.
+        destination: String,
+        /// Who holds it.
+        holder: Holder,
+        /// Our claim.
+        ours: Holder,
+    },
+    /// Our claim is not there any more.
+    #[error(
+        "our claim (epoch {}) is gone from {destination}: somebody emptied the place; restart the pod to claim it anew",
+        ours.epoch
+    )]
+    Lost {
+        /// Where.
+        destination: String,
+        /// Our claim.
+        ours: Holder,
+    },
+}
+
+/// Whether the place is still ours, from its claims in order.
+pub fn claim(claims: &[Holder], ours: &Holder, destination: &str) -> Result<(), Fenced> {
+    let destination = destination.to_owned();
+    match claims.last() {
+        Some(holder) if holder == ours => Ok(()),
+        Some(holder) if holder > ours => Err(Fenced::TakenOver {
+            destination,
+            holder: holder.clone(),
+            ours: ours.clone(),
+        }),
+        _ => Err(Fenced::Lost {
+            destination,
+            ours: ours.clone(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vanishing(before: (u64, u64), files: u64, bytes: u64) -> Vanishing {
+        Vanishing {
+            before: Totals {
+                files: before.0,
+                bytes: before.1,
+            },
+            files,
+            bytes,
+        }
+    }
+
+    fn last() -> SnapshotId {
+        "20261122T130500Z-3.42-auto".parse().unwrap()
+    }
+
+    #[test]
+    fn more_than_max_shrink_may_not_vanish_in_files_or_in_bytes() {
+        for (case, most, allowed) in [
+            (vanishing((0, 0), 0, 0), 50, true),
+            (vanishing((10, 100), 5, 50), 50, true),
+            (vanishing((10, 100), 6, 6), 50, false),
+            (vanishing((10, 100), 0, 51), 50, false),
+            (vanishing((10, 100), 10, 100), 50, false),
+            (vanishing((10, 100), 10, 100), 100, true),
+            (vanishing((10, 100), 1, 1), 0, false),
+            (vanishing((10, 100), 0, 0), 0, true),
+            (vanishing((u64::MAX, u64::MAX), u64::MAX, 0), 99, false),
+        ] {
+            assert_eq!(
+                shrink(&case, Percent(most), Some(last()), None).is_ok(),
+                allowed,
+                "{case:?} at {most}%"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_accepted_by_its_id_and_a_worse_one_is_not() {
+        let some = vanishing((10, 100), 6, 60);
+        let refusal = shrink(&some, Percent(50), Some(last()), None).unwrap_err();
+        let id = refusal.id.clone().unwrap();
+        assert!(refusal.to_string().contains(&format!("--accept {id}")), "{refusal}");
+        assert!(refusal.to_string().contains("6 of 10 files"), "{refusal}");
+        assert_eq!(shrink(&some, Percent(50), Some(last()), Some(&id)), Ok(()));
+        let all = vanishing((10, 100), 10, 100);
+        assert!(
+            shrink(&all, Percent(50), Some(last()), Some(&id)).is_err(),
+            "everything was not accepted"
+        );
+        let later = Some("20261122T140500Z-3.43-auto".parse().unwrap());
+        assert!(
+            shrink(&some, Percent(50), later, Some(&id)).is_err(),
+            "it is accepted once"
+        );
+    }
+
+    #[test]
+    fn a_newer_claim_fences_and_a_lost_one_too() {
+        let holder = |epoch, id: &str| Holder {
+            epoch,
+            volume_id: id.to_owned(),
+        };
+        let ours = holder(3, "b");
+        let judge = |claims: &[Holder]| claim(claims, &ours, "minio:b/app");
+        assert_eq!(judge(&[holder(2, "x"), ours.clone()]), Ok(()));
+        assert!(matches!(
+            judge(&[ours.clone(), holder(4, "z")]),
+            Err(Fenced::TakenOver { .. })
+        ));
+        assert!(matches!(
+            judge(&[ours.clone(), holder(3, "a")]),
+            Err(Fenced::TakenOver { .. })
+        ));
+        assert!(matches!(judge(&[]), Err(Fenced::Lost { .. })));
+        assert!(matches!(judge(&[holder(2, "x")]), Err(Fenced::Lost { .. })));
+    }
+}

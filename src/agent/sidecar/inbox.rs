@@ -1,0 +1,338 @@
+//! What a destination has yet to do: changed paths, until they have settled; backups that were asked for; the end. Each
+//! destination has its own, so that one that is down holds up no other. No I/O.
+
+use crate::agent::watch::Changes;
+use crate::store::snapshot::Kind;
+use serde::Serialize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+/// How long files must be quiet, and how long they may keep us waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// Since the last change.
+    pub quiet: Duration,
+    /// Since the first change.
+    pub most: Duration,
+}
+
+/// A backup that somebody asked for.
+#[derive(Debug)]
+pub struct Ask {
+    /// Scheduled or manual.
+    pub kind: Kind,
+    /// The guard's refusal that is accepted.
+    pub accepted: Option<String>,
+    /// Where its progress goes. A receiver that is gone is no reason to stop.
+    pub progress: mpsc::UnboundedSender<Progress>,
+}
+
+/// A line of a backup's progress: `POST /v1/backup` answers with these, one JSON object a line. What it means stays
+/// across releases; fields may be added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Progress {
+    /// See [`crate::store::records::VERSION`].
+    pub version: u32,
+    /// The destination that it is about.
+    pub destination: String,
+    /// What happened there.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened at a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// The backup began.
+    Started,
+    /// It ended well. `snapshot` is the newest one, `made` whether this backup made it.
+    Done {
+        /// Its id; none: there is nothing to save, and never was.
+        snapshot: Option<String>,
+        /// Made by this backup.
+        made: bool,
+        /// Files that were uploaded.
+        uploaded: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// It did not.
+    Failed {
+        /// A guard refused.
+        refused: bool,
+        /// Why, with its causes.
+        why: String,
+    },
+}
+
+/// The end is near.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// When everything has to be done.
+    pub deadline: Instant,
+}
+
+/// What a destination does next.
+#[derive(Debug)]
+pub enum Work {
+    /// These have settled.
+    Changed(Changes),
+    /// Somebody asked.
+    Asked(Ask),
+    /// The last backup.
+    Final(Stop),
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    changes: Changes,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    /// The oldest change that no snapshot has, in this box or under way.
+    unsaved_since: Option<Instant>,
+    hurry: bool,
+    asks: Vec<Ask>,
+    stop: Option<Stop>,
+}
+
+/// What a destination has yet to do.
+#[derive(Debug)]
+pub struct Inbox {
+    settle: Settle,
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+impl Inbox {
+    /// An empty one.
+    #[must_use]
+    pub fn new(settle: Settle) -> Self {
+        Self {
+            settle,
+            waiting: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something changed just now.
+    pub fn changed(&self, changes: Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut waiting = self.waiting();
+        waiting.changes.merge(changes);
+        waiting.first.get_or_insert(now);
+        waiting.last = Some(now);
+        waiting.unsaved_since.get_or_insert(now);
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// What was taken was not saved: it waits again, as old as it is.
+    pub fn put_back(&self, changes: Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting();
+        waiting.changes.merge(changes);
+        let since = waiting.unsaved_since.unwrap_or_else(Instant::now);
+        waiting.first.get_or_insert(since);
+        waiting.last.get_or_insert(since);
+    }
+
+    /// What was taken is saved.
+    pub fn saved(&self) {
+        let mut waiting = self.waiting();
+        waiting.unsaved_since = waiting.first;
+    }
+
+    /// Everything that waits is part of a full scan that begins now.
+    pub fn take_changes(&self) -> Changes {
+        let mut waiting = self.waiting();
+        waiting.first = None;
+        waiting.last = None;
+        waiting.hurry = false;
+        std::mem::take(&mut waiting.changes)
+    }
+
+    /// The oldest change that no snapshot has.
+    #[must_use]
+    pub fn unsaved_since(&self) -> Option<Instant> {
+        self.waiting().unsaved_since
+    }
+
+    /// Whether changes wait that no snapshot has.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.waiting().unsaved_since.is_some()
+    }
+
+    /// Changes need not settle any more.
+    pub fn hurry(&self) {
+        self.waiting().hurry = true;
+        self.wake.notify_one();
+    }
+
+    /// Somebody asks for a backup.
+    pub fn ask(&self, ask: Ask) {
+        self.waiting().asks.push(ask);
+        self.wake.notify_one();
+    }
+
+    /// The end is near.
+    pub fn stop(&self, stop: Stop) {
+        self.waiting().stop = Some(stop);
+        self.wake.notify_one();
+    }
+
+    /// Whether the end is near.
+    #[must_use]
+    pub fn stopping(&self) -> Option<Stop> {
+        self.waiting().stop
+    }
+
+    /// What is to be done now, or when to look again.
+    fn next(&self) -> Result<Work, Option<Instant>> {
+        let mut waiting = self.waiting();
+        if let Some(stop) = waiting.stop {
+            return Ok(Work::Final(stop));
+        }
+        if !waiting.asks.is_empty() {
+            return Ok(Work::Asked(waiting.asks.remove(0)));
+        }
+        let due = waiting
+            .first
+            .zip(waiting.last)
+            .map(|(first, last)| (last + self.settle.quiet).min(first + self.settle.most));
+        match due {
+            Some(due) if due <= Instant::now() || waiting.hurry => {
+                drop(waiting);
+                Ok(Work::Changed(self.take_changes()))
+            }
+            due => Err(due),
+        }
+    }
+
+    /// Waits for something to do, at most until `until`.
+    pub async fn wait(&self, until: Instant) -> Option<Work> {
+        loop {
+            let wake = self.wake.notified();
+            let due = match self.next() {
+                Ok(work) => return Some(work),
+                Err(due) => due.map_or(until, |due| due.min(until)),
+            };
+            tokio::select! {
+                () = wake => {}
+                () = tokio::time::sleep_until(due) => if due == until {
+                    return None;
+                },
+            }
+        }
+    }
+
+    /// Waits after a failure: until `until`, the end, or a question.
+    pub async fn rest(&self, until: Instant) {
+        loop {
+            let wake = self.wake.notified();
+            {
+                let waiting = self.waiting();
+                if waiting.stop.is_some() || !waiting.asks.is_empty() {
+                    return;
+                }
+            }
+            tokio::select! {
+                () = wake => {}
+                () = tokio::time::sleep_until(until) => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox() -> Inbox {
+        Inbox::new(Settle {
+            quiet: Duration::from_secs(2),
+            most: Duration::from_secs(4),
+        })
+    }
+
+    fn change(path: &str) -> Changes {
+        let mut changes = Changes::default();
+        changes.add(path.as_bytes().to_vec(), false);
+        changes
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_taken_once_it_has_been_quiet() {
+        let (inbox, begun) = (inbox(), Instant::now());
+        inbox.changed(change("a"));
+        let work = inbox.wait(soon()).await;
+        assert!(matches!(work, Some(Work::Changed(changes)) if changes == change("a")));
+        assert_eq!(begun.elapsed(), Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_never_rests_is_taken_all_the_same() {
+        let (inbox, begun) = (inbox(), Instant::now());
+        let writing = async {
+            loop {
+                inbox.changed(change("a"));
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        tokio::select! {
+            () = writing => {}
+            work = inbox.wait(soon()) => assert!(matches!(work, Some(Work::Changed(_)))),
+        }
+        assert_eq!(begun.elapsed(), Duration::from_secs(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_saved_keeps_its_age() {
+        let (inbox, begun) = (inbox(), Instant::now());
+        inbox.changed(change("a"));
+        let Some(Work::Changed(taken)) = inbox.wait(soon()).await else {
+            panic!("nothing settled");
+        };
+        assert_eq!(inbox.unsaved_since(), Some(begun), "under way is not saved");
+        inbox.put_back(taken);
+        inbox.changed(change("b"));
+        assert_eq!(inbox.unsaved_since(), Some(begun));
+        inbox.take_changes();
+        inbox.saved();
+        assert_eq!(inbox.unsaved_since(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_comes_before_everything_and_wakes_a_rest() {
+        let inbox = inbox();
+        inbox.changed(change("a"));
+        let stop = Stop { deadline: soon() };
+        tokio::join!(inbox.rest(soon()), async { inbox.stop(stop) });
+        assert!(matches!(inbox.wait(soon()).await, Some(Work::Final(found)) if found == stop));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_hurry_nothing_settles() {
+        let (inbox, begun) = (inbox(), Instant::now());
+        inbox.changed(change("a"));
+        inbox.hurry();
+        assert!(matches!(inbox.wait(soon()).await, Some(Work::Changed(_))));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,464 @@
+//! What one destination is known to hold: its newest snapshot as a table in scratch, and what changed since the
+//! snapshot's base. Index ↔ records. Memory follows what changed since the base, never the size of the volume.
+
+use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter};
+use crate::store::index::{self, Attributes, File, Totals, What};
+use crate::store::keys::{StoredName, stored_name};
+use crate::store::snapshot::SnapshotId;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Records that were seen: a bit for each of the base, and the paths of the difference.
+#[derive(Debug, Default)]
+pub struct Marks {
+    base: Bits,
+    since: BTreeSet<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+struct Bits(Vec<u8>);
+
+impl Bits {
+    fn insert(&mut self, number: u64) {
+        let (byte, bit) = Self::place(number);
+        if self.0.len() <= byte {
+            self.0.resize(byte + 1, 0);
+        }
+        if let Some(slot) = self.0.get_mut(byte) {
+            *slot |= bit;
+        }
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        let (byte, bit) = Self::place(number);
+        self.0.get(byte).is_some_and(|slot| slot & bit != 0)
+    }
+
+    fn place(number: u64) -> (usize, u8) {
+        (usize::try_from(number / 8).unwrap_or(usize::MAX - 1), 1 << (number % 8))
+    }
+}
+
+/// What became of one path: its record, or nothing any more.
+pub type Outcome = (Vec<u8>, Option<Record>);
+
+/// The newest snapshot of a destination. It never changes: a backup makes the next one beside it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    table: PathBuf,
+    base: Arc<Table>,
+    /// The snapshot that the table is, and when it was made; none: there is no snapshot, or none to build on.
+    base_id: Option<(SnapshotId, Timestamp)>,
+    /// What became of each path since the base; `None`: gone.
+    since: BTreeMap<Vec<u8>, Option<Record>>,
+    last: Option<SnapshotId>,
+    totals: Totals,
+}
+
+impl Known {
+    /// A destination of which nothing is known; its table will lie at `table`.
+    pub fn nothing(table: PathBuf) -> Result<Self, TableError> {
+        Ok(Self {
+            base: Arc::new(TableWriter::create(&table)?.finish()?),
+            table,
+            base_id: None,
+            since: BTreeMap::new(),
+            last: None,
+            totals: Totals::default(),
+        })
+    }
+
+    /// The newest snapshot, from a table of its base (or of itself, where it has none).
+    pub fn new(
+        table: PathBuf,
+        base: Table,
+        base_id: Option<(SnapshotId, Timestamp)>,
+        last: Option<SnapshotId>,
+    ) -> Self {
+        let totals = Totals {
+            files: base.files(),
+            bytes: base.file_bytes(),
+        };
+        Self {
+            table,
+            base: Arc::new(base),
+            base_id,
+            since: BTreeMap::new(),
+            last,
+            totals,
+        }
+    }
+
+    /// The newest snapshot.
+    #[must_use]
+    pub const fn last(&self) -> Option<SnapshotId> {
+        self.last
+    }
+
+    /// What the newest snapshot holds.
+    #[must_use]
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The base, and when it was made.
+    #[must_use]
+    pub const fn base(&self) -> Option<(SnapshotId, Timestamp)> {
+        self.base_id
+    }
+
+    /// Entries of the difference to the base.
+    #[must_use]
+    pub fn changed_since_base(&self) -> usize {
+        self.since.len()
+    }
+
+    /// Entries of the base.
+    #[must_use]
+    pub fn base_entries(&self) -> u64 {
+        self.base.entries()
+    }
+
+    /// What the newest snapshot has at this path.
+    pub fn get(&self, path: &[u8]) -> Result<Option<Record>, TableError> {
+        match self.since.get(path) {
+            Some(record) => Ok(record.clone()),
+            None => self.base.get(path),
+        }
+    }
+
+    /// Marks a path as seen, and gives its record.
+    pub fn mark(&self, path: &[u8], marks: &mut Marks) -> Result<Option<Record>, TableError> {
+        if let Some(record) = self.since.get(path) {
+            if record.is_some() {
+                marks.since.insert(path.to_vec());
+            }
+            return Ok(record.clone());
+        }
+        let Some((number, record)) = self.base.find(path)? else {
+            return Ok(None);
+        };
+        marks.base.insert(number);
+        Ok(Some(record))
+    }
+
+    /// The records that were not marked, in no order.
+    pub fn unmarked<'a>(
+        &'a self,
+        marks: &'a Marks,
+    ) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<'a>, TableError> {
+        let base = (0..)
+            .zip(self.base.records()?)
+            .filter_map(|(number, record)| match record {
+                Ok(record) if marks.base.contains(number) || self.since.contains_key(&record.entry.path) => None,
+                other => Some(other),
+            });
+        let since = self.since.iter().filter(|(path, _)| !marks.since.contains(*path));
+        Ok(base.chain(since.filter_map(|(_, record)| record.clone().map(Ok))))
+    }
+
+    /// The folder `path` (with its `/`) and everything below it, in order.
+    pub fn below<'a>(
+        &'a self,
+        path: &[u8],
+    ) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<'a>, TableError> {
+        let prefix = path.to_vec();
+        let since = self
+            .since
+            .range(prefix.clone()..)
+            .take_while(move |(path, _)| path.starts_with(&prefix));
+        Ok(Merged {
+            base: self.base.below(path)?.peekable(),
+            since: since.peekable(),
+        })
+    }
+
+    /// Everything, in order.
+    pub fn records(&self) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<'_>, TableError> {
+        Ok(Merged {
+            base: self.base.records()?.peekable(),
+            since: self.since.iter().peekable(),
+        })
+    }
+
+    /// The difference to the base, as an index has it.
+    pub fn difference(&self) -> impl Iterator<Item = index::Entry> {
+        self.since.iter().map(|(path, record)| match record {
+            Some(record) => to_index(record),
+            None => index::Entry {
+                path: path.clone(),
+                what: What::Gone,
+            },
+        })
+    }
+
+    /// The next state, as a difference to the same base.
+    pub fn changed(&self, outcomes: impl IntoIterator<Item = Result<Outcome, TableError>>) -> Result<Self, TableError> {
+        let mut next = self.clone();
+        for outcome in outcomes {
+            let (path, record) = outcome?;
+            if let Some(old) = next.get(&path)? {
+                next.totals.files = next
+                    .totals
+                    .files
+                    .saturating_sub(u64::from(old.entry.kind == Kind::File));
+                next.totals.bytes = next.totals.bytes.saturating_sub(old.stored_size);
+            }
+            if let Some(new) = &record {
+                next.totals.files += u64::from(new.entry.kind == Kind::File);
+                next.totals.bytes += new.stored_size;
+            }
+            next.since.insert(path, record);
+        }
+        Ok(next)
+    }
+
+    /// The next state, as the base `id` of its own. Outcomes come in path order.
+    pub fn rebased(
+        &self,
+        outcomes: impl IntoIterator<Item = Result<Outcome, TableError>>,
+        id: SnapshotId,
+        time: Timestamp,
+    ) -> Result<Self, TableError> {
+        let mut writer = TableWriter::create(&self.table)?;
+        let mut known = self.records()?.peekable();
+        for outcome in outcomes {
+            let (path, record) = outcome?;
+            while let Some(before) = known.next_if(|before| before.as_ref().map_or(true, |b| b.entry.path < path)) {
+                writer.push(&before?)?;
+            }
+            let _replaced = known.next_if(|same| same.as_ref().is_ok_and(|same| same.entry.path == path));
+            if let Some(record) = record {
+                writer.push(&record)?;
+            }
+        }
+        for after in known {
+            writer.push(&after?)?;
+        }
+        Ok(Self::new(
+            self.table.clone(),
+            writer.finish()?,
+            Some((id, time)),
+            Some(id),
+        ))
+    }
+
+    /// The same state, published as the snapshot `id`.
+    #[must_use]
+    pub fn published(mut self, id: SnapshotId) -> Self {
+        self.last = Some(id);
+        self
+    }
+}
+
+/// Base and changes as one, in order.
+struct Merged<B: Iterator, S: Iterator> {
+    base: Peekable<B>,
+    since: Peekable<S>,
+}
+
+impl<'a, B, S> Iterator for Merged<B, S>
+where
+    B: Iterator<Item = Result<Record, TableError>>,
+    S: Iterator<Item = (&'a Vec<u8>, &'a Option<Record>)>,
+{
+    type Item = Result<Record, TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let newer = match (self.base.peek(), self.since.peek()) {
+                (Some(Err(_)), _) | (_, None) => return self.base.next(),
+                (Some(Ok(record)), Some((path, _))) if record.entry.path < **path => return self.base.next(),
+                (Some(Ok(record)), Some((path, _))) if record.entry.path == **path => {
+                    self.base.next();
+                    self.since.next()
+                }
+                _ => self.since.next(),
+            };
+            if let Some((_, Some(record))) = newer {
+                return Some(Ok(record.clone()));
+            }
+        }
+    }
+}
+
+/// A record as a snapshot's index has it.
+#[must_use]
+pub fn to_index(record: &Record) -> index::Entry {
+    let Record {
+        entry,
+        digest,
+        stored_size,
+        stored,
+        database: _,
+        torn,
+    } = record;
+    let attributes = Attributes {
+        modified: entry.modified,
+        uid: entry.uid,
+        gid: entry.gid,
+        mode: entry.mode,
+    };
+    let what = match entry.kind {
+        Kind::Folder => What::Folder(attributes),
+        Kind::Symlink => What::Link(entry.target.clone(), attributes),
+        Kind::File => What::File(File {
+            size: *stored_size,
+            sha256: digest.unwrap_or_default(),
+            attributes,
+            stored: *stored,
+            name: match stored_name(relative(&entry.path)) {
+                StoredName::Plain(_) => None,
+                StoredName::Named(name) => Some(name),
+            },
+            torn: *torn,
+        }),
+    };
+    index::Entry {
+        path: entry.path.clone(),
+        what,
+    }
+}
+
+/// What an index says of a path; none for what is gone. Inode, change time and whether it is a database are not in it.
+#[must_use]
+pub fn from_index(entry: index::Entry) -> Option<Record> {
+    let (kind, attributes, target, file) = match entry.what {
+        What::Gone => return None,
+        What::Folder(attributes) => (Kind::Folder, attributes, Vec::new(), None),
+        What::Link(target, attributes) => (Kind::Symlink, attributes, target, None),
+        What::File(file) => (Kind::File, file.attributes, Vec::new(), Some(file)),
+    };
+    let size = file.as_ref().map_or(0, |file| file.size);
+    Some(Record {
+        entry: Entry {
+            path: entry.path,
+            kind,
+            size,
+            modified: attributes.modified,
+            mode: attributes.mode,
+            uid: attributes.uid,
+            gid: attributes.gid,
+            inode: 0,
+            changed: 0,
+            target,
+        },
+        digest: file.as_ref().map(|file| file.sha256),
+        stored_size: size,
+        stored: file
+            .as_ref()
+            .map_or(crate::store::snapshot::Point { epoch: 0, sequence: 0 }, |file| {
+                file.stored
+            }),
+        database: false,
+        torn: file.is_some_and(|file| file.torn),
+    })
+}
+
+/// The path on the volume, without the volume's folder.
+#[must_use]
+pub fn relative(path: &[u8]) -> &[u8] {
+    path.iter()
+        .position(|byte| *byte == b'/')
+        .map_or(&[], |slash| &path[slash + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::snapshot::Point;
+
+    fn record(path: &str, size: u64) -> Record {
+        let kind = if path.ends_with('/') { Kind::Folder } else { Kind::File };
+        let size = if kind == Kind::File { size } else { 0 };
+        Record {
+            entry: Entry {
+                path: path.as_bytes().to_vec(),
+                kind,
+                size,
+                modified: 5,
+                mode: 0o644,
+                uid: 1,
+                gid: 2,
+                inode: 0,
+                changed: 0,
+                target: Vec::new(),
+            },
+            digest: (kind == Kind::File).then_some([1; 32]),
+            stored_size: size,
+            stored: if kind == Kind::File {
+                Point { epoch: 1, sequence: 2 }
+            } else {
+                Point { epoch: 0, sequence: 0 }
+            },
+            database: false,
+            torn: false,
+        }
+    }
+
+    fn known(folder: &std::path::Path, records: &[Record]) -> Known {
+        let path = folder.join("known.table");
+        let mut writer = TableWriter::create(&path).unwrap();
+        for record in records {
+            writer.push(record).unwrap();
+        }
+        Known::new(path, writer.finish().unwrap(), None, None)
+    }
+
+    fn paths<'a>(records: impl Iterator<Item = Result<Record, TableError>> + 'a) -> Vec<String> {
+        records
+            .map(|r| String::from_utf8(r.unwrap().entry.path).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn changes_lie_over_the_base_and_a_new_base_holds_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = known(
+            folder.path(),
+            &[
+                record("v/", 0),
+                record("v/a", 10),
+                record("v/d/", 0),
+                record("v/d/b", 20),
+                record("v/z", 5),
+            ],
+        );
+        assert_eq!(known.totals(), Totals { files: 3, bytes: 35 });
+        let outcomes = || {
+            [
+                ("v/a", Some(record("v/a", 11))),
+                ("v/d/b", None),
+                ("v/d/c", Some(record("v/d/c", 1))),
+                ("v/zz", Some(record("v/zz", 2))),
+            ]
+            .map(|(path, record)| Ok((path.as_bytes().to_vec(), record)))
+        };
+        let id = "20261122T130500Z-3.42-auto".parse().unwrap();
+        let rebased = known.rebased(outcomes(), id, Timestamp::UNIX_EPOCH).unwrap();
+        let known = known.changed(outcomes()).unwrap();
+        let expected = ["v/", "v/a", "v/d/", "v/d/c", "v/z", "v/zz"];
+        assert_eq!(paths(known.records().unwrap()), expected);
+        assert_eq!(paths(known.below(b"v/d/").unwrap()), ["v/d/", "v/d/c"]);
+        assert_eq!(known.get(b"v/a").unwrap().unwrap().entry.size, 11);
+        assert_eq!(known.get(b"v/d/b").unwrap(), None);
+        assert_eq!(known.totals(), Totals { files: 4, bytes: 19 });
+        assert_eq!(known.changed_since_base(), 4);
+
+        assert_eq!(paths(rebased.records().unwrap()), expected);
+        assert_eq!(rebased.totals(), Totals { files: 4, bytes: 19 });
+        assert_eq!((rebased.changed_since_base(), rebased.last()), (0, Some(id)));
+    }
+
+    #[test]
+    fn a_record_comes_back_from_an_index() {
+        for record in [record("v/a", 3), record("v/f/", 0)] {
+            assert_eq!(from_index(to_index(&record)), Some(record));
+        }
+        let odd = to_index(&record("v/trailing ", 3));
+        assert!(odd.stored_name().unwrap().starts_with(".vixens-names/"));
+    }
+}

@@ -1,0 +1,293 @@
+//! A destination as somebody left it → a [`Site`] that can be written to: what its newest snapshot holds, and every
+//! backup that was begun and not ended finished (its index is there) or undone (it is not). Only under our own claim.
+
+use super::backup::{Failure, Site, all_done};
+use super::batch::{blocking, with_sources};
+use super::guard;
+use super::known::{Known, from_index};
+use super::stage::mirror_name;
+use super::volume::Scope;
+use crate::agent::scan::{Entry, Kind, Record, TableError, TableWriter};
+use crate::store::claims::{self, Holder};
+use crate::store::index::IndexReader;
+use crate::store::keys::{self, NAMES, SnapshotObject};
+use crate::store::records::Damage;
+use crate::store::snapshot::SnapshotId;
+use crate::store::{self, Depth, Store, listed, state, unwatched};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What lies below `snapshots/`.
+#[derive(Debug, Default)]
+struct Seen {
+    indexes: BTreeSet<SnapshotId>,
+    pending: BTreeSet<SnapshotId>,
+}
+
+impl Seen {
+    async fn list(store: &dyn Store) -> Result<Self, store::Error> {
+        let mut seen = Self::default();
+        let mut each = |object: store::Object| match keys::of_snapshot(&object.name) {
+            SnapshotObject::Index(id) => {
+                seen.indexes.insert(id);
+            }
+            SnapshotObject::Pending(id) => {
+                seen.pending.insert(id);
+            }
+            SnapshotObject::Base(_) | SnapshotObject::Unknown => {}
+        };
+        store.list(keys::SNAPSHOTS, Depth::All, &mut each).await?;
+        Ok(seen)
+    }
+}
+
+impl Site {
+    /// Opens a destination under our claim `holder`. Warnings are for the log.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        holder: Holder,
+        scope: Arc<Scope>,
+        scratch: PathBuf,
+    ) -> Result<(Self, Vec<String>), Failure> {
+        std::fs::create_dir_all(&scratch).map_err(|source| Failure::Scratch {
+            path: scratch.clone(),
+            source,
+        })?;
+        let mut site = Self {
+            known: Arc::new(Known::nothing(scratch.join("known.table"))?),
+            store,
+            holder,
+            scope,
+            scratch,
+            sequence: 0,
+            databases: BTreeMap::new(),
+            unfinished: true,
+            unreconciled: true,
+            strangers: BTreeSet::new(),
+            leftovers: BTreeMap::new(),
+        };
+        let released = state::read(site.store.as_ref())
+            .await?
+            .is_some_and(|state| state.released);
+        // Whoever was here before may have had a write under way when it ended.
+        site.unreconciled = !released;
+        let warnings = site.settle(true).await?;
+        Ok((site, warnings))
+    }
+
+    /// Finishes or undoes what was begun, and learns anew what the newest snapshot holds where that may be another.
+    pub async fn settle(&mut self, anew: bool) -> Result<Vec<String>, Failure> {
+        let mut warnings = Vec::new();
+        let claims = claims::list(self.store.as_ref()).await?;
+        guard::claim(&claims, &self.holder, &self.store.destination())?;
+        let seen = Seen::list(self.store.as_ref()).await?;
+        let ours = seen.indexes.iter().chain(&seen.pending);
+        let highest = ours
+            .filter(|id| id.epoch == self.holder.epoch)
+            .map(|id| id.sequence)
+            .max();
+        self.sequence = self.sequence.max(highest.unwrap_or(0));
+        let newest = seen.indexes.last().copied();
+        if anew || newest != self.known.last() {
+            self.known = Arc::new(self.learn(newest, &mut warnings).await?);
+        }
+        for id in &seen.pending {
+            if seen.indexes.contains(id) {
+                self.finish(id).await?;
+                warnings.push(format!("the backup {id} was finished: its index was there"));
+            } else {
+                let restored = self.undo(id).await?;
+                self.unreconciled = true;
+                warnings.push(format!(
+                    "the backup {id} was undone: it had ended before its index was there; {restored} files of the mirror are what they were before"
+                ));
+            }
+            let mark = [format!("{id}.pending")];
+            let undone = self.store.delete(keys::SNAPSHOTS, &mark).await?;
+            all_done("the pending mark could not be removed", &mark, undone)?;
+        }
+        if self.unreconciled && self.known.last().is_some() {
+            warnings.extend(self.reconcile().await?);
+        }
+        // Without a snapshot, the listing is all that is known.
+        self.unreconciled = false;
+        self.unfinished = false;
+        Ok(warnings)
+    }
+
+    async fn learn(&self, newest: Option<SnapshotId>, warnings: &mut Vec<String>) -> Result<Known, Failure> {
+        let Some(id) = newest else {
+            return self.learn_from_mirror().await;
+        };
+        match self.learn_from_index(id).await {
+            Err(Failure::Store(error @ store::Error::Damaged { .. })) => {
+                warnings.push(format!(
+                    "{}: every file is saved anew, and what the mirror has goes to history",
+                    with_sources(&error)
+                ));
+                self.learn_from_mirror().await
+            }
+            other => other,
+        }
+    }
+
+    async fn learn_from_index(&self, id: SnapshotId) -> Result<Known, Failure> {
+        let table = self.scratch.join("known.table");
+        let index = self.fetch(id).await?;
+        let damaged = |id: SnapshotId| {
+            let destination = self.store.destination();
+            move |Damage(why): Damage| {
+                Failure::Store(store::Error::Damaged {
+                    destination,
+                    key: keys::snapshot(&id),
+                    why,
+                })
+            }
+        };
+        let header = read_index(&index).map_err(damaged(id))?.header().clone();
+        let (base, base_id) = match header.base {
+            None => (index.clone(), id),
+            Some(base) => (self.fetch(base).await?, base),
+        };
+        let made = read_index(&base).map_err(damaged(base_id))?.header().time;
+        let (base_damaged, damaged) = (damaged(base_id), damaged(id));
+        blocking(move || {
+            let mut writer = TableWriter::create(&table)?;
+            for entry in read_index(&base).map_err(base_damaged.clone())? {
+                if let Some(record) = from_index(entry.map_err(base_damaged.clone())?) {
+                    writer.push(&record)?;
+                }
+            }
+            let known = Known::new(table, writer.finish()?, Some((base_id, made)), Some(id));
+            let known = if base_id == id {
+                known
+            } else {
+                let mut changes = Vec::new();
+                for entry in read_index(&index).map_err(damaged.clone())? {
+                    let entry = entry.map_err(damaged.clone())?;
+                    changes.push(Ok((entry.path.clone(), from_index(entry))));
+                }
+                known.changed(changes)?
+            };
+            for path in [&base, &index] {
+                let _ = std::fs::remove_file(path);
+            }
+            Ok(known)
+        })
+        .await
+    }
+
+    /// Brings an index to scratch.
+    async fn fetch(&self, id: SnapshotId) -> Result<PathBuf, Failure> {
+        let name = format!("{id}.json");
+        let names = [name.clone()];
+        let undone = self
+            .store
+            .download(keys::SNAPSHOTS, &names, &self.scratch, &unwatched)
+            .await?;
+        all_done("the newest snapshot's index could not be read", &names, undone)?;
+        Ok(self.scratch.join(name))
+    }
+
+    /// For a place without snapshots (made by hand with the guide, or new): what its mirror holds, contents unknown.
+    async fn learn_from_mirror(&self) -> Result<Known, Failure> {
+        let mut records = Vec::new();
+        for volume in &self.scope.volumes {
+            let folder = keys::mirror(&volume.folder);
+            for object in listed(self.store.as_ref(), &folder, Depth::All).await? {
+                if !object.name.starts_with(NAMES) {
+                    records.push(Record {
+                        stored_size: object.size,
+                        ..Record::unsaved(Entry {
+                            path: format!("{folder}/{}", object.name).into_bytes(),
+                            kind: Kind::File,
+                            size: object.size,
+                            modified: i64::MIN,
+                            mode: 0,
+                            uid: 0,
+                            gid: 0,
+                            inode: 0,
+                            changed: 0,
+                            target: Vec::new(),
+                        })
+                    });
+                }
+            }
+        }
+        records.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+        let table = self.scratch.join("known.table");
+        blocking(move || {
+            let mut writer = TableWriter::create(&table)?;
+            for record in &records {
+                writer.push(record)?;
+            }
+            Ok::<_, TableError>(Known::new(table, writer.finish()?, None, None))
+        })
+        .await
+        .map_err(Failure::from)
+    }
+
+    /// The index is there: what it deleted leaves the mirror, if it is still there.
+    async fn finish(&self, id: &SnapshotId) -> Result<(), Failure> {
+        let gone = self.kept_by(id, |name, known| !known.contains(name)).await?;
+        let undone = self.store.delete("", &gone).await?;
+        all_done("not every deleted file left the mirror", &gone, undone)
+    }
+
+    /// The index is not there: the mirror gets back what was replaced. What was only added is found when the listing is
+    /// reconciled with the index.
+    async fn undo(&self, id: &SnapshotId) -> Result<usize, Failure> {
+        let history = keys::history_of(id);
+        let kept = self.kept_by(id, |_, _| true).await?;
+        let undone = self.store.copy(&history, "", &kept).await?;
+        all_done("the mirror could not be put back", &kept, undone)?;
+        let undone = self.store.delete(&history, &kept).await?;
+        all_done("an undone history could not be removed", &kept, undone)?;
+        Ok(kept.len())
+    }
+
+    /// The names of the mirror that a backup kept in history, as far as they are `wanted` in the light of the newest
+    /// snapshot's names.
+    async fn kept_by(
+        &self,
+        id: &SnapshotId,
+        wanted: impl Fn(&str, &BTreeSet<String>) -> bool,
+    ) -> Result<Vec<String>, Failure> {
+        let history = keys::history_of(id);
+        let mut names: Vec<String> = listed(self.store.as_ref(), &history, Depth::All)
+            .await?
+            .into_iter()
+            .map(|object| object.name)
+            .filter(|name| !name.starts_with(keys::ASIDE))
+            .collect();
+        if names.is_empty() {
+            return Ok(names);
+        }
+        let among: BTreeSet<String> = names.iter().cloned().collect();
+        let known = self.known.clone();
+        let present = blocking(move || {
+            let mut present = BTreeSet::new();
+            for record in known.records()? {
+                let record = record?;
+                if record.entry.kind == Kind::File {
+                    let name = mirror_name(&record);
+                    if among.contains(&name) {
+                        present.insert(name);
+                    }
+                }
+            }
+            Ok::<_, TableError>(present)
+        })
+        .await?;
+        names.retain(|name| wanted(name, &present));
+        Ok(names)
+    }
+}
+
+fn read_index(path: &Path) -> Result<IndexReader<BufReader<File>>, Damage> {
+    let file = File::open(path).map_err(|error| Damage(error.to_string()))?;
+    IndexReader::new(BufReader::new(file))
+}

@@ -1,0 +1,433 @@
+//! One backup after the other on a store in memory that dies after any number of calls, in the middle of one: every
+//! snapshot that was ever published can be restored, before and after whoever comes next has brought the place in order.
+
+use super::backup::{Failure, Order, Report, Site};
+use super::plan::Look;
+use super::volume::{Scope, Volume};
+use crate::agent::arguments::{Databases, Percent};
+use crate::agent::filters::Filters;
+use crate::agent::watch::Changes;
+use crate::store::claims::Holder;
+use crate::store::index::{Entry, IndexReader, What, merged};
+use crate::store::keys::{self, SnapshotObject};
+use crate::store::memory::Memory;
+use crate::store::snapshot::{Kind, SnapshotId};
+use crate::store::{Answer, Depth, Done, Error, Object, Presence, Store, Undone, Upload};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A store that dies: after so many calls none is answered any more, and half of the last one is done.
+struct Mortal {
+    inner: Arc<Memory>,
+    calls: AtomicUsize,
+    uploaded: AtomicUsize,
+    lives: usize,
+}
+
+impl Mortal {
+    fn new(inner: &Arc<Memory>, lives: usize) -> Self {
+        Self {
+            inner: inner.clone(),
+            calls: AtomicUsize::new(0),
+            uploaded: AtomicUsize::new(0),
+            lives,
+        }
+    }
+
+    /// How much of a call over `count` things is done: all, half, or an error right away.
+    fn share(&self, count: usize) -> Result<usize, Error> {
+        match self.calls.fetch_add(1, Ordering::Relaxed).cmp(&self.lives) {
+            std::cmp::Ordering::Less => Ok(count),
+            std::cmp::Ordering::Equal => Ok(count / 2),
+            std::cmp::Ordering::Greater => Err(self.dead()),
+        }
+    }
+
+    fn dead(&self) -> Error {
+        Error::Unreachable {
+            destination: self.destination(),
+            why: "it is dead".to_owned(),
+        }
+    }
+
+    fn rest(&self, done: usize, count: usize) -> Result<Vec<Undone>, Error> {
+        if done < count { Err(self.dead()) } else { Ok(Vec::new()) }
+    }
+}
+
+impl Store for Mortal {
+    fn destination(&self) -> String {
+        self.inner.destination()
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        depth: Depth,
+        each: &'a mut (dyn FnMut(Object) + Send),
+    ) -> Answer<'a, Presence> {
+        Box::pin(async move {
+            self.share(0)?;
+            self.inner.list(prefix, depth, each).await
+        })
+    }
+
+    fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>> {
+        Box::pin(async move {
+            self.share(0)?;
+            self.inner.read(key).await
+        })
+    }
+
+    fn write<'a>(&'a self, key: &'a str, content: &'a [u8]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            if self.share(2)? < 2 {
+                return Err(self.dead());
+            }
+            self.inner.write(key, content).await
+        })
+    }
+
+    fn upload<'a>(&'a self, prefix: &'a str, files: &'a [Upload], done: Done<'a>) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let count = self.share(files.len())?;
+            self.uploaded.fetch_add(count, Ordering::Relaxed);
+            let undone = self.inner.upload(prefix, &files[..count], done).await?;
+            assert_eq!(undone, []);
+            self.rest(count, files.len())
+        })
+    }
+
+    fn download<'a>(
+        &'a self,
+        prefix: &'a str,
+        names: &'a [String],
+        to: &'a Path,
+        done: Done<'a>,
+    ) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            self.share(0)?;
+            self.inner.download(prefix, names, to, done).await
+        })
+    }
+
+    fn copy<'a>(&'a self, from: &'a str, to: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let count = self.share(names.len())?;
+            let undone = self.inner.copy(from, to, &names[..count]).await?;
+            if undone.is_empty() {
+                self.rest(count, names.len())
+            } else {
+                Ok(undone)
+            }
+        })
+    }
+
+    fn delete<'a>(&'a self, prefix: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let count = self.share(names.len())?;
+            self.inner.delete(prefix, &names[..count]).await?;
+            self.rest(count, names.len())
+        })
+    }
+
+    fn probe(&self) -> Answer<'_, Presence> {
+        self.inner.probe()
+    }
+
+    fn create(&self) -> Answer<'_, ()> {
+        self.inner.create()
+    }
+}
+
+struct Bench {
+    volume: TempDir,
+    scratch: TempDir,
+    memory: Arc<Memory>,
+    /// What the volume held when each snapshot was made.
+    published: BTreeMap<SnapshotId, BTreeMap<String, Vec<u8>>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self {
+            volume: tempfile::tempdir().unwrap(),
+            scratch: tempfile::tempdir().unwrap(),
+            memory: Arc::new(Memory::default()),
+            published: BTreeMap::new(),
+        };
+        bench.write(".vixens-backup/volume.json", "{}");
+        bench.claim(1);
+        bench
+    }
+
+    fn claim(&self, epoch: u64) {
+        let key = Self::holder(epoch).key();
+        self.memory.objects().insert(key, b"{}".to_vec());
+    }
+
+    fn holder(epoch: u64) -> Holder {
+        Holder {
+            epoch,
+            volume_id: "aa".to_owned(),
+        }
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.volume.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.volume.path().join(name)).unwrap();
+    }
+
+    fn tree(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        let mut folders = vec![self.volume.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let path = entry.path();
+                let name = path
+                    .strip_prefix(self.volume.path())
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
+                if entry.file_type().unwrap().is_dir() && name != ".vixens-backup" {
+                    folders.push(path);
+                } else if entry.file_type().unwrap().is_file() {
+                    files.insert(format!("config/{name}"), fs::read(&path).unwrap());
+                }
+            }
+        }
+        files
+    }
+
+    async fn open(&self, lives: usize, epoch: u64) -> Result<Site, Failure> {
+        let scope = Scope {
+            volumes: vec![Volume {
+                path: self.volume.path().to_owned(),
+                folder: "config".to_owned(),
+                id: "aa".to_owned(),
+                adopted: false,
+                writable: true,
+            }],
+            filters: Filters::new(&[], &[], None).unwrap(),
+            databases: Databases::Auto,
+        };
+        let store = Arc::new(Mortal::new(&self.memory, lives));
+        let (holder, scratch) = (Self::holder(epoch), self.scratch.path().to_owned());
+        Site::open(store, holder, Arc::new(scope), scratch)
+            .await
+            .map(|(site, _)| site)
+    }
+
+    async fn backup(&mut self, site: &mut Site, kind: Kind) -> Result<Report, Failure> {
+        let order = Order {
+            kind,
+            look: Look {
+                changes: Changes {
+                    everything: true,
+                    ..Changes::default()
+                },
+                resting: Vec::new(),
+                restless: None,
+            },
+            always: false,
+            most: Some(Percent(100)),
+            accepted: None,
+            rest: Duration::ZERO,
+            patience: Duration::from_secs(1),
+        };
+        let tree = self.tree();
+        let result = site.backup(order).await;
+        // Whatever came of it: if its index is there, it was published.
+        for id in self.snapshots() {
+            self.published.entry(id).or_insert_with(|| tree.clone());
+        }
+        result
+    }
+
+    fn ids(&self, wanted: impl Fn(SnapshotObject) -> Option<SnapshotId>) -> Vec<SnapshotId> {
+        let objects = self.memory.objects();
+        let names = objects.keys().filter_map(|key| key.strip_prefix("snapshots/"));
+        names.map(keys::of_snapshot).filter_map(wanted).collect()
+    }
+
+    fn snapshots(&self) -> Vec<SnapshotId> {
+        self.ids(|object| match object {
+            SnapshotObject::Index(id) => Some(id),
+            _ => None,
+        })
+    }
+
+    fn pending(&self) -> Vec<SnapshotId> {
+        self.ids(|object| match object {
+            SnapshotObject::Pending(id) => Some(id),
+            _ => None,
+        })
+    }
+
+    fn entries(&self, id: &SnapshotId) -> Vec<Entry> {
+        let objects = self.memory.objects();
+        let read = |id: &SnapshotId| IndexReader::new(objects.get(&keys::snapshot(id)).unwrap().as_slice()).unwrap();
+        let index = read(id);
+        match index.header().base {
+            None => index.map(Result::unwrap).collect(),
+            Some(base) => merged(read(&base), index).map(Result::unwrap).collect(),
+        }
+    }
+
+    /// What a restore of the snapshot would bring, each file verified.
+    fn restored(&self, id: &SnapshotId) -> BTreeMap<String, Vec<u8>> {
+        let mut later = [self.snapshots(), self.pending()].concat();
+        later.retain(|other| other > id);
+        later.sort();
+        let objects = self.memory.objects().clone();
+        let mut files = BTreeMap::new();
+        for entry in self.entries(id) {
+            let What::File(file) = &entry.what else { continue };
+            let (folder, _) = entry.place();
+            let name = format!("{}/{}", String::from_utf8_lossy(folder), entry.stored_name().unwrap());
+            let in_history = later
+                .iter()
+                .find_map(|b| objects.get(&format!("{}/{name}", keys::history_of(b))));
+            let content = in_history
+                .or_else(|| objects.get(&name))
+                .unwrap_or_else(|| panic!("{name} of {id} is nowhere in {:?}", objects.keys().collect::<Vec<_>>()));
+            assert_eq!(keys::sha256_hex(content), keys::hex(&file.sha256), "{name} of {id}");
+            files.insert(String::from_utf8_lossy(&entry.path).into_owned(), content.clone());
+        }
+        files
+    }
+
+    fn check(&self, when: &str) {
+        for (id, tree) in &self.published {
+            assert_eq!(&self.restored(id), tree, "{id} {when}");
+        }
+    }
+
+    fn mirror(&self) -> BTreeMap<String, Vec<u8>> {
+        let objects = self.memory.objects();
+        objects
+            .iter()
+            .filter(|(key, _)| key.starts_with("config/"))
+            .map(|(key, content)| (key.clone(), content.clone()))
+            .collect()
+    }
+}
+
+/// What an app does between two backups.
+fn act(bench: &Bench, round: usize) {
+    match round {
+        0 => {
+            for name in ["a", "b", "c", "d/e", "d/f", " odd"] {
+                bench.write(name, &format!("{name} at first"));
+            }
+        }
+        1 => {
+            bench.write("a", "a again");
+            bench.write("d/e", "e again");
+            bench.write("new", "new");
+            bench.remove("b");
+            bench.remove(" odd");
+        }
+        _ => {
+            bench.write("b", "b is back");
+            bench.write("a", "a for the third time");
+            bench.remove("d/f");
+            bench.remove("new");
+            bench.write("new/now", "a folder");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_death_at_any_call_loses_no_snapshot_and_the_next_start_brings_all_in_order() {
+    let mut deaths = 0;
+    'lives: for lives in 0.. {
+        let mut bench = Bench::new();
+        let mut alive = bench.open(lives, 1).await.ok();
+        for round in 0..3 {
+            act(&bench, round);
+            let Some(site) = &mut alive else { break };
+            if bench.backup(site, Kind::Auto).await.is_err() {
+                break;
+            }
+            if round == 2 {
+                assert!(deaths > 20, "only {deaths} deaths were tried");
+                break 'lives;
+            }
+        }
+        deaths += 1;
+        bench.check("after the death");
+        // The next one may die as well, at its first calls or its later ones.
+        for again in [lives % 7, lives % 13, usize::MAX] {
+            bench.claim(2);
+            let Ok(mut site) = bench.open(again, 2).await else {
+                bench.check("after a death at the opening");
+                continue;
+            };
+            bench.check("after the opening");
+            let result = bench.backup(&mut site, Kind::Auto).await;
+            bench.check("after the next backup");
+            if again == usize::MAX {
+                result.unwrap();
+            }
+        }
+        assert_eq!(bench.pending(), []);
+        assert_eq!(bench.mirror(), bench.mirrored_tree(), "after {lives} calls");
+    }
+}
+
+impl Bench {
+    /// The volume as its mirror has to be.
+    fn mirrored_tree(&self) -> BTreeMap<String, Vec<u8>> {
+        self.tree()
+            .into_iter()
+            .map(|(name, content)| {
+                let path = name.strip_prefix("config/").unwrap();
+                (
+                    format!("config/{}", keys::stored_name(path.as_bytes()).as_str()),
+                    content,
+                )
+            })
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn what_a_failed_attempt_uploaded_is_not_uploaded_again() {
+    let mut bench = Bench::new();
+    for number in 0..50 {
+        bench.write(&format!("file-{number}"), &format!("content {number}"));
+    }
+    let mut site = bench.open(usize::MAX, 1).await.unwrap();
+    // Claims, the mark, and then half of the upload.
+    site.store = Arc::new(Mortal::new(&bench.memory, 2));
+    bench.backup(&mut site, Kind::Auto).await.unwrap_err();
+    assert!(site.unfinished);
+    let halfway = bench.mirror().len();
+    assert!(halfway > 10, "{halfway}");
+    // Meanwhile one of them was replaced by something else.
+    let other = b"of another size".to_vec();
+    let (replaced, _) = bench.mirror().pop_first().unwrap();
+    bench.memory.objects().insert(replaced.clone(), other.clone());
+    let store = Arc::new(Mortal::new(&bench.memory, usize::MAX));
+    site.store = store.clone();
+    site.settle(true).await.unwrap();
+    let report = bench.backup(&mut site, Kind::Auto).await.unwrap();
+    let index = 2;
+    assert_eq!(store.uploaded.load(Ordering::Relaxed), 50 - halfway + 1 + index);
+    bench.check("after all");
+    assert_eq!(bench.mirror(), bench.tree());
+    let kept = format!("{}/{replaced}", keys::history_of(&report.snapshot.unwrap()));
+    assert_eq!(bench.memory.objects().get(&kept), Some(&other));
+}

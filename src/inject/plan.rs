@@ -1,0 +1,554 @@
+//! PURE: Policy + facts → [`Plan`], everything that the injected block and the companions are made from; or every
+//! reason why it can't be made.
+
+use crate::agent::arguments::{
+    Databases, Destination, METRICS_PORT, Percent, Port, Profile, RestoreAt, RestorePolicy, Retention, Size, Span,
+    StoreDown, Tier, WorkloadKind, WorkloadName,
+};
+use crate::policy::{InitPosition, Installation, Mode, Policy, Problem, Resources, Schedule, is_ours, key, staggered};
+use crate::workload::{Candidate, Setting, TEMPLATE, Workload, annotations, select, text};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The names of our containers.
+pub(super) const CONTAINERS: [&str; 2] = [INIT_CONTAINER, SIDECAR_CONTAINER];
+/// Our init container.
+pub(super) const INIT_CONTAINER: &str = "init-config";
+/// Our native sidecar.
+pub(super) const SIDECAR_CONTAINER: &str = "backup-sidecar";
+/// Markers, indexes and scratch.
+pub(super) const RESTORE_VOLUME: &str = "restore-volume";
+/// Layer 1.
+pub(super) const VANILLA_VOLUME: &str = "vanilla-config";
+/// The Secret with `rclone.conf`.
+pub(super) const RCLONE_VOLUME: &str = "rclone-config";
+/// Layer 3.
+pub(super) const SECRETS_VOLUME: &str = "secrets-config";
+/// The names of our volumes.
+pub(super) const VOLUMES: [&str; 4] = [RESTORE_VOLUME, VANILLA_VOLUME, RCLONE_VOLUME, SECRETS_VOLUME];
+
+/// The grace period that we would like: the app's own stop, then the last backup.
+const GRACE_PERIOD: u64 = 60;
+/// What `progressDeadlineSeconds` leaves the app beyond a restore.
+const START_ALLOWANCE: u64 = 600;
+
+/// A protected volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedVolume {
+    /// The pod volume.
+    pub name: String,
+    /// Its folder in the bucket.
+    pub folder: String,
+    /// Where the app, and our containers, mount it.
+    pub mount_path: String,
+    /// The `subPath` below which it is protected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<String>,
+}
+
+/// Who our containers run as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedUser {
+    /// `runAsUser`; `None`: nobody says, so root with few capabilities (design, decision 13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u64>,
+    /// `runAsGroup`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u64>,
+}
+
+impl PlannedUser {
+    /// Whether it is root, by name or for want of one.
+    pub fn is_root(self) -> bool {
+        self.uid.unwrap_or(0) == 0
+    }
+}
+
+/// Everything that the injected block and the companions of one workload are made from. Kept in the marker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The workload.
+    pub workload: WorkloadName,
+    /// How much of the pattern it gets.
+    pub tier: Tier,
+    /// Who makes backups.
+    pub mode: Mode,
+    /// The image of our containers.
+    pub image: String,
+    /// The protected volumes; layer 1 goes into the first.
+    pub volumes: Vec<PlannedVolume>,
+    /// Who our containers run as.
+    pub user: PlannedUser,
+    /// Where copies go; empty at tier 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<Destination>,
+    /// The Secret with the store's credentials.
+    pub secret: String,
+    /// The ConfigMap of layer 1, and whether it must exist.
+    pub vanilla_config: (String, bool),
+    /// The Secrets of layer 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Globs of files in which `${VAR}` is replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets_files: Vec<String>,
+    /// Patterns of files to take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub includes: Vec<String>,
+    /// Patterns of files to leave out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excludes: Vec<String>,
+    /// Larger files are skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<Size>,
+    /// Which files are databases.
+    pub databases: Databases,
+    /// The profile of databases that name none.
+    pub profile: Profile,
+    /// How long files must be quiet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<Span>,
+    /// Time between full scans.
+    pub interval: Span,
+    /// The companion CronJob's schedule.
+    pub schedule: String,
+    /// How long snapshots are kept.
+    pub retention: Retention,
+    /// When to restore.
+    pub restore: RestorePolicy,
+    /// A point in time to go back to, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_at: Option<RestoreAt>,
+    /// Time for a restore.
+    pub restore_timeout: Span,
+    /// What to do with an empty volume and no store.
+    pub store_down: StoreDown,
+    /// What may vanish between two backups.
+    pub max_shrink: Percent,
+    /// What our containers ask for, over the defaults.
+    pub resources: String,
+    /// Whether the pod is of QoS class Guaranteed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guaranteed: bool,
+    /// The sidecar's port.
+    pub port: Port,
+    /// The pod's grace period, in seconds.
+    pub grace_period: u64,
+    /// Whether our own folders had to move below `/vixens-backup`, because the app's volume lies at one of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved_folders: bool,
+    /// The settings that nobody owns, and what we set them to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<Setting, Value>,
+}
+
+impl Plan {
+    /// Whether a sidecar is injected.
+    pub const fn has_sidecar(&self) -> bool {
+        !matches!(self.tier, Tier::Tier1) && self.mode.has_sidecar()
+    }
+
+    /// What our containers ask for.
+    pub fn resources(&self) -> Resources {
+        self.resources.parse().unwrap_or_default()
+    }
+}
+
+/// A plan, and what is not part of it.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The plan.
+    pub plan: Plan,
+    /// Where our init containers come.
+    pub position: InitPosition,
+    /// What the owner should know.
+    pub warnings: Vec<String>,
+}
+
+impl Draft {
+    /// Plans one workload. `workload` must hold nothing of ours; `namespace` is its own.
+    pub fn new(
+        policy: &Policy,
+        workload: &Workload<'_>,
+        namespace: &str,
+        installation: &Installation,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = template_problems(workload.object);
+        problems.extend(name_problems(workload));
+        problems.extend(replica_problems(policy, workload));
+        if let InitPosition::After(name) = &policy.init_position
+            && !workload.pod.init_containers.contains(name)
+        {
+            let names = &workload.pod.init_containers;
+            let known = if names.is_empty() {
+                "it has none of its own".to_owned()
+            } else {
+                format!("they are {}", names.join(", "))
+            };
+            problems.push(Problem::conflict(
+                key::INIT_POSITION,
+                format!("there is no init container {name:?}; {known}"),
+            ));
+        }
+        let candidates = select(&workload.volumes, policy.volumes.as_deref()).unwrap_or_else(|found| {
+            problems.extend(found);
+            Vec::new()
+        });
+        problems.extend(mode_problems(policy, workload, &candidates));
+        let user = match user(policy, workload, &candidates) {
+            Ok(user) => user,
+            Err(problem) => {
+                problems.push(problem);
+                PlannedUser::default()
+            }
+        };
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut warnings = Vec::new();
+        let settings = settings(policy, workload, &mut warnings);
+        let grace_period = settings
+            .get(&Setting::GracePeriod)
+            .and_then(Value::as_u64)
+            .unwrap_or(workload.pod.grace_period);
+        warnings.extend(warnings_of(policy, workload, user, &candidates));
+        let name = &workload.name.name;
+        let schedule = policy
+            .schedule
+            .clone()
+            .unwrap_or_else(|| default_schedule(policy.mode, namespace, name));
+        let moved_folders = candidates.iter().any(|candidate| collides(&candidate.mount_path));
+        let with_store = policy.tier != Tier::Tier1;
+        let plan = Plan {
+            workload: workload.name.clone(),
+            tier: policy.tier,
+            mode: policy.mode,
+            image: installation.image.clone(),
+            volumes: candidates
+                .into_iter()
+                .map(|candidate| PlannedVolume {
+                    name: candidate.volume.name.clone(),
+                    folder: candidate.folder,
+                    mount_path: candidate.mount_path,
+                    sub_path: candidate.sub_path,
+                })
+                .collect(),
+            user,
+            destinations: if with_store {
+                policy.destinations.clone()
+            } else {
+                Vec::new()
+            },
+            secret: policy.secret.clone(),
+            vanilla_config: match &policy.vanilla_config {
+                Some(name) => (name.clone(), true),
+                None => (format!("{name}-vanilla-config"), false),
+            },
+            secrets: policy.secrets.clone(),
+            secrets_files: policy.secrets_files.clone(),
+            includes: policy.includes.clone(),
+            excludes: policy.excludes.clone(),
+            max_size: policy.max_size,
+            databases: policy.databases.clone(),
+            profile: policy.profile,
+            settle: policy.settle,
+            interval: policy.interval,
+            schedule: schedule.to_string(),
+            retention: policy.retention,
+            restore: policy.restore,
+            restore_at: policy.restore_at.clone(),
+            restore_timeout: policy.restore_timeout,
+            store_down: policy.store_down,
+            max_shrink: policy.max_shrink,
+            resources: policy.resources.to_string(),
+            guaranteed: workload.pod.guaranteed,
+            port: port(workload),
+            grace_period,
+            moved_folders,
+            settings,
+        };
+        Ok(Self {
+            plan,
+            position: policy.init_position.clone(),
+            warnings,
+        })
+    }
+}
+
+/// Hourly beside a sidecar, every five minutes where the CronJob does the work, as in the guide; both staggered.
+fn default_schedule(mode: Mode, namespace: &str, name: &str) -> Schedule {
+    staggered(namespace, name, if mode.has_sidecar() { 60 } else { 5 })
+}
+
+/// Keys of ours on the pod template, where nobody reads them.
+pub(super) fn template_problems(object: &Value) -> Vec<Problem> {
+    let labels = object
+        .pointer(&format!("{TEMPLATE}/metadata/labels"))
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| ("label", name))
+        .filter(|(_, name)| *name != key::PROFILE);
+    annotations(object, TEMPLATE)
+        .keys()
+        .map(|name| ("annotation", name))
+        .chain(labels)
+        .filter(|(_, name)| is_ours(name))
+        .map(|(what, name)| {
+            Problem::conflict(
+                name.as_str(),
+                format!(
+                    "this {what} is on the pod template, where it has no effect; move it up to the metadata.annotations \
+                     of the workload itself"
+                ),
+            )
+        })
+        .collect()
+}
+
+/// Containers and volumes of the owner's that have our names: most often the hand-written pattern.
+fn name_problems(workload: &Workload<'_>) -> Vec<Problem> {
+    let pod = &workload.pod;
+    let containers = pod
+        .init_containers
+        .iter()
+        .chain(&pod.containers)
+        .filter(|name| CONTAINERS.contains(&name.as_str()))
+        .map(|name| ("container", name));
+    let volumes = pod
+        .volumes
+        .iter()
+        .filter(|name| VOLUMES.contains(&name.as_str()))
+        .map(|name| ("volume", name));
+    containers
+        .chain(volumes)
+        .map(|(what, name)| {
+            Problem::conflict(
+                format!("{what} {name:?}"),
+                format!(
+                    "the hand-written backup pattern is still in this workload: remove the {what} {name:?} (or rename it, \
+                     if it is something else); {} adds its own",
+                    key::BACKUP
+                ),
+            )
+        })
+        .collect()
+}
+
+fn replica_problems(policy: &Policy, workload: &Workload<'_>) -> Vec<Problem> {
+    if workload.replicas <= 1 || policy.tier == Tier::Tier1 {
+        return Vec::new();
+    }
+    let replicas = workload.replicas;
+    match workload.name.kind {
+        WorkloadKind::Deployment if policy.has_sidecar() => vec![Problem::conflict(
+            "spec.replicas",
+            format!(
+                "{replicas} pods would write one backup; set replicas: 1, or make it a StatefulSet, whose pods have a \
+                 place each"
+            ),
+        )],
+        WorkloadKind::StatefulSet => policy
+            .destinations
+            .iter()
+            .filter(|destination| !destination.path().contains("{pod}"))
+            .map(|destination| {
+                Problem::conflict(
+                    key::DESTINATION,
+                    format!(
+                        "{replicas} pods would share {destination}; let the path hold {{pod}}, such as {destination}/{{pod}}"
+                    ),
+                )
+            })
+            .collect(),
+        WorkloadKind::Deployment => Vec::new(),
+    }
+}
+
+fn mode_problems(policy: &Policy, workload: &Workload<'_>, candidates: &[Candidate<'_>]) -> Vec<Problem> {
+    if policy.mode != Mode::CronJob || policy.tier == Tier::Tier1 {
+        return Vec::new();
+    }
+    let several = (workload.replicas > 1 && !workload.is_stateful()).then(|| {
+        Problem::conflict(
+            key::MODE,
+            format!("cronjob serves one pod, and there are {} replicas", workload.replicas),
+        )
+    });
+    candidates
+        .iter()
+        .filter(|candidate| !candidate.volume.source.is_shared_claim())
+        .map(|candidate| {
+            Problem::conflict(
+                key::MODE,
+                format!(
+                    "cronjob can't reach volume {:?} ({}): it lives inside the pod; use sidecar or sidecar+cronjob",
+                    candidate.volume.name,
+                    candidate.volume.source.describe()
+                ),
+            )
+        })
+        .chain(several)
+        .collect()
+}
+
+fn user(policy: &Policy, workload: &Workload<'_>, candidates: &[Candidate<'_>]) -> Result<PlannedUser, Problem> {
+    let app = candidates
+        .first()
+        .map(|candidate| workload.pod.user_of(&candidate.container))
+        .unwrap_or_default();
+    let user = match policy.run_as {
+        Some(run_as) => PlannedUser {
+            uid: Some(run_as.uid.into()),
+            gid: run_as.gid.map(u64::from).or(app.gid),
+        },
+        None => PlannedUser {
+            uid: app.uid,
+            gid: app.gid,
+        },
+    };
+    match user.uid {
+        None if app.non_root => Err(Problem::conflict(
+            key::RUN_AS,
+            format!(
+                "the app has runAsNonRoot and names no user, and our containers must run as the same one; write {}: \
+                 UID, or uid:gid (the user of its image)",
+                key::RUN_AS
+            ),
+        )),
+        Some(0) if app.non_root => Err(Problem::conflict(
+            key::RUN_AS,
+            "user 0 is root, and the pod has runAsNonRoot: it would not start; name the app's own user",
+        )),
+        _ => Ok(user),
+    }
+}
+
+/// 9476, or the next port that nobody in the pod has; with `hostNetwork` the agent looks on the node.
+fn port(workload: &Workload<'_>) -> Port {
+    let free = (METRICS_PORT..u16::MAX)
+        .find(|port| !workload.pod.ports.contains(&u64::from(*port)))
+        .unwrap_or(METRICS_PORT);
+    if workload.pod.host_network {
+        Port::From(free)
+    } else {
+        Port::Fixed(free)
+    }
+}
+
+/// Whether a mount path lies at, above or below one of our own folders.
+fn collides(path: &str) -> bool {
+    use crate::agent::arguments::{DEFAULTS_PATH, RCLONE_PATH, RESTORE_PATH, SECRETS_PATH};
+    [DEFAULTS_PATH, RESTORE_PATH, SECRETS_PATH, RCLONE_PATH]
+        .iter()
+        .any(|ours| path == *ours || path.starts_with(&format!("{ours}/")) || path == "/")
+}
+
+/// The settings that nobody owns, as we want them; a warning for each that somebody owns and that stands in the way.
+fn settings(policy: &Policy, workload: &Workload<'_>, warnings: &mut Vec<String>) -> BTreeMap<Setting, Value> {
+    let mut settings = BTreeMap::new();
+    let owned = |setting| workload.ownership.owns(setting);
+    let is_deployment = !workload.is_stateful();
+    if policy.has_sidecar() {
+        if is_deployment && text(workload.object, "/spec/strategy/type") != Some("Recreate") {
+            if owned(Setting::Strategy) {
+                warnings.push(
+                    "strategy: the manifest sets it, and it is not Recreate: at a rollout the new pod starts while the old \
+                     one still writes, and waits for nothing; set strategy: {type: Recreate}"
+                        .to_owned(),
+                );
+            } else {
+                settings.insert(Setting::Strategy, json!({"type": "Recreate"}));
+            }
+        }
+        if workload.pod.grace_period < GRACE_PERIOD {
+            if owned(Setting::GracePeriod) {
+                warnings.push(format!(
+                    "terminationGracePeriodSeconds: the manifest sets {}: the app's stop and the last backup must fit \
+                     into it; {GRACE_PERIOD} or more is safer",
+                    workload.pod.grace_period
+                ));
+            } else {
+                settings.insert(Setting::GracePeriod, json!(GRACE_PERIOD));
+            }
+        }
+    }
+    if is_deployment && policy.tier != Tier::Tier1 {
+        let restore = policy.restore_timeout.duration().as_secs();
+        let deadline = workload
+            .object
+            .pointer("/spec/progressDeadlineSeconds")
+            .and_then(Value::as_u64)
+            .unwrap_or(600);
+        if deadline <= restore {
+            if owned(Setting::ProgressDeadline) {
+                warnings.push(format!(
+                    "progressDeadlineSeconds: the manifest sets {deadline}, and a restore may take {restore} s: a long \
+                     one is reported as a failed rollout; raise it, or lower {}",
+                    key::RESTORE_TIMEOUT
+                ));
+            } else {
+                settings.insert(Setting::ProgressDeadline, json!(restore + START_ALLOWANCE));
+            }
+        }
+    }
+    settings
+}
+
+fn warnings_of(
+    policy: &Policy,
+    workload: &Workload<'_>,
+    user: PlannedUser,
+    candidates: &[Candidate<'_>],
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let pod = &workload.pod;
+    if policy.tier == Tier::Tier3 {
+        warnings.push(format!(
+            "{}: tier3: this version saves databases as tier2 does, by online backup once per interval; continuous \
+             replication is not in it yet",
+            key::BACKUP
+        ));
+    }
+    if policy.tier == Tier::Tier2 && matches!(policy.databases, Databases::Paths(_)) {
+        warnings.push(format!(
+            "{}: at tier2 a live database is saved by online backup once per interval ({}), not continuously",
+            key::DATABASES,
+            policy.interval
+        ));
+    }
+    if user.uid.is_none() {
+        warnings.push(format!(
+            "the app's user is not known (no runAsUser): our containers run as root with few capabilities; say it with {}",
+            key::RUN_AS
+        ));
+    }
+    let users: Vec<Option<u64>> = candidates
+        .iter()
+        .flat_map(|candidate| candidate.volume.writable_mounts())
+        .map(|mount| pod.user_of(&mount.container).uid)
+        .collect();
+    if policy.run_as.is_none() && users.iter().any(|uid| *uid != user.uid) {
+        warnings.push(format!(
+            "containers of different users write to the protected volume; ours run as {}; say which with {}",
+            user.uid.map_or_else(|| "root".to_owned(), |uid| uid.to_string()),
+            key::RUN_AS
+        ));
+    }
+    if pod.host_network && pod.dns_policy.as_deref() != Some("ClusterFirstWithHostNet") {
+        warnings.push(
+            "hostNetwork without dnsPolicy: ClusterFirstWithHostNet: names of the cluster, such as the store's, do not \
+             resolve in this pod"
+                .to_owned(),
+        );
+    }
+    if pod.share_process_namespace {
+        warnings.push(
+            "shareProcessNamespace: processes of the same user in this pod can read the store's credentials".to_owned(),
+        );
+    }
+    warnings
+}

@@ -1,0 +1,317 @@
+//! PURE: the text of manifests (YAML with several documents, JSON, Lists) → its documents, each transformed or passed
+//! on byte for byte.
+//!
+//! A document that does not hold our prefix can't be ours: it is not even parsed.
+
+use crate::policy::PREFIX;
+use crate::workload::{kind, text};
+use serde_json::Value;
+
+/// A document that may be ours could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not YAML.
+    #[error("document {index} is not YAML")]
+    Yaml {
+        /// Counted from 1.
+        index: usize,
+        /// Where and why.
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
+    /// It is not JSON.
+    #[error("document {index} is not JSON")]
+    Json {
+        /// Counted from 1.
+        index: usize,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A document could not be written back.
+    #[error("document {index} could not be written as YAML")]
+    Write {
+        /// Counted from 1.
+        index: usize,
+        /// Why.
+        #[source]
+        source: Box<serde_saphyr::ser::Error>,
+    },
+}
+
+/// One document, and what stands before it.
+#[derive(Debug)]
+struct Document<'a> {
+    /// The separator's line, `---` and what follows it; empty at the start of a file.
+    separator: &'a str,
+    body: &'a str,
+}
+
+/// Rewrites each workload of a text with `change`; `None` leaves it. All else stays byte for byte.
+pub fn rewrite(input: &str, mut change: impl FnMut(&Value) -> Option<Value>) -> Result<String, Error> {
+    let mut output = String::with_capacity(input.len() + input.len() / 2);
+    for (index, document) in documents(input).into_iter().enumerate() {
+        let rewritten = if document.body.contains(PREFIX) {
+            rewrite_document(index + 1, document.body, &mut change)?
+        } else {
+            None
+        };
+        match rewritten {
+            None => {
+                output.push_str(document.separator);
+                output.push_str(document.body);
+            }
+            Some(text) => {
+                // What stood behind the dashes was part of the document, unless it was a comment.
+                let rest = document.separator.trim_start_matches('-').trim();
+                if rest.is_empty() || rest.starts_with('#') {
+                    output.push_str(document.separator);
+                } else {
+                    output.push_str("---\n");
+                }
+                output.push_str(&text);
+            }
+        }
+    }
+    Ok(output)
+}
+
+/// Calls `visit` with each workload of a text, in order.
+pub fn visit(input: &str, mut visit: impl FnMut(&Value)) -> Result<(), Error> {
+    rewrite(input, |object| {
+        visit(object);
+        None
+    })
+    .map(drop)
+}
+
+fn documents(input: &str) -> Vec<Document<'_>> {
+    let mut documents = Vec::new();
+    let (mut separator, mut body_start) = ("", 0);
+    let mut offset = 0;
+    for line in input.split_inclusive('\n') {
+        let is_separator = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        if is_separator {
+            if offset > 0 {
+                documents.push(Document {
+                    separator,
+                    body: &input[body_start..offset],
+                });
+            }
+            let content = line[3..].trim();
+            // A document may begin on the separator's own line.
+            if content.is_empty() || content.starts_with('#') {
+                separator = line;
+                body_start = offset + line.len();
+            } else {
+                separator = &line[..3];
+                body_start = offset + 3;
+            }
+        }
+        offset += line.len();
+    }
+    documents.push(Document {
+        separator,
+        body: &input[body_start..],
+    });
+    documents
+}
+
+fn rewrite_document(
+    index: usize,
+    body: &str,
+    change: &mut impl FnMut(&Value) -> Option<Value>,
+) -> Result<Option<String>, Error> {
+    if body.trim_start().starts_with('{')
+        && let Some(text) = rewrite_json(index, body, change)?
+    {
+        return Ok(text);
+    }
+    let options = serde_saphyr::options! {
+        // As kubectl reads them: defaultMode: 0755.
+        legacy_octal_numbers: true,
+        budget: None,
+    };
+    let object: Value = serde_saphyr::from_str_with_options(body, options).map_err(|source| Error::Yaml {
+        index,
+        source: Box::new(source),
+    })?;
+    let Some(changed) = rewrite_object(&object, change) else {
+        return Ok(None);
+    };
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: true,
+        folded_wrap_chars: usize::MAX,
+    };
+    let text = serde_saphyr::to_string_with_options(&changed, options).map_err(|source| Error::Write {
+        index,
+        source: Box::new(source),
+    })?;
+    Ok(Some(text))
+}
+
+/// JSON objects, one behind the other. The outer `None`: it is not JSON but YAML that begins with a brace.
+#[expect(clippy::option_option, reason = "not JSON, JSON unchanged, JSON changed")]
+fn rewrite_json(
+    index: usize,
+    body: &str,
+    change: &mut impl FnMut(&Value) -> Option<Value>,
+) -> Result<Option<Option<String>>, Error> {
+    let mut output = String::new();
+    let mut is_changed = false;
+    let mut start = 0;
+    let mut values = serde_json::Deserializer::from_str(body).into_iter::<Value>();
+    while let Some(value) = values.next() {
+        let object = match value {
+            Ok(object) => object,
+            Err(_) if start == 0 => return Ok(None),
+            Err(source) => return Err(Error::Json { index, source }),
+        };
+        let end = values.byte_offset();
+        match rewrite_object(&object, change) {
+            None => output.push_str(&body[start..end]),
+            Some(changed) => {
+                is_changed = true;
+                let space = body[start..end].len() - body[start..end].trim_start().len();
+                output.push_str(&body[start..start + space]);
+                let text = serde_json::to_string_pretty(&changed).map_err(|source| Error::Json { index, source })?;
+                output.push_str(&text);
+            }
+        }
+        start = end;
+    }
+    output.push_str(&body[start..]);
+    Ok(Some(is_changed.then_some(output)))
+}
+
+/// A workload, or a List that holds some.
+fn rewrite_object(object: &Value, change: &mut impl FnMut(&Value) -> Option<Value>) -> Option<Value> {
+    if kind(object).is_some() {
+        return change(object).filter(|changed| changed != object);
+    }
+    let items = object.get("items").and_then(Value::as_array)?;
+    let list = text(object, "/kind").filter(|kind| kind.ends_with("List"))?;
+    let mut changed = object.clone();
+    let mut is_changed = false;
+    for (index, item) in items.iter().enumerate() {
+        // The items of a DeploymentList may leave out what the list says.
+        let mut typed = item.clone();
+        let is_typed = item.get("kind").is_some();
+        if let (false, Some(entries)) = (is_typed, typed.as_object_mut()) {
+            entries.insert("kind".to_owned(), Value::from(list.trim_end_matches("List")));
+            entries.insert("apiVersion".to_owned(), object["apiVersion"].clone());
+        }
+        if let Some(mut new) = rewrite_object(&typed, change) {
+            if let (false, Some(entries)) = (is_typed, new.as_object_mut()) {
+                entries.shift_remove("kind");
+                entries.shift_remove("apiVersion");
+            }
+            changed["items"][index] = new;
+            is_changed = true;
+        }
+    }
+    is_changed.then_some(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(input: &str) -> String {
+        rewrite(input, |object| {
+            let mut changed = object.clone();
+            changed["seen"] = Value::from(true);
+            Some(changed)
+        })
+        .unwrap()
+    }
+
+    const OURS: &str =
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: app\n  annotations:\n    vixens.io/backup: tier2\n";
+
+    #[test]
+    fn documents_that_are_not_ours_pass_byte_for_byte_and_in_order() {
+        let other = "# a comment\r\nkind:   ConfigMap\napiVersion: v1\ndata: {a: \"x\\ty\"}   # kept\n";
+        let input = format!("%YAML 1.2\n--- # first\n{other}---\n{OURS}---\n\n---\n{other}...\n---\nnot: [valid\n");
+        let output = marked(&input);
+        assert_eq!(output.matches(other).count(), 2);
+        assert_eq!(output.replace("seen: true\n", ""), input);
+    }
+
+    #[test]
+    fn an_input_without_anything_of_ours_comes_back_as_it_was() {
+        for input in [
+            "",
+            "---\n",
+            "a: b",
+            "---\r\na: b\r\n---\r\n",
+            "text: |\n  ---\n  more\n--- \nx: y",
+        ] {
+            assert_eq!(marked(input), input);
+        }
+    }
+
+    #[test]
+    fn json_stays_json_and_several_objects_stay_apart() {
+        let object =
+            r#"{"apiVersion":"apps/v1","kind":"StatefulSet","metadata":{"annotations":{"vixens.io/backup":"tier2"}}}"#;
+        let other = r#"{"kind":"ConfigMap",  "apiVersion":"v1"}"#;
+        let output = marked(&format!("{other}\n{object}\n{other}\n"));
+        assert_eq!(output.matches(other).count(), 2);
+        assert!(output.contains("\"seen\": true"), "{output}");
+        let values: Vec<Value> = serde_json::Deserializer::from_str(&output)
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(values.len(), 3);
+    }
+
+    #[test]
+    fn workloads_inside_lists_are_found_and_their_neighbours_left() {
+        let input = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n- apiVersion: apps/v1\n  kind: Deployment\n  metadata: {annotations: {vixens.io/backup: tier2}}\n";
+        let output: Value = serde_saphyr::from_str(&marked(input)).unwrap();
+        assert_eq!(output["items"][1]["seen"], true);
+        assert_eq!(output["items"][0].get("seen"), None);
+        let typed =
+            "apiVersion: apps/v1\nkind: DeploymentList\nitems:\n- metadata: {annotations: {vixens.io/backup: tier2}}\n";
+        let output: Value = serde_saphyr::from_str(&marked(typed)).unwrap();
+        assert_eq!(output["items"][0]["seen"], true);
+        assert_eq!(output["items"][0].get("kind"), None);
+    }
+
+    #[test]
+    fn what_readers_could_take_for_something_else_is_quoted_and_octal_is_read_as_kubectl_does() {
+        let input = format!(
+            "{OURS}spec:\n  mode: 0755\n  texts: ['off', 'yes', '0755', '1e3', '12:30', '~', '', '2026-11-22', ' x', 'a: b', '#c', \"two\\nlines\\n\"]\n"
+        );
+        let output = marked(&input);
+        let value: Value = serde_saphyr::from_str(&output).unwrap();
+        assert_eq!(value["spec"]["mode"], 493);
+        let texts = [
+            "off",
+            "yes",
+            "0755",
+            "1e3",
+            "12:30",
+            "~",
+            "",
+            "2026-11-22",
+            " x",
+            "a: b",
+            "#c",
+            "two\nlines\n",
+        ];
+        assert_eq!(value["spec"]["texts"], serde_json::json!(texts));
+        for text in ["off", "yes", "0755", "1e3", "12:30", "~"] {
+            assert!(!output.contains(&format!("- {text}\n")), "{output}");
+        }
+    }
+
+    #[test]
+    fn a_document_of_ours_that_is_no_yaml_is_named() {
+        let error = rewrite("a: b\n---\nvixens.io/backup: [", |_| None).unwrap_err();
+        assert_eq!(error.to_string(), "document 2 is not YAML");
+    }
+}

@@ -1,0 +1,62 @@
+# Points in time, and the guard. Sourced. Needs pods.
+
+# newest_snapshot : the id of the newest one of the example app, as the bucket lists it.
+newest_snapshot() {
+	bucket lsf minio:vixens-backups/app/snapshots | sed -n 's/\.json$//p' |
+		awk -F '[-.]' '{ printf "%012d %012d %s\n", $2, $3, $0 }' | sort | tail -n 1 | cut -d' ' -f3
+}
+
+has_newer_snapshot() { [[ $(newest_snapshot) != "$1" ]]; }
+
+an_annotation_goes_back_to_an_earlier_snapshot() {
+	local before good pod
+	before=$(newest_snapshot)
+	in_app app 'echo "mode: good" >/config/settings.yaml'
+	eventually 20 'the good settings are in the bucket' stored_is app/config/settings.yaml 'mode: good'
+	eventually 20 'a snapshot holds them' has_newer_snapshot "$before"
+	good=$(newest_snapshot)
+	tell "the newest snapshot is $good; now comes the mistake:"
+	type_in "kubectl exec deployment/app -c app -- sh -c 'echo \"mode: broken\" >/config/settings.yaml; echo oops >/config/mistake.txt'"
+	in_app app 'echo "mode: broken" >/config/settings.yaml; echo oops >/config/mistake.txt'
+	eventually 20 'the mistake is in the bucket too' stored_is app/config/mistake.txt oops
+	expect 'what it replaced was kept' contains '/config/settings.yaml' "$(bucket lsf -R minio:vixens-backups/app/history)"
+
+	pod=$(pod_of app)
+	show kubectl -n "$namespace" annotate deployment app "vixens.io/backup-restore-at=$good"
+	eventually 90 'a new pod is Ready' is_replaced app "$pod"
+	tell 'kubectl logs deployment/app -c init-config:'
+	kubectl -n "$namespace" logs deployment/app -c init-config 2>&1 | tail -n 12 | indent
+	expect 'the good settings are back' is 'mode: good' "$(in_app app 'cat /config/settings.yaml')"
+	expect 'the file that the snapshot lacks is gone' lacks mistake.txt "$(in_app app 'ls /config')"
+
+	in_app app 'echo "mode: better" >/config/settings.yaml'
+	eventually 20 'later work is in the bucket' stored_is app/config/settings.yaml 'mode: better'
+	pod=$(pod_of app)
+	show kubectl -n "$namespace" delete pods -l app=app --wait=true
+	eventually 90 'a new pod is Ready' is_replaced app "$pod"
+	expect 'the annotation, still there, does not roll it back again' is 'mode: better' "$(in_app app 'cat /config/settings.yaml')"
+}
+
+an_emptied_volume_is_not_mirrored() {
+	local pod stored
+	in_app app 'mkdir -p /config/album && for n in $(seq 1 30); do echo "picture $n" >/config/album/$n; done'
+	eventually 20 'thirty files are in the bucket' stored_is app/config/album/30 'picture 30'
+	stored=$(bucket lsf -R --files-only minio:vixens-backups/app/config | grep -v last-words | sort)
+	keep full-snapshot "$(newest_snapshot)"
+	show kubectl -n "$namespace" exec deployment/app -c app -- sh -c 'rm -rf /config/*'
+	eventually 30 'the sidecar says that it refuses to mirror this' sidecar_refuses
+	kubectl -n "$namespace" logs deployment/app -c backup-sidecar | grep -iE 'refus' | tail -n 3 | indent
+	expect 'every file is still in the bucket' is "$stored" "$(bucket lsf -R --files-only minio:vixens-backups/app/config | grep -v last-words | sort)"
+
+	tell 'The way back is the snapshot from before:'
+	pod=$(pod_of app)
+	show kubectl -n "$namespace" annotate --overwrite deployment app "vixens.io/backup-restore-at=$(kept full-snapshot)"
+	eventually 90 'a new pod is Ready' is_replaced app "$pod"
+	expect 'the files are back' is 'picture 30' "$(in_app app 'cat /config/album/30')"
+}
+
+sidecar_refuses() {
+	kubectl -n "$namespace" logs deployment/app -c backup-sidecar | grep -iqE 'refus' && return
+	kubectl -n "$namespace" logs deployment/app -c backup-sidecar --tail=2
+	return 1
+}

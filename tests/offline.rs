@@ -1,0 +1,146 @@
+//! `inject`, `explain` and `eject` on files, as people run them.
+
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::path::PathBuf;
+
+fn shape(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/workloads")
+        .join(name)
+}
+
+fn vixens_backup(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("vixens-backup").unwrap();
+    command.args(arguments);
+    command
+}
+
+fn stdout(command: &mut Command) -> String {
+    String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
+}
+
+fn stderr_of_failure(command: &mut Command, code: i32) -> String {
+    let assert = command.assert().code(code);
+    assert!(
+        assert.get_output().stdout.is_empty(),
+        "nothing is written when something is refused"
+    );
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+}
+
+fn value(yaml: &str) -> Value {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+#[test]
+fn inject_and_eject_are_each_others_reverse() {
+    let file = shape("injected/home-assistant.yaml");
+    let injected = stdout(&mut vixens_backup(&[
+        "inject",
+        "-n",
+        "media",
+        "-f",
+        file.to_str().unwrap(),
+    ]));
+    assert!(injected.contains("name: init-config") && injected.contains("name: backup-sidecar"));
+    let again = stdout(vixens_backup(&["inject", "-n", "media"]).write_stdin(injected.clone()));
+    assert_eq!(again, injected);
+    let ejected = stdout(vixens_backup(&["eject", "-f", "-"]).write_stdin(injected));
+    assert_eq!(value(&ejected), value(&std::fs::read_to_string(file).unwrap()));
+}
+
+#[test]
+fn what_is_not_ours_passes_byte_for_byte_between_workloads() {
+    let ours = std::fs::read_to_string(shape("injected/s6-puid.yaml")).unwrap();
+    let other = "# kept\napiVersion: v1\nkind: Service\nmetadata: {name: x}   # as it is\n";
+    let output = stdout(vixens_backup(&["inject"]).write_stdin(format!("{other}---\n{ours}---\n{other}")));
+    assert_eq!(output.matches(other).count(), 2);
+    let plain = format!("{other}---\n{other}");
+    assert_eq!(stdout(vixens_backup(&["inject"]).write_stdin(plain.clone())), plain);
+}
+
+#[test]
+fn several_files_are_kept_apart() {
+    let (first, second) = (shape("injected/s6-puid.yaml"), shape("injected/tier1.yaml"));
+    let output = stdout(&mut vixens_backup(&[
+        "inject",
+        "-f",
+        first.to_str().unwrap(),
+        "-f",
+        second.to_str().unwrap(),
+    ]));
+    assert_eq!(output.lines().filter(|line| *line == "---").count(), 1);
+}
+
+#[test]
+fn a_refused_workload_is_named_with_its_file_and_nothing_is_written() {
+    let (good, bad) = (shape("injected/s6-puid.yaml"), shape("refused/mistyped.yaml"));
+    let said = stderr_of_failure(
+        &mut vixens_backup(&["inject", "-f", good.to_str().unwrap(), "-f", bad.to_str().unwrap()]),
+        1,
+    );
+    assert!(
+        said.contains("mistyped.yaml: Deployment/app can't be protected"),
+        "{said}"
+    );
+    assert!(said.contains("did you mean \"tier2\"?"), "{said}");
+}
+
+#[test]
+fn a_missing_file_wrong_usage_and_a_bad_configuration_say_what_to_do() {
+    let said = stderr_of_failure(&mut vixens_backup(&["inject", "-f", "no-such-file.yaml"]), 1);
+    assert!(said.contains("no-such-file.yaml can't be read"), "{said}");
+    stderr_of_failure(&mut vixens_backup(&["inject", "--no-such-flag"]), 2);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    std::fs::write(&config, "retenton: 7d\n").unwrap();
+    let said = stderr_of_failure(
+        vixens_backup(&["inject", "--config", config.to_str().unwrap()]).write_stdin(""),
+        1,
+    );
+    assert!(said.contains("did you mean retention?"), "{said}");
+}
+
+#[test]
+fn explain_is_one_element_for_each_annotated_workload_and_fails_where_one_would_be_refused() {
+    let (good, bad) = (
+        shape("injected/two-containers.yaml"),
+        shape("refused/two-empty-dirs.yaml"),
+    );
+    let assert = vixens_backup(&[
+        "explain",
+        "-o",
+        "json",
+        "-f",
+        good.to_str().unwrap(),
+        "-f",
+        bad.to_str().unwrap(),
+    ])
+    .assert()
+    .code(1);
+    let explanations: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    assert_eq!(explanations.as_array().unwrap().len(), 2);
+    assert_eq!(explanations[0]["volumes"][0]["folder"], "data");
+    assert_eq!(explanations[0]["namespace"], "{namespace}");
+    assert_eq!(explanations[1]["errors"].as_array().unwrap().len(), 1);
+    let text = stdout(&mut vixens_backup(&[
+        "explain",
+        "-n",
+        "media",
+        "-f",
+        good.to_str().unwrap(),
+    ]));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_help_of_every_command_is_what_the_documentation_shows() {
+    for command in ["", "inject", "explain", "eject"] {
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let text = stdout(vixens_backup(&arguments).env("COLUMNS", "100"));
+        insta::assert_snapshot!(format!("help-{command}"), text);
+    }
+}

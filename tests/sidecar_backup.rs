@@ -1,0 +1,219 @@
+//! The sidecar on real rclone and a real S3 server: what is written is saved, what is replaced is kept, and what must
+//! not be saved is not.
+
+mod support;
+
+use support::S3;
+use support::pod::{PLACE, Place, Pod, token, tree, until_place};
+
+#[test]
+fn a_written_file_appears_in_the_bucket_and_in_a_snapshot() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("before", "there at the start");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| {
+        place.content("config/before").is_some() && place.pending.is_empty()
+    });
+    pod.write("sub/.hidden/after", "written while we watch");
+    let place = until_place(&server, |place| place.snapshots.len() == 2 && place.pending.is_empty());
+    assert_eq!(
+        place.content("config/sub/.hidden/after").unwrap(),
+        b"written while we watch"
+    );
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+    let state: serde_json::Value = serde_json::from_slice(&place.content("state.json").unwrap()).unwrap();
+    assert_eq!(state["last"], place.newest().to_string());
+    assert!(PLACE == "app" && place.keys.iter().all(|key| !key.contains(".vixens-backup")));
+}
+
+#[test]
+fn what_is_replaced_or_deleted_is_kept_and_every_snapshot_can_be_restored() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    for file in ["a", "b", "c"] {
+        pod.write(file, format!("{file} one"));
+    }
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    let first = tree(pod.volume.path());
+    pod.write("a", "a two");
+    std::fs::remove_file(pod.path("b")).unwrap();
+    let place = until_place(&server, |place| place.snapshots.len() == 2 && place.pending.is_empty());
+    assert_eq!(place.content("config/a").unwrap(), b"a two");
+    assert_eq!(place.content("config/b"), None, "the mirror is what the volume is");
+    assert_eq!(place.files(&place.snapshots[0]), first);
+    assert_eq!(place.files(&place.snapshots[1]), tree(pod.volume.path()));
+}
+
+#[test]
+fn an_emptied_volume_is_refused_and_nothing_is_deleted() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    for file in ["a", "b", "c"] {
+        pod.write(file, "content");
+    }
+    pod.init(&server);
+    pod.start();
+    let before = until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    for file in ["a", "b", "c"] {
+        std::fs::remove_file(pod.path(file)).unwrap();
+    }
+    pod.until_said("would vanish", 1);
+    assert!(pod.stop().success(), "a refusal is no error of the sidecar's");
+    let after = Place::read(&server);
+    assert_eq!(after.snapshots, before.snapshots);
+    assert_eq!(after.files(&after.newest()), before.files(&before.newest()));
+    assert!(after.content("config/a").is_some());
+}
+
+#[test]
+fn the_last_backup_takes_everything_however_young() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--settle=5m".to_owned()];
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    pod.write("a", "two");
+    pod.write("b", "young");
+    assert!(pod.stop().success());
+    let place = Place::read(&server);
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+    assert_eq!(place.newest().kind, vixens_backup::store::snapshot::Kind::Final);
+    let state: serde_json::Value = serde_json::from_slice(&place.content("state.json").unwrap()).unwrap();
+    assert_eq!((&state["released"], &state["owed"]), (&true.into(), &false.into()));
+}
+
+#[test]
+fn a_takeover_fences_the_old_pod() {
+    let server = S3::start();
+    let mut old = Pod::new(&server, "aa");
+    old.write("a", "of the old pod");
+    old.init(&server);
+    old.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    let new = Pod::new(&server, "bb");
+    new.init(&server);
+    old.write("a", "too late");
+    old.until_said("was taken over by epoch 2", 1);
+    assert!(old.stop().success());
+    let place = Place::read(&server);
+    assert_eq!(place.snapshots.len(), 1);
+    assert_eq!(place.content("config/a").unwrap(), b"of the old pod");
+}
+
+#[test]
+fn without_a_settled_start_nothing_is_written() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "vanilla");
+    pod.init_with(&server, |start| {
+        start.volumes[0].status = vixens_backup::agent::start::Status::Provisional;
+        "started on vanilla".clone_into(&mut start.volumes[0].why);
+    });
+    pod.start();
+    pod.until_said("started on vanilla", 1);
+    assert!(pod.http("GET /metrics", "", "").contains("vixens_backup_fenced{} 1"));
+    assert!(pod.stop().success());
+    let place = Place::read(&server);
+    assert!(
+        place.keys.iter().all(|key| key.starts_with("claims/")),
+        "{:?}",
+        place.keys
+    );
+}
+
+#[test]
+fn a_nudge_saves_at_once_what_would_have_settled_later() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--settle=5m".to_owned()];
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    pod.write("a", "two");
+    pod.until_status(|status| status["unsaved_change_age"].as_f64() > Some(0.0));
+    let nudge = std::process::Command::new(env!("CARGO_BIN_EXE_vixens-backup"))
+        .args(["agent", "nudge", "--port=1+"])
+        .arg(format!("--restore-dir={}", pod.scratch.path().display()))
+        .status()
+        .unwrap();
+    assert!(nudge.success());
+    let place = until_place(&server, |place| place.snapshots.len() == 2 && place.pending.is_empty());
+    assert_eq!(place.content("config/a").unwrap(), b"two");
+}
+
+#[test]
+fn a_nudge_without_a_sidecar_fails_no_pod() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let nudge = std::process::Command::new(env!("CARGO_BIN_EXE_vixens-backup"))
+        .args(["agent", "nudge"])
+        .arg(format!("--restore-dir={}", nowhere.path().display()))
+        .status()
+        .unwrap();
+    assert!(nudge.success());
+}
+
+#[test]
+fn a_backup_is_made_for_whoever_has_the_credentials() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    let refused = pod.http("POST /v1/backup", "Authorization: Bearer 00\r\n", "");
+    assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    let token = token(&server);
+    let answer = pod.http(
+        "POST /v1/backup",
+        &format!("Authorization: Bearer {token}\r\n"),
+        r#"{"manual":true}"#,
+    );
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let newest = Place::read(&server).newest().to_string();
+    assert!(
+        newest.ends_with("-manual"),
+        "a manual backup is a snapshot, changed or not: {newest}"
+    );
+    assert!(
+        answer.contains(&format!(r#""event":"done","snapshot":"{newest}""#)),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_refusal_is_accepted_by_its_id_alone() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    for file in ["a", "b", "c"] {
+        pod.write(file, "content");
+    }
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    for file in ["a", "b"] {
+        std::fs::remove_file(pod.path(file)).unwrap();
+    }
+    let status = pod.until_status(|status| status["destinations"]["minio:backups/app"]["refusal"].is_string());
+    let id = status["destinations"]["minio:backups/app"]["refusal"].as_str().unwrap();
+    let token = token(&server);
+    let ask = |accept: &str| {
+        let body = format!(r#"{{"manual":true,"accept":"{accept}"}}"#);
+        pod.http("POST /v1/backup", &format!("Authorization: Bearer {token}\r\n"), &body)
+    };
+    assert!(ask("shrink-00000000").contains(r#""refused":true"#));
+    assert!(ask(id).contains(r#""event":"done""#));
+    let place = Place::read(&server);
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+    assert_eq!(
+        place.files(&place.snapshots[0]).len(),
+        3,
+        "what was accepted can be taken back"
+    );
+}
