@@ -59,8 +59,10 @@ a_written_file_is_in_the_bucket_within_seconds() {
 start_ticking() {
 	kubectl -n "$namespace" exec "deployment/$1" -c app -- \
 		sh -c 'n=0; while n=$((n + 1)); echo "$n" >>/config/ticks && echo "$n"; do sleep 0.1; done' >"$work/ticks" 2>/dev/null &
-	eventually 20 'the app writes ten times a second' test -s "$work/ticks"
+	eventually 20 'the app writes ten times a second' has_ticked 30
 }
+
+has_ticked() { (($(wc -l <"$work/ticks") >= $1)); }
 
 # no_tick_is_lost DEPLOYMENT : compares with what came back.
 no_tick_is_lost() {

@@ -70,11 +70,12 @@ rolling_the_webhook_refuses_no_apply() {
 	kubectl -n vixens-backup rollout status deployment/vixens-backup --timeout=120s >"$work/logs/rollout" 2>&1 &
 	rollout=$!
 	while kill -0 "$rollout" 2>/dev/null; do
-		kubectl -n "$namespace" apply --dry-run=server -f "$work/app.yaml" >/dev/null 2>>"$work/logs/refused" || refused=$((refused + 1))
 		asked=$((asked + 1))
+		kubectl -n "$namespace" annotate --dry-run=server --overwrite deployment app "asked=$asked" >/dev/null 2>>"$work/logs/refused" ||
+			refused=$((refused + 1))
 	done
 	expect 'the new replicas are rolled out' success wait "$rollout"
-	expect "each of $asked applies in the meantime was answered" is '0 refused' "$refused refused"
+	expect "each of $asked changes to an annotated Deployment in the meantime was answered" is '0 refused' "$refused refused"
 }
 
 removing_the_annotation_removes_what_was_injected() {
