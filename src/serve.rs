@@ -128,7 +128,11 @@ const CLUSTER: &str = "cluster";
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     begin_log(arguments.log_format);
     let installation = arguments.installation()?;
+    // A decision takes microseconds: on a large node, more threads would be nothing but memory.
+    const THREADS: usize = 4;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build()
         .map_err(Error::Start)?
