@@ -1,6 +1,7 @@
 //! The pod half: what runs inside the injected containers and the companions. It talks to the store and to the
 //! volume, never to the Kubernetes API.
 
+pub mod amount;
 pub mod arguments;
 pub mod backup;
 pub mod claim;
