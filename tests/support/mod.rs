@@ -162,6 +162,11 @@ impl S3 {
         self.process = None;
     }
 
+    /// Takes connections on its port and says nothing, while it is stopped.
+    pub fn listen_silently(&self) -> TcpListener {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).unwrap()
+    }
+
     /// Writes an object behind the server's back, and lets it see that.
     pub fn place(&mut self, key: &str, content: impl AsRef<[u8]>) {
         write(&self.bucket().join(key), content);
