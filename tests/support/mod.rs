@@ -10,6 +10,7 @@
 )]
 
 pub mod bed;
+pub mod laptop;
 pub mod pod;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
