@@ -124,11 +124,16 @@ pub enum Error {
 /// The part of readiness that waits for the cluster's identity.
 const CLUSTER: &str = "cluster";
 
+/// How many threads answer at most. A decision takes microseconds: on a large node, more would be nothing but memory.
+const THREADS: usize = 4;
+
 /// Serves until SIGTERM or SIGINT, and then until nobody is waiting for an answer. A second signal ends it at once.
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     begin_log(arguments.log_format);
     let installation = arguments.installation()?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build()
         .map_err(Error::Start)?

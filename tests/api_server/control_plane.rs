@@ -199,8 +199,8 @@ pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) 
             return value;
         }
         assert!(
-            began.elapsed() < Duration::from_secs(30),
-            "still not so after 30 s: {what}"
+            began.elapsed() < Duration::from_secs(60),
+            "still not so after 60 s: {what}"
         );
         std::thread::sleep(Duration::from_millis(50));
     }

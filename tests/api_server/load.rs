@@ -27,15 +27,6 @@ struct Shared {
     answered: AtomicUsize,
 }
 
-/// What a stream came to.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    /// How many applies were answered.
-    pub(crate) answered: usize,
-    /// What went wrong.
-    pub(crate) failures: Vec<String>,
-}
-
 impl Load {
     /// Begins in `namespace`, and returns when the first apply was answered.
     pub(crate) fn start(namespace: &Namespace) -> Self {
@@ -61,14 +52,15 @@ impl Load {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
-    /// Ends it.
-    pub(crate) fn stop(self) -> Outcome {
+    /// Ends it. There must have been `enough` applies, and none must have failed.
+    #[track_caller]
+    pub(crate) fn loses_none_of(self, enough: usize) {
         self.shared.stop.store(true, Ordering::Relaxed);
         let failures = self.thread.join().expect("the stream ends");
-        Outcome {
-            answered: self.shared.answered.load(Ordering::Relaxed),
-            failures,
-        }
+        let answered = self.shared.answered.load(Ordering::Relaxed);
+        let (count, some) = (failures.len(), &failures[..failures.len().min(3)]);
+        assert!(failures.is_empty(), "{count} of {answered} applies failed: {some:#?}");
+        assert!(answered >= enough, "{answered} applies prove little");
     }
 }
 

@@ -1,5 +1,5 @@
 //! The webhook on a real API server, with real kubectl: every way to apply, what a denial reads like, an outage, trust
-//! and its rotation, the manifests and the rights they give. One control plane for all of it, a namespace for each case.
+//! and its rotation. One control plane for all of it, a namespace for each case.
 //!
 //! It is started by `tests/bed/control-plane`, from the pinned tools or from `KUBEBUILDER_ASSETS`. The webhook is the
 //! built program, on loopback, which is why a cluster elsewhere can't be used.
@@ -14,7 +14,6 @@ mod apply;
 mod connection;
 mod control_plane;
 mod load;
-mod manifests;
 mod messages;
 mod namespace;
 mod outage;

@@ -15,6 +15,10 @@ use std::fs;
 use std::time::Duration;
 use vixens_backup::certificates::Authority;
 
+const LISTEN: &str = "--listen=127.0.0.1:0";
+/// Nobody else asks: nothing has to be waited for.
+const SHUTDOWN: &str = "--shutdown-delay=0s";
+
 /// Two replicas behind a Service, and the configuration that calls it.
 struct Replicas {
     name: &'static str,
@@ -27,7 +31,8 @@ impl Replicas {
         let service = Service::new();
         let secret = format!("{name}-certificates");
         let own = [
-            "--listen=127.0.0.1:0",
+            LISTEN,
+            SHUTDOWN,
             "--namespace=default",
             "--webhook-configuration",
             name,
@@ -87,17 +92,6 @@ fn certificates(base64: &str) -> Vec<CertificateDer<'static>> {
         .expect("PEM")
 }
 
-fn loses_none(load: Load) {
-    let outcome = load.stop();
-    assert!(
-        outcome.failures.is_empty(),
-        "of {} applies: {:#?}",
-        outcome.answered,
-        outcome.failures
-    );
-    assert!(outcome.answered > 50, "{} applies prove little", outcome.answered);
-}
-
 #[test]
 fn two_replicas_that_start_at_once_agree() {
     let replicas = Replicas::start("at-once", &[]);
@@ -120,7 +114,7 @@ fn rotating_leaf_and_authority_under_load_loses_no_apply() {
     in_namespace(&labels(replicas.name), "rotation", |namespace| {
         let load = Load::start(namespace);
         replicas.say("certificate authorities from before are forgotten", 1);
-        loses_none(load);
+        load.loses_none_of(50);
     });
     let after = (chain(replicas.ports[0]), replicas.bundle());
     assert_ne!(before.0, after.0);
@@ -144,7 +138,7 @@ fn a_secret_that_is_deleted_is_made_anew_and_no_apply_is_lost() {
         });
         let enough = load.answered() + 50;
         eventually("applies go on", || (load.answered() > enough).then_some(()));
-        loses_none(load);
+        load.loses_none_of(50);
     });
 }
 
@@ -170,12 +164,7 @@ fn a_secret_that_can_not_be_used_is_made_anew() {
 #[test]
 fn not_ready_until_the_configuration_trusts_what_is_served() {
     let name = "untrusted";
-    let arguments = [
-        "--listen=127.0.0.1:0",
-        "--webhook-configuration",
-        name,
-        "--namespace=default",
-    ];
+    let arguments = [LISTEN, SHUTDOWN, "--webhook-configuration", name, "--namespace=default"];
     let secret = format!("--certificates-secret={name}-certificates");
     let process = Process::start(&[&arguments[..], &[&secret]].concat(), &[]);
     let port = process.port();
@@ -257,13 +246,7 @@ fn a_certificate_from_files_is_trusted_by_the_configuration_and_reread_when_it_c
     let name = "files";
     let mounted = Mounted::new();
     let [certificate, key] = mounted.arguments();
-    let arguments = [
-        "--listen=127.0.0.1:0",
-        "--webhook-configuration",
-        name,
-        &certificate,
-        &key,
-    ];
+    let arguments = [LISTEN, SHUTDOWN, "--webhook-configuration", name, &certificate, &key];
     let process = Process::start(&arguments, &[]);
     let port = process.port();
     control_plane().apply(&configuration(name, &format!("https://127.0.0.1:{port}/mutate")));
@@ -284,20 +267,20 @@ fn a_certificate_from_files_is_trusted_by_the_configuration_and_reread_when_it_c
         mounted.renew(2);
         process.says("the certificate's files changed");
         assert_ne!(chain(port), before);
-        loses_none(load);
+        load.loses_none_of(50);
     });
 }
 
 #[test]
 fn without_the_controller_no_cluster_is_needed() {
-    let arguments = ["--listen=127.0.0.1:0", "--without-controller"];
+    let arguments = [LISTEN, SHUTDOWN, "--without-controller"];
     let process = Process::start(&arguments, &[("KUBECONFIG", "/nowhere")]);
     let answer = get(process.port(), "/readyz").expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
     let mounted = Mounted::new();
     let [certificate, key] = mounted.arguments();
-    let arguments = ["--listen=127.0.0.1:0", "--without-controller", &certificate, &key];
+    let arguments = [LISTEN, SHUTDOWN, "--without-controller", &certificate, &key];
     let process = Process::start(&arguments, &[("KUBECONFIG", "/nowhere")]);
     let port = process.port();
     assert!(get(port, "/readyz").expect("an answer").starts_with("HTTP/1.1 200"));

@@ -109,7 +109,7 @@ impl Way {
                 if let Some(revision) = stored_deployment(namespace).annotation(annotation) {
                     manifest["metadata"]["annotations"][annotation] = json!(revision);
                 }
-                stored(namespace.kubectl_with(&["replace", "-f", "-"], &manifest, &[]))
+                on_the_latest_version(|| namespace.kubectl_with(&["replace", "-f", "-"], &manifest, &[]))
             }
             Self::Edit => edit(namespace, before, after),
         }
@@ -141,9 +141,15 @@ fn edit(namespace: &Namespace, before: App, after: App) -> Said {
     std::fs::write(&editor, script).expect("the editor");
     std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).expect("the editor");
     let editor = editor.to_str().expect("UTF-8");
+    let arguments = ["edit", "deployment/app"];
+    on_the_latest_version(|| namespace.kubectl_with(&arguments, &Value::Null, &[("KUBE_EDITOR", editor)]))
+}
+
+/// Tries again where a controller has written the status meanwhile, as people do.
+#[track_caller]
+fn on_the_latest_version(attempt: impl Fn() -> Said) -> Said {
     loop {
-        let said = namespace.kubectl_with(&["edit", "deployment/app"], &Value::Null, &[("KUBE_EDITOR", editor)]);
-        // A controller wrote the status meanwhile: people edit again, too.
+        let said = attempt();
         if !said.stderr.contains("the object has been modified") {
             return stored(said);
         }

@@ -1,10 +1,23 @@
 //! What `deploy/` makes of a cluster: applied again it changes nothing, and the rights that it gives are enough.
+//! On a control plane of its own: the deployed configuration is about every namespace.
 
-use crate::control_plane::{Said, control_plane};
-use crate::webhook::Process;
+#![expect(
+    clippy::expect_used,
+    reason = "what a test can't do without is expected, in its own functions, too"
+)]
+#![expect(clippy::panic, reason = "that is how a test fails")]
+#![expect(dead_code, reason = "the other tests on an API server use the rest")]
+
+#[path = "../api_server/control_plane.rs"]
+mod control_plane;
+#[path = "../api_server/webhook.rs"]
+mod webhook;
+
+use control_plane::{Said, control_plane, root};
 use serde_json::{Value, json};
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use webhook::Process;
 
 const ACCOUNT: &str = "system:serviceaccount:vixens-backup:vixens-backup";
 const CA_BUNDLE: &str = "jsonpath={.webhooks[0].clientConfig.caBundle}";
@@ -168,7 +181,7 @@ fn the_account_may_do_what_it_needs_and_no_more() {
 fn the_image_is_changed_in_one_place() {
     let overlay = control_plane().scratch().join("overlay");
     fs::create_dir_all(&overlay).expect("a folder");
-    let base = crate::control_plane::root().join("deploy/base");
+    let base = root().join("deploy/base");
     // kustomize takes no absolute path, but a link to a folder.
     let _ = fs::remove_file(overlay.join("base"));
     std::os::unix::fs::symlink(base, overlay.join("base")).expect("a link");
