@@ -21,9 +21,15 @@ async fn everything_comes_back_with_owner_mode_times_links_and_empty_folders() {
     let to = folder.path().join("new/folder");
     let out = command(&bed.server, &["restore", "--to", text(&to)]).fine();
     assert_eq!(seen(&to.join(FOLDER)), seen(volume.path()));
-    let names: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> = fs::read_dir(&to)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(names, [FOLDER], "nothing of ours stays");
-    assert!(out.starts_with("restored ") && out.contains(FIRST) && out.contains("SHA-256"), "{out}");
+    assert!(
+        out.starts_with("restored ") && out.contains(FIRST) && out.contains("SHA-256"),
+        "{out}"
+    );
 }
 
 #[test]
@@ -37,7 +43,9 @@ fn each_earlier_state_comes_back_from_history() {
     pod.start();
     let mut states = Vec::new();
     for round in 1..=3 {
-        let place = until_place(&server, |place| place.snapshots.len() == round && place.pending.is_empty());
+        let place = until_place(&server, |place| {
+            place.snapshots.len() == round && place.pending.is_empty()
+        });
         states.push((place.newest(), tree(pod.volume.path())));
         match round {
             1 => {
@@ -67,7 +75,13 @@ async fn only_some_paths_come_back_when_only_those_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let out = command(
         &bed.server,
-        &["restore", "--to", text(folder.path()), "config/.storage", "/config/a b/*.txt"],
+        &[
+            "restore",
+            "--to",
+            text(folder.path()),
+            "config/.storage",
+            "/config/a b/*.txt",
+        ],
     )
     .fine();
     assert!(out.starts_with("restored 3 files"), "{out}");
@@ -78,9 +92,16 @@ async fn only_some_paths_come_back_when_only_those_are_named() {
         .filter(|(_, what)| what.starts_with("file"))
         .map(|(path, _)| String::from_utf8_lossy(path).into_owned())
         .collect();
-    assert_eq!(files, [".storage/.hidden/deep", ".storage/core.config", "a b/[c]*?{d}.txt"]);
+    assert_eq!(
+        files,
+        [".storage/.hidden/deep", ".storage/core.config", "a b/[c]*?{d}.txt"]
+    );
     for (path, what) in &brought {
-        assert_eq!(Some(what), expected.get(path), "the folders above get their attributes too");
+        assert_eq!(
+            Some(what),
+            expected.get(path),
+            "the folders above get their attributes too"
+        );
     }
     let error = command(&bed.server, &["restore", "--to", text(folder.path()), "config/nope"]).failed(1);
     assert!(error.contains("has no \"config/nope\""), "{error}");
@@ -96,7 +117,10 @@ async fn a_folder_that_is_not_empty_is_refused_unless_told() {
     write(&to.join("mine"), "stays");
     write(&to.join("config/configuration.yaml"), "is replaced");
     let error = command(&bed.server, &["restore", "--to", text(to)]).failed(3);
-    assert!(error.contains("is not empty") && error.contains("--overwrite"), "{error}");
+    assert!(
+        error.contains("is not empty") && error.contains("--overwrite"),
+        "{error}"
+    );
     assert_eq!(fs::read(to.join("config/configuration.yaml")).unwrap(), b"is replaced");
     command(&bed.server, &["restore", "--to", text(to), "--overwrite"]).fine();
     assert_eq!(fs::read(to.join("mine")).unwrap(), b"stays");
@@ -162,7 +186,10 @@ async fn a_flipped_byte_in_a_stored_file_is_found_and_named_and_the_rest_comes_b
         named[1],
         "config/configuration.yaml: size or SHA-256 differs (config/configuration.yaml)"
     );
-    assert!(said.err.contains("2 files of ") && said.err.contains(FIRST), "{said:#?}");
+    assert!(
+        said.err.contains("2 files of ") && said.err.contains(FIRST),
+        "{said:#?}"
+    );
     let mut expected = seen(volume.path());
     for lost in [b"-rf".as_slice(), b"configuration.yaml"] {
         expected.remove(lost).unwrap();
@@ -199,7 +226,11 @@ async fn a_dry_run_says_what_would_come_and_writes_nothing() {
     bed.backup(volume.path(), FIRST).await;
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("new");
-    let out = command(&bed.server, &["restore", "--to", text(&to), "--dry-run", "config/.storage"]).fine();
+    let out = command(
+        &bed.server,
+        &["restore", "--to", text(&to), "--dry-run", "config/.storage"],
+    )
+    .fine();
     assert!(out.starts_with("would bring 2 files, "), "{out}");
     assert!(!to.exists());
 }
