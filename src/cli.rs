@@ -2,7 +2,7 @@
 
 mod offline;
 
-use crate::{agent, serve};
+use crate::{agent, operator, serve};
 use clap::Parser;
 
 /// One annotation on a workload, and its files are backed up as they change and restored when they are missing.
@@ -27,6 +27,8 @@ enum Command {
     Agent(agent::Command),
     /// The admission webhook, and its certificates.
     Serve(serve::Arguments),
+    Snapshots(operator::Snapshots),
+    Restore(operator::Restore),
 }
 
 /// The exit code of a command that failed, beside its error.
@@ -41,6 +43,15 @@ pub struct Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self { code: 1, error }
+    }
+}
+
+impl From<operator::Error> for Failure {
+    fn from(error: operator::Error) -> Self {
+        Self {
+            code: error.exit_code(),
+            error: error.into(),
+        }
     }
 }
 
@@ -59,6 +70,8 @@ impl CommandLine {
                 code: 1,
                 error: error.into(),
             }),
+            Command::Snapshots(command) => Ok(command.run()?),
+            Command::Restore(command) => Ok(command.run()?),
         }
     }
 }

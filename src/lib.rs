@@ -23,6 +23,7 @@ pub mod certificates;
 pub mod cli;
 pub mod inject;
 pub mod manifests;
+pub mod operator;
 pub mod policy;
 pub mod serve;
 pub mod store;

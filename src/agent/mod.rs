@@ -1,7 +1,9 @@
 //! The pod half: what runs inside the injected containers and the companions. It talks to the store and to the
 //! volume, never to the Kubernetes API.
 
+pub mod amount;
 pub mod arguments;
+pub mod backup;
 pub mod claim;
 pub mod database;
 pub mod filters;
@@ -48,15 +50,18 @@ pub enum Error {
     /// The app must not start.
     #[error(transparent)]
     Init(#[from] init::Error),
+    /// The sidecar could not begin.
+    #[error(transparent)]
+    Sidecar(#[from] sidecar::Error),
+    /// There is no backup to show.
+    #[error(transparent)]
+    Backup(#[from] backup::Error),
     /// The process was told to end. What was under way is finished by the next start.
     #[error("told to end (SIGTERM)")]
     Stopped,
     /// The process could not be set up.
     #[error("the process can't be set up")]
     Setup(#[source] std::io::Error),
-    /// The sidecar could not begin.
-    #[error(transparent)]
-    Sidecar(#[from] sidecar::Error),
 }
 
 impl Error {
@@ -66,6 +71,7 @@ impl Error {
         match self {
             Self::Refused(_) => 3,
             Self::Init(_) | Self::Sidecar(_) | Self::Stopped | Self::Setup(_) => 1,
+            Self::Backup(error) => error.exit_code(),
         }
     }
 }
@@ -74,20 +80,22 @@ impl Error {
 pub fn run(command: &Command) -> Result<(), Error> {
     log::begin();
     match command {
-        Command::Init(arguments) => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(Error::Setup)?;
-            runtime.block_on(until_stopped(init::run(arguments)))
-        }
+        Command::Init(arguments) => runtime()?.block_on(until_stopped(init::run(arguments))),
         Command::Sidecar(arguments) => Ok(sidecar::run(arguments)?),
+        Command::Backup(arguments) => Ok(backup::run(arguments)?),
         Command::Nudge(arguments) => {
             nudge::run(arguments);
             Ok(())
         }
-        other => Err(Error::Refused(format!("{other:?} is not part of this build"))),
+        Command::PreSync(_) => Err(Error::Refused(format!("{command:?} is not part of this build"))),
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Setup)
 }
 
 /// A command that can be killed anywhere ends at once when it is told to.

@@ -57,7 +57,7 @@ pub async fn prune(store: &dyn Store, retention: &Retention, look: Look, now: Ti
     if listing.indexes.is_empty() {
         return Ok(Pruned::default());
     }
-    listing.pins = pins(store).await?.into_iter().map(|pin| pin.snapshot).collect();
+    listing.pins = pins(store).await?.into_iter().map(|(_, pin)| pin.snapshot).collect();
     let mut plan = retention::plan(&rules, &listing, now);
     if look == Look::Thoroughly || rules.history.is_some() || !plan.dropped.is_empty() {
         store
@@ -77,17 +77,19 @@ pub async fn prune(store: &dyn Store, retention: &Retention, look: Look, now: Ti
     })
 }
 
-/// The pins of a place. One that can't be read is an error: what it keeps is not known, so nothing may go.
-pub async fn pins(store: &dyn Store) -> Result<Vec<Pin>, Error> {
+/// The pins of a place, by name. One that can't be read is an error: what it keeps is not known, so nothing may go.
+pub async fn pins(store: &dyn Store) -> Result<Vec<(String, Pin)>, Error> {
     let mut pins = Vec::new();
     for object in listed(store, keys::PINS, Depth::All).await? {
         let key = format!("{}/{}", keys::PINS, object.name);
         let bytes = store.read(&key).await?;
-        pins.push(decode(&bytes).map_err(|Damage(why)| Error::Damaged {
+        let pin = decode(&bytes).map_err(|Damage(why)| Error::Damaged {
             destination: store.destination(),
             key,
             why,
-        })?);
+        })?;
+        let name = object.name.strip_suffix(".json").unwrap_or(&object.name);
+        pins.push((name.to_owned(), pin));
     }
     Ok(pins)
 }

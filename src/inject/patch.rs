@@ -13,12 +13,10 @@ pub fn patch(from: &Value, to: &Value) -> Patch {
 }
 
 fn compare(path: &mut PointerBuf, from: &Value, to: &Value, operations: &mut Vec<PatchOperation>) {
-    if from == to {
-        return;
-    }
     match (from, to) {
         (Value::Object(from), Value::Object(to)) => compare_maps(path, from, to, operations),
         (Value::Array(from), Value::Array(to)) => compare_lists(path, from, to, operations),
+        _ if from == to => {}
         _ => operations.push(PatchOperation::Replace(ReplaceOperation {
             path: path.clone(),
             value: to.clone(),

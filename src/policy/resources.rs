@@ -114,7 +114,14 @@ impl Resources {
     #[must_use]
     pub fn of(&self, kind: ContainerKind, guaranteed: bool) -> Requirements {
         let defaults: [(&str, &str, &str); 4] = match kind {
-            ContainerKind::Sidecar | ContainerKind::CronJob => [
+            // The guide's 100m made one small backup take four seconds; a request of 10m reserves no more than before.
+            ContainerKind::Sidecar => [
+                ("requests", "memory", "64Mi"),
+                ("requests", "cpu", "10m"),
+                ("limits", "memory", "128Mi"),
+                ("limits", "cpu", "500m"),
+            ],
+            ContainerKind::CronJob => [
                 ("requests", "memory", "64Mi"),
                 ("requests", "cpu", "10m"),
                 ("limits", "memory", "128Mi"),

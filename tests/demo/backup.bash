@@ -54,14 +54,39 @@ a_written_file_is_in_the_bucket_within_seconds() {
 	bucket lsl minio:vixens-backups/app | sed 's/\.[0-9]* / /' | indent
 }
 
-# listing_of_app : every name, mode, owner and link target below /config, without what is ours.
+# start_ticking DEPLOYMENT : has the app write a number ten times a second, until it is stopped; what it has written
+# is known here.
+start_ticking() {
+	kubectl -n "$namespace" exec "deployment/$1" -c app -- \
+		sh -c 'n=0; while n=$((n + 1)); echo "$n" >>/config/ticks && echo "$n"; do sleep 0.1; done' >"$work/ticks" 2>/dev/null &
+	eventually 20 'the app writes ten times a second' has_ticked 30
+}
+
+has_ticked() { (($(wc -l <"$work/ticks") >= $1)); }
+
+# no_tick_is_lost DEPLOYMENT : compares with what came back.
+no_tick_is_lost() {
+	local written restored
+	written=$(tail -n 1 "$work/ticks")
+	restored=$(in_app "$1" 'tail -n 1 /config/ticks')
+	expect 'not one write was lost, up to the last' is "$written" "$restored"
+	keep lost "$(((written - restored) * 100)) ms before the end, of $written writes"
+	if ((written == restored)); then keep lost "none, of $written up to the stop of the app"; fi
+}
+
+# listing_of_app : every name, mode, owner, time, link and content below /config, but for what is ours and what changes by itself.
 listing_of_app() {
-	in_app app 'cd /config && find . -path ./.vixens-backup -prune -o -exec stat -c "%A %u:%g %Y %N" {} + | grep -v " [.]$" | sort -k 4; find . -path ./.vixens-backup -prune -o -type f ! -name last-words -exec sha256sum {} + | sort -k 2'
+	in_app app '
+		cd /config
+		all() { find . -mindepth 1 -path ./.vixens-backup -prune -o ! -name last-words ! -name ticks "$@"; }
+		all -mindepth 1 -exec stat -c "%A %u:%g %Y %N" {} + | sort -k 4
+		all -type f -exec sha256sum {} + | sort -k 2'
 }
 
 a_deleted_claim_comes_back_with_its_files() {
 	local before after volume began
-	before=$(listing_of_app | grep -v last-words)
+	before=$(listing_of_app)
+	start_ticking app
 	volume=$(kubectl -n "$namespace" get persistentvolumeclaim app-config -o 'jsonpath={.spec.volumeName}')
 	show kubectl -n "$namespace" delete persistentvolumeclaim app-config --wait=false
 	show kubectl -n "$namespace" delete pods -l app=app --wait=true
@@ -75,9 +100,10 @@ a_deleted_claim_comes_back_with_its_files() {
 	kubectl -n "$namespace" logs deployment/app -c init-config 2>&1 | tail -n 12 | indent
 	expect 'this is another volume' lacks "$volume" "$(kubectl -n "$namespace" get persistentvolumeclaim app-config -o 'jsonpath={.spec.volumeName}')"
 	expect 'the file is back' is "$(kept first-text)" "$(in_app app 'cat /config/diary.txt')"
-	after=$(listing_of_app | grep -v last-words)
+	after=$(listing_of_app)
 	expect 'every name, mode, owner, time and link is what it was' is "$before" "$after"
-	expect 'the last write, made while the app was told to stop, is there too' success in_app app 'test -s /config/last-words'
+	expect 'the words that the app wrote when it was told to stop are there too' success in_app app 'test -s /config/last-words'
+	no_tick_is_lost app
 	expect 'from nothing to Ready took' within 30 "$(kept recovery)"
 }
 
@@ -90,6 +116,7 @@ a_graceful_restart_on_an_emptydir_loses_nothing() {
 	show kubectl -n "$namespace" apply -f "$work/app-emptydir.yaml"
 	eventually 60 'the pod is Ready' is_ready app-emptydir
 	in_app app-emptydir "echo '$text' >/config/notes.txt"
+	start_ticking app-emptydir
 	expect 'nothing has been told to stop yet' lacks last-words "$(in_app app-emptydir 'ls /config')"
 	local before after
 	before=$(pod_of app-emptydir)
@@ -99,6 +126,7 @@ a_graceful_restart_on_an_emptydir_loses_nothing() {
 	expect 'a write right before the restart is there' is "$text" "$(in_app app-emptydir 'cat /config/notes.txt')"
 	expect 'the write made upon SIGTERM is there: the last backup is made after the app has stopped' success \
 		in_app app-emptydir 'test -s /config/last-words'
+	no_tick_is_lost app-emptydir
 	expect 'it was another pod' lacks "$before" "$after"
 	tell "last words of the pod before: $(in_app app-emptydir 'cat /config/last-words')"
 }

@@ -44,8 +44,8 @@ an_emptied_volume_is_not_mirrored() {
 	stored=$(bucket lsf -R --files-only minio:vixens-backups/app/config | grep -v last-words | sort)
 	keep full-snapshot "$(newest_snapshot)"
 	show kubectl -n "$namespace" exec deployment/app -c app -- sh -c 'rm -rf /config/*'
-	eventually 30 'the sidecar says that it refuses to mirror this' sidecar_refuses
-	kubectl -n "$namespace" logs deployment/app -c backup-sidecar | grep -iE 'refus' | tail -n 3 | indent
+	eventually 30 'the sidecar says that it does not mirror this, and why' sidecar_refuses
+	kubectl -n "$namespace" logs deployment/app -c backup-sidecar | grep 'would vanish' | tail -n 1 | fold -sw 110 | indent
 	expect 'every file is still in the bucket' is "$stored" "$(bucket lsf -R --files-only minio:vixens-backups/app/config | grep -v last-words | sort)"
 
 	tell 'The way back is the snapshot from before:'
@@ -56,7 +56,7 @@ an_emptied_volume_is_not_mirrored() {
 }
 
 sidecar_refuses() {
-	kubectl -n "$namespace" logs deployment/app -c backup-sidecar | grep -iqE 'refus' && return
-	kubectl -n "$namespace" logs deployment/app -c backup-sidecar --tail=2
-	return 1
+	local log
+	log=$(kubectl -n "$namespace" logs deployment/app -c backup-sidecar)
+	[[ $log == *'would vanish'* ]] || { tail -n 2 <<<"$log"; return 1; }
 }

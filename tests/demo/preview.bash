@@ -63,6 +63,21 @@ a_mistyped_annotation_is_denied_with_a_suggestion() {
 		kubectl -n "$namespace" annotate --overwrite deployment app vixens.io/backup=teir2
 }
 
+# A test alone: it takes half a minute.
+rolling_the_webhook_refuses_no_apply() {
+	local rollout refused=0 asked=0
+	kubectl -n vixens-backup rollout restart deployment/vixens-backup | indent
+	kubectl -n vixens-backup rollout status deployment/vixens-backup --timeout=120s >"$work/logs/rollout" 2>&1 &
+	rollout=$!
+	while kill -0 "$rollout" 2>/dev/null; do
+		asked=$((asked + 1))
+		kubectl -n "$namespace" annotate --dry-run=server --overwrite deployment app "asked=$asked" >/dev/null 2>>"$work/logs/refused" ||
+			refused=$((refused + 1))
+	done
+	expect 'the new replicas are rolled out' success wait "$rollout"
+	expect "each of $asked changes to an annotated Deployment in the meantime was answered" is '0 refused' "$refused refused"
+}
+
 removing_the_annotation_removes_what_was_injected() {
 	show kubectl -n "$namespace" annotate deployment app vixens.io/backup-
 	expect 'init container and sidecar are gone' is '' "$(init_containers_of deployment/app)"

@@ -9,6 +9,7 @@
     reason = "each test file compiles this module for itself, and uses its own part of it"
 )]
 
+pub mod bed;
 pub mod pod;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -194,6 +195,8 @@ impl S3 {
         let scratch = std::env::temp_dir();
         let settings = Settings {
             program: tool("rclone"),
+            // `rclone serve s3` fails when two new folders are made at once.
+            transfers: 1,
             ..Settings::lean(self.rclone_dir(), &scratch)
         };
         Rclone::new(remote, path, settings)

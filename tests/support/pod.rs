@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use vixens_backup::agent::arguments::Destination;
 use vixens_backup::agent::start::{Start, StartedDestination, StartedVolume, Status, Writing};
 use vixens_backup::agent::token::Token;
+use vixens_backup::agent::volume::marker::{MARKER, Marker, MarkerStatus};
+use vixens_backup::agent::volume::own::OwnFolder;
 use vixens_backup::store::claims::{self, Holder, Owner, Taken};
 use vixens_backup::store::index::{Entry, IndexReader, What, merged};
 use vixens_backup::store::keys::{self, SnapshotObject, of_snapshot};
@@ -59,7 +61,7 @@ impl Pod {
             port: free_port(),
             sidecar: None,
         };
-        super::write(&pod.volume.path().join(".vixens-backup/volume.json"), "{}");
+        std::fs::create_dir(pod.path(".vixens-backup")).unwrap();
         pod
     }
 
@@ -119,7 +121,31 @@ impl Pod {
         });
         change(&mut start);
         start.write(self.scratch.path()).unwrap();
+        self.mark(&holder);
         holder
+    }
+
+    /// Marks the volume as `init` does, with this claim.
+    pub fn mark(&self, holder: &Holder) {
+        let start = Start::read(self.scratch.path()).unwrap().unwrap();
+        let marker = Marker {
+            version: 1,
+            id: self.id.clone(),
+            owner: start.owner,
+            folder: "config".to_owned(),
+            status: MarkerStatus::Settled,
+            epoch: holder.epoch,
+            claim: Some(holder.clone()),
+            time: Timestamp::now(),
+            restored: None,
+            served: Vec::new(),
+        };
+        OwnFolder::on(self.volume.path()).write(MARKER, &marker).unwrap();
+    }
+
+    /// Where its HTTP server listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// A path on the volume.
@@ -259,6 +285,11 @@ impl Pod {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Where nobody listens.
+pub fn free_address() -> String {
+    format!("127.0.0.1:{}", free_port())
 }
 
 /// The token of the place.

@@ -26,7 +26,7 @@ pub(super) async fn all(arguments: &BackupArguments) -> Result<(), Error> {
             errors.push(error);
         }
     }
-    Error::all(errors)
+    Error::all(&errors)
 }
 
 async fn one(arguments: &BackupArguments, address: &str) -> Result<(), Error> {
@@ -62,7 +62,9 @@ async fn one(arguments: &BackupArguments, address: &str) -> Result<(), Error> {
         Err(Unanswered::Denied { status, why }) if status == hyper::StatusCode::CONFLICT => Err(Error::Refused(why)),
         Err(error @ Unanswered::Denied { .. }) => Err(Error::Failed(format!("{address}: {error}"))),
         Err(Unanswered::Unreachable(why)) => {
-            say(&format!("the sidecar at {address} is not reached ({why}): looking in the store"));
+            say(&format!(
+                "the sidecar at {address} is not reached ({why}): looking in the store"
+            ));
             let store = Rclone::new(
                 primary.remote(),
                 primary.path(),
@@ -88,7 +90,9 @@ fn line(progress: &Progress) -> String {
             uploaded,
             bytes,
         } => {
-            let id = snapshot.as_deref().unwrap_or("there is nothing to save, and no snapshot yet");
+            let id = snapshot
+                .as_deref()
+                .unwrap_or("there is nothing to save, and no snapshot yet");
             if *made {
                 format!("{destination}: {uploaded} files, {bytes} bytes saved\n{id}")
             } else {
@@ -116,7 +120,7 @@ fn judged(results: &[Progress]) -> Result<(), Error> {
             "the sidecar went away before its backup had ended: see its log, and the next backup".to_owned(),
         ));
     }
-    Error::all(errors)
+    Error::all(&errors)
 }
 
 async fn through_store(store: &dyn Store, question: &Question) -> Result<(), Error> {
@@ -133,7 +137,10 @@ async fn through_store(store: &dyn Store, question: &Question) -> Result<(), Err
     if state.released || !is_fresh(state.heartbeat, Timestamp::now()) {
         return absent(&state, &store.destination());
     }
-    say(&format!("{} is written by a running pod: leaving it a request", store.destination()));
+    say(&format!(
+        "{} is written by a running pod: leaving it a request",
+        store.destination()
+    ));
     let now = Timestamp::now();
     let id = format!("{}-{:08x}", now.strftime("%Y%m%dT%H%M%SZ"), now.subsec_nanosecond());
     let key = keys::request(&id);
@@ -176,7 +183,9 @@ fn absent(state: &State, place: &str) -> Result<(), Error> {
         .map_or_else(|| "there is none".to_owned(), |id| id.to_string());
     let is_final = state.last.is_some_and(|id| id.kind == Kind::Final);
     if state.released || is_final || !state.owed {
-        say(&format!("{place}: no pod runs, and nothing is owed; the last backup is\n{last}"));
+        say(&format!(
+            "{place}: no pod runs, and nothing is owed; the last backup is\n{last}"
+        ));
         return Ok(());
     }
     Err(Error::Failed(format!(
@@ -253,7 +262,11 @@ mod tests {
         let code = |results: &[Progress]| judged(results).map_or_else(|error| error.exit_code(), |()| 0);
         assert_eq!(code(&[progress(Event::Started), done()]), 0);
         assert_eq!(code(&[refused.clone()]), 3);
-        assert_eq!(code(&[done(), failed.clone()]), 1, "one destination down is not a success");
+        assert_eq!(
+            code(&[done(), failed.clone()]),
+            1,
+            "one destination down is not a success"
+        );
         assert_eq!(code(&[refused, failed]), 1);
         assert_eq!(code(&[progress(Event::Started)]), 1, "the pod went away");
     }

@@ -2,7 +2,7 @@
 
 use crate::agent::http::Question;
 use crate::agent::sidecar::inbox::Progress;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -19,10 +19,7 @@ pub(super) enum Unanswered {
     Unreachable(String),
     /// Somebody is there, and said no.
     #[error("the sidecar said {status}: {why}")]
-    Denied {
-        status: StatusCode,
-        why: String,
-    },
+    Denied { status: StatusCode, why: String },
 }
 
 /// Asks `address` for a backup; `each` sees every line as it comes.
@@ -36,7 +33,12 @@ pub(super) async fn backup(
     let stream = match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(unreachable(&error)),
-        Err(_) => return Err(Unanswered::Unreachable(format!("no answer within {} s", CONNECT.as_secs()))),
+        Err(_) => {
+            return Err(Unanswered::Unreachable(format!(
+                "no answer within {} s",
+                CONNECT.as_secs()
+            )));
+        }
     };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -48,11 +50,14 @@ pub(super) async fn backup(
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| unreachable(&error))?;
-    let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| unreachable(&error))?;
     let status = response.status();
     let mut body = response.into_body();
     if status != StatusCode::OK {
-        let why = body.collect().await.map(|whole| whole.to_bytes()).unwrap_or_default();
+        let why = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         connection.abort();
         return Err(Unanswered::Denied {
             status,

@@ -60,9 +60,13 @@ impl Error {
     }
 
     /// Several errors as one: a refusal only where all are.
-    fn all(errors: Vec<Self>) -> Result<(), Self> {
+    fn all(errors: &[Self]) -> Result<(), Self> {
         let refused = errors.iter().all(|error| matches!(error, Self::Refused(_)));
-        let text = errors.iter().map(|error| with_sources(error)).collect::<Vec<_>>().join("; ");
+        let text = errors
+            .iter()
+            .map(|error| with_sources(error))
+            .collect::<Vec<_>>()
+            .join("; ");
         match errors.len() {
             0 => Ok(()),
             _ if refused => Err(Self::Refused(text)),

@@ -11,14 +11,12 @@
 
 pub mod claiming;
 pub mod decision;
-pub mod env_file;
-pub mod layers;
-pub mod secrets;
 pub mod summary;
 pub mod survey;
 
 use super::arguments::{InitArguments, RestorePolicy, Tier};
 use super::claim::Claimant;
+use super::layers::{self, Laid, Layers};
 use super::place::Backup;
 use super::restore::{self, Brought, Restore, aside};
 use super::start::{Start, StartedVolume, Status};
@@ -34,8 +32,6 @@ use crate::store::records::VERSION;
 use crate::store::snapshot::{Kind, SnapshotId};
 use decision::Decision;
 use jiff::Timestamp;
-use layers::{Layer, Layered};
-use secrets::Variables;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -124,6 +120,9 @@ pub enum Error {
     /// The restore failed.
     #[error("the restore failed, and the app does not start on half of its files")]
     Restore(#[from] restore::Error),
+    /// Layer 1 or 3 could not be laid.
+    #[error("the layers could not be laid")]
+    Layers(#[from] layers::Error),
     /// A file of ours in the pod's shared folder.
     #[error("{} can't be written", path.display())]
     Shared {
@@ -203,9 +202,9 @@ pub async fn run(arguments: &InitArguments) -> Result<(), Error> {
         outcomes.push(act(arguments, &owner, subject, *decision, &survey, &stores, began).await?);
     }
     leave_guides_mark(restore_dir, &outcomes)?;
-    let layered = lay(arguments, &subjects)?;
+    let laid = lay(arguments, &subjects)?;
     let start = settle(arguments, &owner, &subjects, &outcomes, &survey, &stores).await?;
-    write_layers(restore_dir, &subjects, &outcomes, &layered)?;
+    write_layers(restore_dir, &subjects, &outcomes, &laid)?;
     start.write(restore_dir).map_err(|source| Error::Shared {
         path: restore_dir.join(super::start::START),
         source,
@@ -218,7 +217,7 @@ pub async fn run(arguments: &InitArguments) -> Result<(), Error> {
     tell(&Summary {
         start: &start,
         brought: &brought,
-        layered: &layered,
+        laid: &laid,
         took: began.elapsed(),
     });
     Ok(())
@@ -484,24 +483,26 @@ async fn bring(
     })
 }
 
-/// Layers 1 and 3.
-fn lay(arguments: &InitArguments, subjects: &[Subject]) -> Result<Layered, Error> {
-    let mut layered = Layered::default();
-    let defaults = &arguments.folders.defaults_dir;
-    let variables = Variables::read(&arguments.folders.secrets_dir)?;
-    let files = layers::vanilla_files(defaults)?;
-    for (number, subject) in subjects.iter().enumerate() {
-        let is_first = number == 0;
-        if is_first {
-            layers::lay_vanilla(defaults, &files, &subject.own, &mut layered)?;
+/// Layers 1 and 3, on the first volume.
+fn lay(arguments: &InitArguments, subjects: &[Subject]) -> Result<Laid, Error> {
+    let Some(first) = subjects.first() else {
+        return Ok(Laid::default());
+    };
+    let layers = Layers {
+        volume: first.own.volume(),
+        defaults: &arguments.folders.defaults_dir,
+        secrets: &arguments.folders.secrets_dir,
+        secrets_files: &arguments.secrets_files,
+    };
+    layers::lay(&layers).map_err(|error| match error {
+        // The volume's refusal has ways out of its own.
+        layers::Error::Io { path, source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied && path.starts_with(layers.volume) =>
+        {
+            volume::Error::of("writing", &path, source).into()
         }
-        let globs = &arguments.secrets_files;
-        if is_first || !globs.is_empty() {
-            let vanilla = if is_first { files.as_slice() } else { &[] };
-            layers::lay_secrets(defaults, vanilla, globs, &variables, &subject.own, &mut layered)?;
-        }
-    }
-    Ok(layered)
+        error => error.into(),
+    })
 }
 
 /// Claims the place, then marks the volumes.
@@ -600,7 +601,7 @@ fn mark(subject: &Subject, outcome: &Outcome, marker: &Marker) -> Result<(), Err
 
 /// Layers only: no store, no claim, and a marker that tier 2 will not take for its own.
 fn tier1(arguments: &InitArguments, subjects: &[Subject], owner: &Owner, began: Instant) -> Result<(), Error> {
-    let layered = lay(arguments, subjects)?;
+    let laid = lay(arguments, subjects)?;
     let now = Timestamp::now();
     for subject in subjects {
         // A volume that tier 2 has marked keeps its marker: the way back finds it.
@@ -623,20 +624,12 @@ fn tier1(arguments: &InitArguments, subjects: &[Subject], owner: &Owner, began: 
             },
         )?;
     }
-    let mut line = format!(
-        "vixens-backup init: {owner}, tier 1, in {:.1} s: {} vanilla files laid, {} kept, {} with secrets",
-        began.elapsed().as_secs_f64(),
-        layered.count(Layer::Vanilla),
-        layered.count(Layer::Kept),
-        layered.count(Layer::Secrets)
-    );
-    for (name, file) in &layered.unknown {
-        line.push_str("\n  ${");
-        line.push_str(name);
-        line.push_str("} stays as it is, no Secret has it: ");
-        line.push_str(&file.display().to_string());
-    }
-    tell(&line);
+    write_layers(&arguments.folders.restore_dir, subjects, &[], &laid)?;
+    let took = began.elapsed().as_secs_f64();
+    tell(&format!(
+        "vixens-backup init: {owner}, tier 1, in {took:.1} s\n{}",
+        summary::layers(&laid)
+    ));
     Ok(())
 }
 
@@ -656,27 +649,23 @@ fn leave_guides_mark(restore_dir: &Path, outcomes: &[Outcome]) -> Result<(), Err
     Ok(())
 }
 
-/// `layers.json`: for each file, the layer that won.
-fn write_layers(
-    restore_dir: &Path,
-    subjects: &[Subject],
-    outcomes: &[Outcome],
-    layered: &Layered,
-) -> Result<(), Error> {
-    let mut files: BTreeMap<String, Layer> = BTreeMap::new();
-    for (number, (subject, outcome)) in subjects.iter().zip(outcomes).enumerate() {
-        let mut add = |path: &Path, layer| files.insert(format!("{}/{}", subject.folder, path.display()), layer);
+/// `layers.json`: for each file, the layer that won. Of volumes that were kept, only what layers 1 and 3 name.
+fn write_layers(restore_dir: &Path, subjects: &[Subject], outcomes: &[Outcome], laid: &Laid) -> Result<(), Error> {
+    let mut files: BTreeMap<String, &str> = BTreeMap::new();
+    for (subject, outcome) in subjects.iter().zip(outcomes) {
         for path in outcome.brought.iter().flat_map(|brought| &brought.paths) {
-            add(path, Layer::Restored);
-        }
-        if number == 0 {
-            for (path, layer) in &layered.files {
-                let restored = *layer == Layer::Kept && outcome.brought.is_some();
-                add(path, if restored { Layer::Restored } else { *layer });
-            }
+            files.insert(format!("{}/{}", subject.folder, path.display()), "restored");
         }
     }
-    let object = serde_json::json!({"version": VERSION, "files": files});
+    if let Some(first) = subjects.first() {
+        let key = |path: &PathBuf| format!("{}/{}", first.folder, path.display());
+        for path in &laid.kept {
+            files.entry(key(path)).or_insert("kept");
+        }
+        files.extend(laid.vanilla.iter().map(|path| (key(path), "vanilla")));
+        files.extend(laid.rendered.iter().map(|path| (key(path), "secrets")));
+    }
+    let object = serde_json::json!({"version": VERSION, "files": files, "layers": laid});
     write(&restore_dir.join(LAYERS), &crate::store::records::encode(&object))
 }
 

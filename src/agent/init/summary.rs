@@ -1,6 +1,6 @@
 //! What a start did → ten lines that a tired person can read. Pure.
 
-use super::layers::{Layer, Layered};
+use crate::agent::layers::Laid;
 use crate::agent::restore::Brought;
 use crate::agent::start::{Start, Status, Writing};
 use std::fmt::{self, Write};
@@ -13,7 +13,7 @@ pub struct Summary<'a> {
     /// What was restored, by folder.
     pub brought: &'a [(String, Brought)],
     /// Layers 1 and 3.
-    pub layered: &'a Layered,
+    pub laid: &'a Laid,
     /// How long it took.
     pub took: Duration,
 }
@@ -23,7 +23,7 @@ impl fmt::Display for Summary<'_> {
         let Self {
             start,
             brought,
-            layered,
+            laid,
             took,
         } = self;
         writeln!(
@@ -69,39 +69,7 @@ impl fmt::Display for Summary<'_> {
                 writeln!(f, "  WARNING: {id} could not be restored: {why}")?;
             }
         }
-        writeln!(
-            f,
-            "  layers: {} vanilla files laid, {} kept, {} with secrets",
-            layered.count(Layer::Vanilla),
-            layered.count(Layer::Kept),
-            layered.count(Layer::Secrets)
-        )?;
-        if !layered.unknown.is_empty() {
-            let names: Vec<String> = layered
-                .unknown
-                .iter()
-                .take(5)
-                .map(|(name, file)| format!("${{{name}}} in {}", file.display()))
-                .collect();
-            writeln!(
-                f,
-                "  left as they are, because no Secret has them: {}",
-                names.join(", ")
-            )?;
-        }
-        if !layered.edited.is_empty() {
-            let names: Vec<String> = layered
-                .edited
-                .iter()
-                .take(5)
-                .map(|file| file.display().to_string())
-                .collect();
-            writeln!(
-                f,
-                "  edited since secrets were put in, and left alone: {}",
-                names.join(", ")
-            )?;
-        }
+        writeln!(f, "{}", layers(laid))?;
         for destination in &start.destinations {
             let writing = match &destination.writing {
                 Writing::Claimed { holder } => format!("backups go on, epoch {}", holder.epoch),
@@ -113,4 +81,40 @@ impl fmt::Display for Summary<'_> {
         }
         Ok(())
     }
+}
+
+/// Layers 1 and 3, in a few lines.
+pub(super) fn layers(laid: &Laid) -> String {
+    let mut text = format!(
+        "  layers: {} vanilla files laid, {} kept, {} with secrets",
+        laid.vanilla.len(),
+        laid.kept.len(),
+        laid.rendered.len()
+    );
+    let mut note = |what: &str, names: Vec<String>| {
+        if !names.is_empty() {
+            let more = if names.len() > 5 { ", …" } else { "" };
+            text.push_str("\n  ");
+            text.push_str(what);
+            text.push_str(": ");
+            text.push_str(&names[..names.len().min(5)].join(", "));
+            text.push_str(more);
+        }
+    };
+    let edited = laid.edited.iter().map(|file| file.display().to_string()).collect();
+    note("edited since secrets were put in, and left alone", edited);
+    let unknown = |(file, names): (&std::path::PathBuf, &std::collections::BTreeSet<String>)| {
+        let names: Vec<String> = names.iter().map(|name| format!("${{{name}}}")).collect();
+        format!("{} in {}", names.join(" "), file.display())
+    };
+    note(
+        "left as they are, because no Secret has them",
+        laid.unknown.iter().map(unknown).collect(),
+    );
+    let skipped = laid
+        .skipped
+        .iter()
+        .map(|(file, why)| format!("{} ({why})", file.display()));
+    note("not looked at", skipped.collect());
+    text
 }

@@ -203,8 +203,19 @@ fn fill(
         (None, _, None) => return Ok(None),
     };
     let rendered = render(&template, variables);
+    // A Secret that is gone must not bring its placeholder back over a file that works.
+    let is_lost = |name: &String| {
+        let placeholder = format!("${{{name}}}");
+        current
+            .as_ref()
+            .is_some_and(|content| !holds(content, placeholder.as_bytes()))
+    };
+    let would_undo = records.of(path).is_some() && rendered.unknown.iter().any(is_lost);
     if !rendered.unknown.is_empty() {
         laid.unknown.insert(path.to_owned(), rendered.unknown);
+    }
+    if would_undo {
+        return Ok(None);
     }
     if rendered.replaced > 0 {
         records.set(path, &template, &rendered.content, current.as_deref());
@@ -216,6 +227,10 @@ fn fill(
         laid.rendered.push(path.to_owned());
     }
     Ok(Some(rendered.content))
+}
+
+fn holds(content: &[u8], text: &[u8]) -> bool {
+    content.windows(text.len()).any(|window| window == text)
 }
 
 fn globs(patterns: &[String]) -> Result<GlobSet, Error> {

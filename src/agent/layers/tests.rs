@@ -105,6 +105,19 @@ fn a_rotated_secret_or_a_changed_source_is_rendered_again_unless_somebody_edited
 }
 
 #[test]
+fn a_secret_that_is_gone_does_not_bring_its_placeholder_back() {
+    let stage = Stage::new()
+        .with("defaults/a.yaml", "a: ${KEY} ${OTHER}")
+        .with("secrets/KEY", "x")
+        .with("secrets/OTHER", "y");
+    stage.lay();
+    std::fs::remove_file(stage.folder.path().join("secrets/KEY")).unwrap();
+    let laid = stage.lay();
+    assert_eq!(stage.volume("a.yaml"), "a: x y");
+    assert!(laid.unknown[Path::new("a.yaml")].contains("KEY"));
+}
+
+#[test]
 fn a_restored_file_with_an_old_secret_gets_the_new_one() {
     let stage = Stage::new()
         .with("defaults/a.yaml", "key: ${KEY}\nend\n")

@@ -4,6 +4,7 @@
 //! the snapshots that come into question, the newest first, until one verifies.
 
 pub mod aside;
+pub mod at;
 pub mod attributes;
 pub mod place;
 pub mod plan;

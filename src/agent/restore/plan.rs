@@ -1,6 +1,6 @@
 //! A snapshot's index, or a listing → what a restore brings onto one volume, and where each file's content lies.
 
-use crate::store::index::{Attributes, Entry, Header, IndexReader, What, merged};
+use crate::store::index::{Attributes, Entry, Header, IndexReader, Totals, What, merged};
 use crate::store::keys;
 use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
@@ -161,6 +161,17 @@ impl<'a> Indexes<'a> {
         } else {
             Err(self.damaged(id, Damage("it is the index of another snapshot".to_owned())))
         }
+    }
+
+    /// Reads a snapshot's own index to its end, without the one that it builds on: what it is, and what it holds in all.
+    pub async fn totals(&self, id: &SnapshotId) -> Result<(Header, Totals), Error> {
+        self.fetch(id).await?;
+        let mut reader = self.open(id)?;
+        if let Some(damage) = reader.find_map(Result::err) {
+            return Err(self.damaged(id, damage));
+        }
+        let totals = reader.totals().unwrap_or_default();
+        Ok((reader.header().clone(), totals))
     }
 
     /// Reads a snapshot whole: its header, and its entries in order.

@@ -5,7 +5,7 @@ use super::plan::{Content, Plan, Planned};
 use super::verify::{Expected, Verifier, is_as_planned};
 use crate::agent::volume;
 use crate::agent::volume::marker::Mode;
-use crate::store::{Error as StoreError, Store, keys};
+use crate::store::{Error as StoreError, Store, Undone, keys};
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
@@ -18,6 +18,8 @@ use std::time::Duration;
 const ROUNDS: usize = 3;
 /// A line of progress is written so often.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// What is said of a file that came, and is not the one of the index.
+const DIFFERS: &str = "size or SHA-256 differs";
 
 /// Why a plan could not be staged.
 #[derive(Debug, thiserror::Error)]
@@ -58,40 +60,71 @@ impl Progress {
     }
 }
 
+/// Told every so often how much is there, in files and bytes.
+pub struct Watch<'a> {
+    /// How often.
+    pub every: Duration,
+    /// Whom.
+    pub tell: &'a (dyn Fn(u64, u64) + Sync),
+}
+
 /// Fetches what the volume lacks of a plan into `incoming`, until each file is what the index says.
 pub async fn stage(store: &dyn Store, plan: &Plan, volume: &Path, incoming: &Path, mode: Mode) -> Result<(), Error> {
+    let (all_files, all_bytes) = plan.totals();
+    let watch = Watch {
+        every: PROGRESS,
+        tell: &|files, bytes| {
+            tracing::info!("restoring: {files} of {all_files} files, {bytes} of {all_bytes} bytes");
+        },
+    };
+    let undone = stage_what_can_be(store, plan, volume, incoming, mode, &watch).await?;
+    if undone.is_empty() {
+        return Ok(());
+    }
+    let mut wrong: Vec<String> = undone
+        .iter()
+        .take(5)
+        .map(|Undone { name, why }| format!("{name} ({why})"))
+        .collect();
+    if undone.len() > wrong.len() {
+        wrong.push(format!("and {} more", undone.len() - wrong.len()));
+    }
+    Err(Error::Wrong {
+        destination: store.destination(),
+        wrong,
+    })
+}
+
+/// The same, but what can't be had stops nothing: it is returned, by key.
+pub async fn stage_what_can_be(
+    store: &dyn Store,
+    plan: &Plan,
+    volume: &Path,
+    incoming: &Path,
+    mode: Mode,
+    watch: &Watch<'_>,
+) -> Result<Vec<Undone>, Error> {
     clear_strangers(plan, incoming)?;
     let progress = Arc::new(Progress::default());
     let mut wanted = wanted(plan, volume, incoming, mode, &progress)?;
     let mut why: HashMap<String, String> = HashMap::new();
     for _ in 0..ROUNDS {
         if wanted.is_empty() {
-            return Ok(());
+            break;
         }
-        let (right, undone) = fetch(store, &wanted, incoming, plan, &progress).await?;
+        let (right, undone) = fetch(store, &wanted, incoming, watch, &progress).await?;
         why = undone;
         wanted.retain(|key, _| !right.contains(key));
     }
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let mut keys: Vec<&String> = wanted.keys().collect();
-    keys.sort_unstable();
-    let mut wrong: Vec<String> = keys
-        .iter()
-        .take(5)
-        .map(|key| {
-            let why = why.get(*key).map_or("size or SHA-256 differs", String::as_str);
-            format!("{key} ({why})")
+    let mut undone: Vec<Undone> = wanted
+        .into_keys()
+        .map(|name| Undone {
+            why: why.remove(&name).unwrap_or_else(|| DIFFERS.to_owned()),
+            name,
         })
         .collect();
-    if keys.len() > wrong.len() {
-        wrong.push(format!("and {} more", keys.len() - wrong.len()));
-    }
-    Err(Error::Wrong {
-        destination: store.destination(),
-        wrong,
-    })
+    undone.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(undone)
 }
 
 /// The files that are neither in their place nor staged.
@@ -134,7 +167,7 @@ async fn fetch(
     store: &dyn Store,
     wanted: &HashMap<String, Content>,
     incoming: &Path,
-    plan: &Plan,
+    watch: &Watch<'_>,
     progress: &Arc<Progress>,
 ) -> Result<(HashSet<String>, HashMap<String, String>), Error> {
     let expected: Expected = Arc::new(wanted.clone());
@@ -150,7 +183,7 @@ async fn fetch(
     };
     let fetched = {
         let download = store.download("", &keys, incoming, &arrived);
-        watched(download, plan, progress).await
+        watched(download, watch, progress).await
     };
     drop(arrived);
     let verdicts = tokio::task::spawn_blocking(move || verifier.finish())
@@ -164,7 +197,7 @@ async fn fetch(
                 right.insert(verdict.key);
             }
             Ok(false) => {
-                why.insert(verdict.key, "size or SHA-256 differs".to_owned());
+                why.insert(verdict.key, DIFFERS.to_owned());
             }
             Err(error) => {
                 why.insert(verdict.key, error.to_string());
@@ -177,17 +210,16 @@ async fn fetch(
     Ok((right, why))
 }
 
-/// Awaits a download, with a line of progress every few seconds.
-async fn watched<T>(download: impl Future<Output = T>, plan: &Plan, progress: &Progress) -> T {
-    let (all_files, all_bytes) = plan.totals();
+/// Awaits a download, and tells of its progress.
+async fn watched<T>(download: impl Future<Output = T>, watch: &Watch<'_>, progress: &Progress) -> T {
     tokio::pin!(download);
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + watch.every, watch.every);
     loop {
         tokio::select! {
             result = &mut download => return result,
             _ = ticks.tick() => {
                 let (files, bytes) = progress.now();
-                tracing::info!("restoring: {files} of {all_files} files, {bytes} of {all_bytes} bytes");
+                (watch.tell)(files, bytes);
             }
         }
     }

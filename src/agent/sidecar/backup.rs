@@ -126,6 +126,9 @@ pub enum Failure {
     /// Somebody else has the place.
     #[error("{0}")]
     Fenced(#[from] Fenced),
+    /// The place is not ours yet.
+    #[error("nothing is written yet: {0}")]
+    Waiting(String),
     /// The volume, or the scratch folder.
     #[error("the backup failed")]
     Plan(#[from] PlanError),
@@ -578,7 +581,7 @@ impl Site {
 }
 
 /// Nothing was left undone, or it is an error.
-pub(super) fn all_done(what: &'static str, names: &[String], undone: Vec<Undone>) -> Result<(), Failure> {
+pub fn all_done(what: &'static str, names: &[String], undone: Vec<Undone>) -> Result<(), Failure> {
     if undone.is_empty() {
         return Ok(());
     }

@@ -3,17 +3,19 @@
 
 use super::backup::{Failure, Order, Report, Site, all_done};
 use super::batch::with_sources;
+use super::claiming::{self, Claimed};
 use super::guard::Fenced;
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
 use super::plan::Look;
 use super::status::Shared;
 use super::volume::Scope;
-use crate::agent::arguments::Percent;
-use crate::agent::start::Serving;
+use crate::agent::arguments::{Percent, Retention};
+use crate::agent::prune;
+use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
-use crate::store::claims::Holder;
+use crate::store::claims::{self, Holder};
 use crate::store::records::{Request, Served, VERSION, decode, encode};
-use crate::store::snapshot::Kind;
+use crate::store::snapshot::{Kind, SnapshotId};
 use crate::store::state::{HEARTBEAT, State};
 use crate::store::{Depth, Store, keys, listed};
 use jiff::{SignedDuration, Timestamp};
@@ -33,8 +35,8 @@ const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// What a large file that never rests is given instead of the usual settling.
 const RESTLESS: Duration = Duration::from_secs(30);
 
-/// The mirror's listing is compared with what is known of it.
-const RECONCILE: Duration = Duration::from_secs(24 * 3600);
+/// The mirror's listing is compared with what is known of it, and the place thoroughly pruned.
+const DAILY: Duration = Duration::from_secs(24 * 3600);
 /// A request that nobody came back for.
 const REQUEST_EXPIRES: SignedDuration = SignedDuration::from_hours(1);
 
@@ -42,8 +44,10 @@ const REQUEST_EXPIRES: SignedDuration = SignedDuration::from_hours(1);
 pub struct Destination {
     /// The destination.
     pub store: Arc<dyn Store>,
-    /// Our claim there.
-    pub holder: Holder,
+    /// Whether, and how, we may write there.
+    pub writing: Writing,
+    /// What `init` has left.
+    pub started: Arc<Start>,
     /// What is backed up.
     pub scope: Arc<Scope>,
     /// A folder of its own.
@@ -58,10 +62,8 @@ pub struct Destination {
     pub settle: Duration,
     /// How much may vanish.
     pub max_shrink: Percent,
-    /// The pod.
-    pub pod: String,
-    /// A restore-at value whose result has yet to be published.
-    pub serving: Option<Serving>,
+    /// What is kept.
+    pub retention: Retention,
 }
 
 /// Why nothing more is done here.
@@ -75,11 +77,17 @@ enum End {
 pub struct Worker {
     destination: Destination,
     name: String,
+    holder: Option<Holder>,
     site: Option<Site>,
+    /// A restore-at value whose result has yet to be published.
+    serving: Option<Serving>,
     failures: u32,
     next_scan: Instant,
     next_heartbeat: Instant,
     next_reconcile: Instant,
+    next_thorough: Instant,
+    /// The newest snapshot when the place was last pruned.
+    pruned: Option<SnapshotId>,
     large: Option<(Vec<Vec<u8>>, Instant)>,
     adopted: bool,
     last_success: Option<Timestamp>,
@@ -94,11 +102,15 @@ impl Worker {
         let adopted = destination.scope.volumes.iter().any(|volume| volume.adopted);
         Self {
             name,
+            holder: None,
             site: None,
+            serving: destination.started.serving.clone(),
             failures: 0,
             next_scan: Instant::now(),
             next_heartbeat: Instant::now() + HEARTBEAT,
-            next_reconcile: Instant::now() + RECONCILE,
+            next_reconcile: Instant::now() + DAILY,
+            next_thorough: Instant::now(),
+            pruned: None,
             large: None,
             adopted,
             last_success: None,
@@ -112,7 +124,6 @@ impl Worker {
         let shared = self.destination.shared.clone();
         shared.destination(&self.name, |status| {
             "opening".clone_into(&mut status.phase);
-            status.epoch = self.destination.holder.epoch;
         });
         match self.work().await {
             End::Stopped => {}
@@ -177,22 +188,45 @@ impl Worker {
         }
     }
 
+    /// Our claim, made now where `init` could not.
+    async fn claimed(&mut self) -> Result<Holder, Failure> {
+        if let Some(holder) = &self.holder {
+            return Ok(holder.clone());
+        }
+        let Destination {
+            store,
+            started,
+            writing,
+            shared,
+            ..
+        } = &self.destination;
+        match claiming::claim(store.as_ref(), started, writing).await? {
+            Claimed::Held(holder) => {
+                shared.destination(&self.name, |status| status.epoch = holder.epoch);
+                self.holder = Some(holder.clone());
+                Ok(holder)
+            }
+            Claimed::NotYet(why) => Err(Failure::Waiting(why)),
+            Claimed::Never(why) => Err(Fenced::Never {
+                destination: self.name.clone(),
+                why,
+            }
+            .into()),
+        }
+    }
+
     /// Opens the destination, or brings it in order after a backup that failed.
     async fn ready(&mut self) -> Result<(), Failure> {
+        let holder = self.claimed().await?;
         let warnings = match &mut self.site {
             Some(site) if !site.unfinished && !site.unreconciled => return Ok(()),
             Some(site) if !site.unfinished => site.reconcile().await?,
             Some(site) => site.settle(false).await?,
             None => {
                 let Destination {
-                    store,
-                    holder,
-                    scope,
-                    scratch,
-                    ..
+                    store, scope, scratch, ..
                 } = &self.destination;
-                let (site, warnings) =
-                    Site::open(store.clone(), holder.clone(), scope.clone(), scratch.clone()).await?;
+                let (site, warnings) = Site::open(store.clone(), holder, scope.clone(), scratch.clone()).await?;
                 self.site = Some(site);
                 warnings
             }
@@ -208,6 +242,7 @@ impl Worker {
     /// Reports a failure and waits before the next attempt; the end, if there is no next.
     async fn failed(&mut self, failure: Failure, stop: Option<Stop>) -> Option<End> {
         let shared = self.destination.shared.clone();
+        let waits = matches!(failure, Failure::Waiting(_));
         match failure {
             Failure::Fenced(fenced) => return Some(End::Fenced(fenced)),
             Failure::Refused(refusal) => {
@@ -225,8 +260,9 @@ impl Worker {
             }
         }
         self.failures += 1;
-        let rest = backoff(self.failures);
+        let rest = if waits { LONGEST_REST } else { backoff(self.failures) };
         match stop {
+            Some(_) if waits => Some(End::Stopped),
             Some(stop) if Instant::now() + rest.min(FIRST_REST) >= stop.deadline => {
                 tracing::error!(
                     destination = %self.name,
@@ -296,7 +332,7 @@ impl Worker {
         if self.next_reconcile <= Instant::now()
             && let Some(site) = &mut self.site
         {
-            self.next_reconcile = Instant::now() + RECONCILE;
+            self.next_reconcile = Instant::now() + DAILY;
             for warning in site.reconcile().await? {
                 tracing::warn!(destination = %self.name, "{warning}");
             }
@@ -307,7 +343,7 @@ impl Worker {
             Ok(report) => {
                 self.destination.shared.skipped(&self.name, &report);
                 self.defer(report.later);
-                Ok(())
+                self.prune().await
             }
             Err(failure) => {
                 self.destination.inbox.put_back(taken);
@@ -318,6 +354,43 @@ impl Worker {
                 Err(failure)
             }
         }
+    }
+
+    /// What the owner does not want kept any more goes: thoroughly at first and once a day, else only where there is
+    /// something new.
+    async fn prune(&mut self) -> Result<(), Failure> {
+        let Some(site) = &self.site else { return Ok(()) };
+        let last = site.known.last();
+        let thoroughly = self.next_thorough <= Instant::now();
+        if last == self.pruned && !thoroughly {
+            return Ok(());
+        }
+        let look = if thoroughly {
+            prune::Look::Thoroughly
+        } else {
+            prune::Look::Lightly
+        };
+        let store = self.destination.store.clone();
+        let pruned = prune::prune(store.as_ref(), &self.destination.retention, look, Timestamp::now()).await?;
+        all_done(
+            "not everything that nobody wants kept could be removed",
+            &[],
+            pruned.undone,
+        )?;
+        if thoroughly {
+            let claims = claims::list(store.as_ref()).await?;
+            let outlived: Vec<String> = claims::outlived(&claims)
+                .iter()
+                .filter_map(|claim| claim.key().strip_prefix("claims/").map(str::to_owned))
+                .collect();
+            if !outlived.is_empty() {
+                let undone = store.delete(keys::CLAIMS, &outlived).await?;
+                all_done("not every old claim could be removed", &outlived, undone)?;
+            }
+            self.next_thorough = Instant::now() + DAILY;
+        }
+        self.pruned = last;
+        Ok(())
     }
 
     async fn asked(&mut self, ask: Ask) -> Result<(), Failure> {
@@ -384,7 +457,7 @@ impl Worker {
     }
 
     fn kind(&self) -> Kind {
-        if self.destination.serving.is_some() {
+        if self.serving.is_some() {
             Kind::Restored
         } else {
             Kind::Auto
@@ -449,7 +522,7 @@ impl Worker {
         if kind != Kind::Restored {
             return Ok(());
         }
-        if let Some(serving) = &self.destination.serving {
+        if let Some(serving) = &self.serving {
             let served = Served {
                 version: VERSION,
                 value: serving.value.clone(),
@@ -460,7 +533,7 @@ impl Worker {
                 .store
                 .write(&keys::served(&serving.value), &encode(&served))
                 .await?;
-            self.destination.serving = None;
+            self.serving = None;
         }
         Ok(())
     }
@@ -488,8 +561,9 @@ impl Worker {
             };
             let age = Timestamp::now().duration_since(request.time);
             if age > REQUEST_EXPIRES {
-                let undone = store.delete(keys::REQUESTS, &[object.name.clone()]).await?;
-                all_done("an old request could not be removed", &[object.name], undone)?;
+                let names = [object.name];
+                let undone = store.delete(keys::REQUESTS, &names).await?;
+                all_done("an old request could not be removed", &names, undone)?;
             } else if request.answer.is_none() {
                 let event = self.requested(&request).await;
                 request.answer = serde_json::to_value(event).ok();
@@ -522,9 +596,9 @@ impl Worker {
         let totals = site.known.totals();
         let state = State {
             version: VERSION,
-            epoch: self.destination.holder.epoch,
-            volume_id: self.destination.holder.volume_id.clone(),
-            pod: self.destination.pod.clone(),
+            epoch: site.holder.epoch,
+            volume_id: site.holder.volume_id.clone(),
+            pod: self.destination.started.pod.clone(),
             heartbeat: Timestamp::now(),
             released,
             last: site.known.last(),

@@ -106,6 +106,14 @@ pub enum Fenced {
         /// Our claim.
         ours: Holder,
     },
+    /// The place was never ours.
+    #[error("{destination} may not be written by this pod: {why}")]
+    Never {
+        /// Where.
+        destination: String,
+        /// Why.
+        why: String,
+    },
     /// Our claim is not there any more.
     #[error(
         "our claim (epoch {}) is gone from {destination}: somebody emptied the place; restart the pod to claim it anew",

@@ -10,6 +10,7 @@
 
 pub mod backup;
 pub mod batch;
+pub mod claiming;
 pub mod destination;
 pub mod guard;
 pub mod inbox;
@@ -24,7 +25,7 @@ pub mod volume;
 use crate::agent::arguments::{Port, SidecarArguments, Span};
 use crate::agent::filters::Filters;
 use crate::agent::http;
-use crate::agent::start::{Start, StartedVolume, Status, Writing};
+use crate::agent::start::{Start, StartedVolume, Status};
 use crate::agent::token::Token;
 use crate::agent::watch::{Changes, Watch};
 use crate::store::Store;
@@ -93,7 +94,7 @@ async fn sidecar(arguments: &SidecarArguments) -> Result<(), Error> {
         () = start(arguments, &filters, &shared) => {}
         () = stopped(&mut stop, &mut interrupt) => return Ok(()),
     };
-    let started = Start::read(&arguments.folders.restore_dir).ok().flatten();
+    let started = Start::read(&arguments.folders.restore_dir).ok().flatten().map(Arc::new);
     let mut workers = JoinSet::new();
     if let Some(started) = &started {
         begin(arguments, started, &filters, &shared, &mut workers, &mut tasks);
@@ -177,7 +178,7 @@ async fn serve(arguments: &SidecarArguments, shared: &Arc<Shared>, tasks: &mut J
 /// Starts what `init` allows.
 fn begin(
     arguments: &SidecarArguments,
-    started: &Start,
+    started: &Arc<Start>,
     filters: &Filters,
     shared: &Arc<Shared>,
     workers: &mut JoinSet<()>,
@@ -203,11 +204,6 @@ fn begin(
             );
             continue;
         };
-        let Writing::Claimed { holder } = &found.writing else {
-            tracing::error!(destination = name, "nothing is written there: {}", found.why);
-            shared.fenced(&name, found.why.clone());
-            continue;
-        };
         let inbox = Arc::new(Inbox::new(settle));
         let scratch = scratch.join(index.to_string());
         let store: Arc<dyn Store> = Arc::new(Rclone::new(
@@ -218,7 +214,8 @@ fn begin(
         shared.inboxes().push(inbox.clone());
         let worker = Worker::new(Destination {
             store,
-            holder: holder.clone(),
+            writing: found.writing.clone(),
+            started: started.clone(),
             scope: scope.clone(),
             scratch,
             inbox,
@@ -226,8 +223,7 @@ fn begin(
             interval: arguments.interval.duration(),
             settle: quiet,
             max_shrink: arguments.backups.max_shrink,
-            pod: started.pod.clone(),
-            serving: started.serving.clone(),
+            retention: arguments.backups.retention,
         });
         workers.spawn(worker.run());
     }

@@ -76,8 +76,10 @@ pub struct Rclone {
     remote: String,
     path: String,
     settings: Settings,
-    links: AtomicU64,
 }
+
+/// Folders of links are numbered, for calls at the same time.
+static LINKS: AtomicU64 = AtomicU64::new(0);
 
 impl Rclone {
     /// The destination `remote:path`.
@@ -87,7 +89,6 @@ impl Rclone {
             remote: remote.to_owned(),
             path: path.to_owned(),
             settings,
-            links: AtomicU64::new(0),
         }
     }
 
@@ -153,12 +154,16 @@ impl Rclone {
 
     /// Makes a folder of links, named as the files are to be named in the store.
     fn link(&self, files: &[&Upload]) -> Result<PathBuf, Error> {
-        let number = self.links.fetch_add(1, Ordering::Relaxed);
+        let number = LINKS.fetch_add(1, Ordering::Relaxed);
         let root = self
             .settings
             .scratch_dir
             .join(format!("links-{}-{number}", std::process::id()));
         let make = || -> std::io::Result<()> {
+            // Left by a process of the same number that was killed: in a container that is any.
+            if root.exists() {
+                std::fs::remove_dir_all(&root)?;
+            }
             std::fs::create_dir_all(&root)?;
             for Upload { local, name } in files {
                 let link = root.join(name);

@@ -1,0 +1,287 @@
+//! `agent init` on a real S3 server: what a pod finds when it starts, and what it never does.
+
+mod support;
+
+use std::fs;
+use support::bed::{Bed, FOLDER, lived_in, seen};
+use support::write;
+use vixens_backup::agent::start::{Status, Writing};
+use vixens_backup::store::Store;
+
+const FIRST: &str = "20261122T130500Z-3.1-auto";
+
+#[tokio::test]
+async fn a_lost_volume_comes_back_as_it_was() {
+    let bed = Bed::new();
+    let before = lived_in();
+    bed.backup(before.path(), FIRST).await;
+    let (said, start) = bed.start();
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
+    assert_eq!(start.volumes[0].status, Status::Settled);
+    assert_eq!(start.volumes[0].restored, Some(FIRST.parse().unwrap()));
+    assert!(
+        matches!(start.destinations[0].writing, Writing::Claimed { .. }),
+        "{said}"
+    );
+    assert!(bed.restore_dir().join(".restore-success").exists());
+    assert!(!bed.volume().join(".vixens-backup/incoming").exists());
+}
+
+#[tokio::test]
+async fn a_new_volume_and_an_empty_place_begin_on_vanilla() {
+    let bed = Bed::new();
+    write(&bed.defaults().join("configuration.yaml"), "token: ${TOKEN}\n");
+    write(&bed.secrets().join("app/TOKEN"), "t0ken");
+    let (said, start) = bed.start();
+    let content = fs::read_to_string(bed.volume().join("configuration.yaml")).unwrap();
+    assert_eq!(content, "token: t0ken\n");
+    assert_eq!((start.volumes[0].status, start.epoch), (Status::Settled, 1), "{said}");
+    assert!(bed.restore_dir().join(".no-backup").exists());
+    assert!(!said.contains("t0ken"), "{said}");
+}
+
+#[tokio::test]
+async fn initialised_data_is_kept_and_each_start_has_a_higher_epoch() {
+    let bed = Bed::new();
+    bed.start();
+    write(&bed.volume().join("a"), "mine");
+    let elsewhere = tempfile::tempdir().unwrap();
+    write(&elsewhere.path().join("a"), "older");
+    bed.backup(elsewhere.path(), "20261122T130500Z-1.1-auto").await;
+    let (_, start) = bed.start();
+    assert_eq!(fs::read_to_string(bed.volume().join("a")).unwrap(), "mine");
+    assert_eq!((start.epoch, start.volumes[0].status), (2, Status::Settled));
+}
+
+#[tokio::test]
+async fn a_restored_file_wins_over_vanilla_and_vanilla_fills_what_is_missing() {
+    let bed = Bed::new();
+    let before = tempfile::tempdir().unwrap();
+    write(&before.path().join("a.yaml"), "mine");
+    bed.backup(before.path(), FIRST).await;
+    write(&bed.defaults().join("a.yaml"), "vanilla");
+    write(&bed.defaults().join("b.yaml"), "vanilla");
+    bed.start();
+    let content = |name: &str| fs::read_to_string(bed.volume().join(name)).unwrap();
+    assert_eq!(
+        (content("a.yaml").as_str(), content("b.yaml").as_str()),
+        ("mine", "vanilla")
+    );
+    let layers = fs::read_to_string(bed.restore_dir().join("layers.json")).unwrap();
+    let layers: serde_json::Value = serde_json::from_str(&layers).unwrap();
+    assert_eq!(layers["files"]["config/a.yaml"], "restored");
+    assert_eq!(layers["files"]["config/b.yaml"], "vanilla");
+}
+
+#[tokio::test]
+async fn an_unreachable_store_is_waited_for_and_the_app_does_not_start_empty() {
+    let mut bed = Bed::new().with("--restore-timeout=2s");
+    write(&bed.defaults().join("a"), "vanilla");
+    bed.server.stop();
+    let said = bed.refused();
+    assert!(
+        said.contains("connection refused") && said.contains("vixens.io/backup-store-down"),
+        "{said}"
+    );
+    assert!(!bed.volume().join("a").exists());
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_no_empty_store() {
+    let bed = Bed::new().with("--restore-timeout=2s");
+    bed.server
+        .configure("RCLONE_CONFIG_MINIO_SECRET_ACCESS_KEY", "wrongwrongwrong");
+    let said = bed.refused();
+    assert!(said.contains("SignatureDoesNotMatch"), "{said}");
+    assert!(!said.contains("wrongwrong"), "{said}");
+}
+
+#[tokio::test]
+async fn a_store_that_comes_back_in_time_is_restored_from() {
+    let mut bed = Bed::new();
+    let before = lived_in();
+    bed.backup(before.path(), FIRST).await;
+    bed.server.stop();
+    let mut command = bed.init();
+    let waiting = std::thread::spawn(move || command.output().unwrap());
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    bed.server.resume();
+    let output = waiting.join().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
+}
+
+#[tokio::test]
+async fn started_on_vanilla_the_store_is_not_written_and_the_next_start_restores() {
+    let mut bed = Bed::new().with("--store-down=start").with("--restore-timeout=20s");
+    let before = lived_in();
+    bed.backup(before.path(), FIRST).await;
+    write(&bed.defaults().join("a"), "vanilla");
+    bed.server.stop();
+    let (said, start) = bed.start();
+    assert_eq!(start.volumes[0].status, Status::Provisional, "{said}");
+    assert_eq!(start.destinations[0].writing, Writing::Fenced);
+    write(&bed.volume().join("written by the app"), "meanwhile");
+    bed.server.resume();
+    let (said, start) = bed.start();
+    assert_eq!(start.volumes[0].status, Status::Settled, "{said}");
+    let mut expected = seen(before.path());
+    let mut found = seen(&bed.volume());
+    assert!(
+        found.remove(b"a".as_slice()).is_some(),
+        "vanilla fills what the backup lacks"
+    );
+    expected.remove(b"".as_slice());
+    found.remove(b"".as_slice());
+    assert_eq!(found, expected);
+    let objects = vixens_backup::store::listed(&bed.store(), "history", vixens_backup::store::Depth::All)
+        .await
+        .unwrap();
+    let aside: Vec<&str> = objects.iter().map(|object| object.name.as_str()).collect();
+    assert!(
+        aside
+            .iter()
+            .any(|name| name.ends_with("/.vixens-aside/config/written by the app")),
+        "{aside:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_initialised_volume_starts_without_its_store() {
+    let mut bed = Bed::new();
+    bed.start();
+    write(&bed.volume().join("a"), "mine");
+    bed.server.stop();
+    let (said, start) = bed.start();
+    assert_eq!(start.volumes[0].status, Status::Settled, "{said}");
+    assert_eq!(start.destinations[0].writing, Writing::Unclaimed);
+}
+
+#[tokio::test]
+async fn another_workloads_place_is_refused() {
+    let bed = Bed::new();
+    let mut owner = bed.owner();
+    owner.name = "other".to_owned();
+    bed.claim(owner, 3, "theirs", "other-1", "").await;
+    let said = bed.refused();
+    assert!(
+        said.contains("Deployment/other") && said.contains("vixens.io/backup-destination"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn another_workloads_volume_is_refused() {
+    let bed = Bed::new();
+    bed.start();
+    let command = bed.init();
+    let args: Vec<std::ffi::OsString> = command
+        .get_args()
+        .map(|arg| {
+            if arg == "--workload=Deployment/app" {
+                "--workload=Deployment/other".into()
+            } else {
+                arg.to_owned()
+            }
+        })
+        .collect();
+    let output = std::process::Command::new(command.get_program())
+        .args(args)
+        .env("PATH", support::path_with_tools())
+        .env("POD_NAMESPACE", "home")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("Deployment/app"), "{said}");
+}
+
+#[tokio::test]
+async fn another_clusters_live_place_is_not_taken_and_a_silent_one_is_adopted() {
+    let bed = Bed::new().with("--restore-timeout=2s");
+    let before = lived_in();
+    bed.backup(before.path(), FIRST).await;
+    let mut owner = bed.owner();
+    owner.cluster = "production".to_owned();
+    bed.claim(owner, 3, "theirs", "app-0", "").await;
+    bed.heartbeat(3, "theirs", jiff::Timestamp::now(), false).await;
+    let said = bed.refused();
+    assert!(said.contains("production"), "{said}");
+    bed.heartbeat(3, "theirs", "2026-01-01T00:00:00Z".parse().unwrap(), false)
+        .await;
+    let (said, start) = bed.start();
+    assert_eq!(start.epoch, 4, "{said}");
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
+}
+
+#[tokio::test]
+async fn a_place_made_by_hand_is_adopted_and_restored_by_listing() {
+    let mut bed = Bed::new();
+    bed.server.place("app/config/configuration.yaml", "title: home\n");
+    bed.server.place("app/config/.storage/core.config", "{}");
+    let (said, start) = bed.start();
+    let content = fs::read_to_string(bed.volume().join(".storage/core.config")).unwrap();
+    assert_eq!(content, "{}");
+    assert_eq!((start.epoch, start.volumes[0].status), (1, Status::Settled), "{said}");
+}
+
+#[tokio::test]
+async fn a_missing_bucket_is_named_and_made() {
+    let bed = Bed::new();
+    fs::remove_dir_all(bed.server.bucket()).unwrap();
+    let mut bed = bed;
+    bed.server.stop();
+    bed.server.resume();
+    let (said, start) = bed.start();
+    assert!(said.contains("bucket of minio:backups/app does not exist"), "{said}");
+    assert!(
+        matches!(start.destinations[0].writing, Writing::Claimed { .. }),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_newest_snapshot_falls_back_loudly_to_the_one_before() {
+    let mut bed = Bed::new();
+    let volume = tempfile::tempdir().unwrap();
+    write(&volume.path().join("a"), "first");
+    bed.backup(volume.path(), FIRST).await;
+    // The second backup replaces "a": its first content goes to history, as a sidecar does it.
+    let second = "20261122T130600Z-3.2-auto";
+    bed.store()
+        .copy(FOLDER, &format!("history/{second}/{FOLDER}"), &["a".to_owned()])
+        .await
+        .unwrap();
+    write(&volume.path().join("a"), "second");
+    bed.backup(volume.path(), second).await;
+    // A byte flips in the store.
+    bed.server.place("app/config/a", "secone");
+    let (said, start) = bed.start();
+    assert_eq!(fs::read_to_string(bed.volume().join("a")).unwrap(), "first");
+    assert_eq!(start.volumes[0].restored, Some(FIRST.parse().unwrap()));
+    assert!(said.contains("WARNING") && said.contains(second), "{said}");
+}
+
+#[tokio::test]
+async fn when_no_snapshot_verifies_nothing_is_put_in_place() {
+    let mut bed = Bed::new();
+    let volume = tempfile::tempdir().unwrap();
+    write(&volume.path().join("a"), "good");
+    write(&volume.path().join("b"), "good");
+    bed.backup(volume.path(), FIRST).await;
+    bed.server.place("app/config/a", "evil");
+    let said = bed.refused();
+    assert!(said.contains("config/a"), "{said}");
+    assert!(!bed.volume().join("b").exists());
+}
+
+#[tokio::test]
+async fn an_index_of_a_newer_release_is_never_no_backup() {
+    let mut bed = Bed::new().with("--restore-timeout=2s");
+    bed.server.place(
+        &format!("app/snapshots/{FIRST}.json"),
+        "{\"version\":2,\"snapshot\":{},\"entries\":[\n]}\n",
+    );
+    let said = bed.refused();
+    assert!(said.contains("update vixens-backup"), "{said}");
+}

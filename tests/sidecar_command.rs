@@ -1,0 +1,150 @@
+//! `agent backup`, as the CronJob runs it: it asks the sidecar, leaves a request, says what there is where no pod runs,
+//! or does the work itself; and its exit code is the result.
+
+mod support;
+
+use std::process::{Command, Output};
+use support::pod::{PLACE, Place, Pod, free_address, tree, until_place};
+use support::{BUCKET, S3, path_with_tools};
+
+fn backup(server: &S3, scratch: &std::path::Path, arguments: &[String]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vixens-backup"))
+        .args(["agent", "backup", "--workload=Deployment/app", "--allow-plain-folder"])
+        .arg(format!("--destination=minio:{BUCKET}/{PLACE}"))
+        .arg(format!("--rclone-dir={}", server.rclone_dir().display()))
+        .arg(format!("--restore-dir={}", scratch.display()))
+        .args(arguments)
+        .env("PATH", path_with_tools())
+        .output()
+        .unwrap()
+}
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).into_owned()
+}
+
+#[test]
+fn it_asks_the_sidecar_and_its_log_ends_with_the_snapshots_id() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    let scratch = tempfile::tempdir().unwrap();
+    let output = backup(
+        &server,
+        scratch.path(),
+        &[format!("--ask={}", pod.address()), "--manual".to_owned()],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let newest = Place::read(&server).newest().to_string();
+    assert!(
+        text(&output.stdout).ends_with(&format!("\n{newest}\n")),
+        "{}",
+        text(&output.stdout)
+    );
+    assert!(newest.ends_with("-manual"));
+}
+
+#[test]
+fn a_refused_backup_ends_with_exit_code_3() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    for name in ["a", "b", "c"] {
+        pod.write(name, "content");
+    }
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    for name in ["a", "b", "c"] {
+        std::fs::remove_file(pod.path(name)).unwrap();
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let output = backup(&server, scratch.path(), &[format!("--ask={}", pod.address())]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("--accept shrink-"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn without_a_pod_it_says_what_the_last_backup_was() {
+    let server = S3::start();
+    let scratch = tempfile::tempdir().unwrap();
+    let ask = [format!("--ask={}", free_address())];
+    let output = backup(&server, scratch.path(), &ask);
+    assert_eq!(output.status.code(), Some(1), "there never was a backup");
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    assert!(pod.stop().success());
+    let output = backup(&server, scratch.path(), &ask);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let newest = Place::read(&server).newest();
+    assert!(
+        text(&output.stdout).ends_with(&format!("\n{newest}\n")),
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn where_the_network_forbids_asking_a_request_in_the_store_is_answered() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| {
+        place.content("state.json").is_some() && place.pending.is_empty()
+    });
+    let scratch = tempfile::tempdir().unwrap();
+    let ask = [format!("--ask={}", free_address()), "--manual".to_owned()];
+    let output = backup(&server, scratch.path(), &ask);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let place = Place::read(&server);
+    assert!(
+        text(&output.stdout).ends_with(&format!("\n{}\n", place.newest())),
+        "{}",
+        text(&output.stdout)
+    );
+    assert!(place.newest().to_string().ends_with("-manual"));
+    assert!(
+        place.keys.iter().all(|key| !key.starts_with("requests/")),
+        "{:?}",
+        place.keys
+    );
+}
+
+#[test]
+fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
+    let server = S3::start();
+    let pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.write("sub/b", "two");
+    let volume = format!("--volume=data:config:{}", pod.volume.path().display());
+    let output = backup(&server, pod.scratch.path(), &[volume.clone()]);
+    assert_eq!(
+        output.status.code(),
+        Some(3),
+        "not initialised: {}",
+        text(&output.stderr)
+    );
+    pod.init(&server);
+    let output = backup(&server, pod.scratch.path(), &[volume.clone()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let place = Place::read(&server);
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+    assert!(place.pending.is_empty());
+    // A newer claim: this volume's turn is over.
+    Pod::new(&server, "bb").init(&server);
+    pod.write("a", "too late");
+    let output = backup(&server, pod.scratch.path(), &[volume]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert_eq!(Place::read(&server).content("config/a").unwrap(), b"one");
+}
