@@ -3,21 +3,9 @@
 
 mod support;
 
-use std::process::{Command, Output};
-use support::pod::{PLACE, Place, Pod, free_address, tree, until_place};
-use support::{BUCKET, S3, path_with_tools};
-
-fn backup(server: &S3, scratch: &std::path::Path, arguments: &[String]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vixens-backup"))
-        .args(["agent", "backup", "--workload=Deployment/app", "--allow-plain-folder"])
-        .arg(format!("--destination=minio:{BUCKET}/{PLACE}"))
-        .arg(format!("--rclone-dir={}", server.rclone_dir().display()))
-        .arg(format!("--restore-dir={}", scratch.display()))
-        .args(arguments)
-        .env("PATH", path_with_tools())
-        .output()
-        .unwrap()
-}
+use std::slice::from_ref;
+use support::S3;
+use support::pod::{Place, Pod, agent_backup as backup, free_address, tree, until_place};
 
 fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
@@ -128,7 +116,7 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
     pod.write("a", "one");
     pod.write("sub/b", "two");
     let volume = format!("--volume=data:config:{}", pod.volume.path().display());
-    let output = backup(&server, pod.scratch.path(), &[volume.clone()]);
+    let output = backup(&server, pod.scratch.path(), from_ref(&volume));
     assert_eq!(
         output.status.code(),
         Some(3),
@@ -136,7 +124,7 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
         text(&output.stderr)
     );
     pod.init(&server);
-    let output = backup(&server, pod.scratch.path(), &[volume.clone()]);
+    let output = backup(&server, pod.scratch.path(), from_ref(&volume));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let place = Place::read(&server);
     assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
@@ -144,7 +132,7 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
     // A newer claim: this volume's turn is over.
     Pod::new(&server, "bb").init(&server);
     pod.write("a", "too late");
-    let output = backup(&server, pod.scratch.path(), &[volume]);
+    let output = backup(&server, pod.scratch.path(), from_ref(&volume));
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert_eq!(Place::read(&server).content("config/a").unwrap(), b"one");
 }

@@ -2,7 +2,8 @@
 
 use super::Error;
 use super::access::{Access, Opened, Wanted};
-use super::show::{Line, Whole};
+use super::selection::select;
+use super::show::{Line, Whole, bare};
 use super::snapshots::{Output, json};
 use crate::agent::amount;
 use crate::store::index::{Attributes, Entry, What};
@@ -47,23 +48,24 @@ pub(super) async fn diff(
     output: Output,
 ) -> Result<String, Error> {
     let (from, to) = (opened.snapshot(from)?, opened.snapshot(to)?);
-    let before = whole(access, opened, &from, paths).await;
-    let after = whole(access, opened, &to, paths).await;
-    // A path that was typed may be in one of them alone.
-    let (before, after) = match (before, after) {
-        (Err(Error::Nothing(_)), Ok(after)) => (Vec::new(), after),
-        (Ok(before), Err(Error::Nothing(_))) => (before, Vec::new()),
-        (before, after) => (before?, after?),
-    };
-    let pairs = pairs(&before, &after);
+    let before = Whole::read(access, opened, &from, &[]).await?.entries;
+    let after = Whole::read(access, opened, &to, &[]).await?.entries;
+    let mut pairs = pairs(&before, &after);
+    let either: Vec<&[u8]> = pairs.iter().map(|pair| bare(pair.path())).collect();
+    let mut chosen = select(paths, &either)?.into_iter();
+    pairs.retain(|_| chosen.next().unwrap_or(false));
     match output {
         Output::Json => json(&difference(from, to, &pairs)),
         Output::Text => Ok(text(from, to, &pairs)),
     }
 }
 
-async fn whole(access: &Access, opened: &Opened, id: &SnapshotId, paths: &[String]) -> Result<Vec<Entry>, Error> {
-    Ok(Whole::read(access, opened, id, paths).await?.entries)
+impl Pair<'_> {
+    fn path(&self) -> &[u8] {
+        match self {
+            Self::Added(entry) | Self::Removed(entry) | Self::Both(entry, _) => &entry.path,
+        }
+    }
 }
 
 /// Both in the order of their paths → every path that is in either.

@@ -10,6 +10,7 @@
 )]
 
 pub mod bed;
+pub mod laptop;
 pub mod pod;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -160,6 +161,11 @@ impl S3 {
     /// Ends it: connections are refused from now on.
     pub fn stop(&mut self) {
         self.process = None;
+    }
+
+    /// Takes connections on its port and says nothing, while it is stopped.
+    pub fn listen_silently(&self) -> TcpListener {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).unwrap()
     }
 
     /// Writes an object behind the server's back, and lets it see that.

@@ -38,6 +38,8 @@ pub struct Pod {
     pub arguments: Vec<String>,
     /// The volume's id.
     pub id: String,
+    /// Another destination: its remote, and the store to claim it in.
+    others: Vec<(String, vixens_backup::store::rclone::Rclone)>,
     /// The Secret's folder.
     rclone_dir: PathBuf,
     port: u16,
@@ -57,12 +59,19 @@ impl Pod {
             scratch: tempfile::tempdir().unwrap(),
             arguments: Vec::new(),
             id: id.to_owned(),
+            others: Vec::new(),
             rclone_dir: server.rclone_dir().to_owned(),
             port: free_port(),
             sidecar: None,
         };
         std::fs::create_dir(pod.path(".vixens-backup")).unwrap();
         pod
+    }
+
+    /// Adds a destination, of the same path on another remote.
+    pub fn also(&mut self, remote: &str, server: &S3) {
+        self.others.push((remote.to_owned(), server.store(PLACE)));
+        self.arguments.push(format!("--destination={remote}:{BUCKET}/{PLACE}"));
     }
 
     /// Does what `init` does at its end: claims the place, and writes `start.json`.
@@ -99,26 +108,32 @@ impl Pod {
             }],
             serving: None,
         };
-        let store = server.store(PLACE);
-        let holder = block_on(async {
-            let seen = claims::list(&store).await.unwrap();
-            match claims::take(&store, start.claim(Timestamp::now()), &seen, 0)
-                .await
-                .unwrap()
-            {
-                Taken::Held(epoch) => Holder {
-                    epoch,
-                    volume_id: self.id.clone(),
-                },
-                Taken::Lost(holder) => panic!("{holder:?} holds the place"),
-            }
-        });
+        let mut holders = Vec::new();
+        let others = self.others.iter().map(|(remote, store)| (remote.as_str(), store));
+        let primary = server.store(PLACE);
+        for (remote, store) in [("minio", &primary)].into_iter().chain(others) {
+            let holder = block_on(async {
+                let seen = claims::list(store).await.unwrap();
+                match claims::take(store, start.claim(Timestamp::now()), &seen, 0)
+                    .await
+                    .unwrap()
+                {
+                    Taken::Held(epoch) => Holder {
+                        epoch,
+                        volume_id: self.id.clone(),
+                    },
+                    Taken::Lost(holder) => panic!("{holder:?} holds the place"),
+                }
+            });
+            start.destinations.push(StartedDestination {
+                destination: format!("{remote}:{BUCKET}/{PLACE}"),
+                writing: Writing::Claimed { holder: holder.clone() },
+                why: "test".to_owned(),
+            });
+            holders.push(holder);
+        }
+        let holder = holders.swap_remove(0);
         start.epoch = holder.epoch;
-        start.destinations.push(StartedDestination {
-            destination: format!("minio:{BUCKET}/{PLACE}"),
-            writing: Writing::Claimed { holder: holder.clone() },
-            why: "test".to_owned(),
-        });
         change(&mut start);
         start.write(self.scratch.path()).unwrap();
         self.mark(&holder);
@@ -220,6 +235,16 @@ impl Pod {
         i32::try_from(self.sidecar().process.0.id()).unwrap()
     }
 
+    /// The processes that it has started.
+    pub fn children(&self) -> Vec<i32> {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children
+            .split_whitespace()
+            .map(|child| child.parse().unwrap())
+            .collect()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid()).unwrap();
@@ -285,6 +310,30 @@ impl Pod {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// The program under test in a namespace of its own (`--user`, `--mount`), after `script` was run in it as root. Nothing
+/// where this machine does not allow that.
+pub fn in_namespace(kind: &str, script: &str) -> Option<Command> {
+    let map: &[&str] = if kind == "--user" { &["--map-root-user"] } else { &[] };
+    let allowed = Command::new("unshare")
+        .arg(kind)
+        .args(map)
+        .arg("true")
+        .stderr(Stdio::null())
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!(
+            "skipped: this machine allows no {} namespace",
+            kind.trim_start_matches('-')
+        );
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.arg(kind).args(map).args(["sh", "-c"]);
+    command.arg(format!("{script}\nexec \"$@\"")).arg("sh");
+    command.arg(env!("CARGO_BIN_EXE_vixens-backup"));
+    Some(command)
 }
 
 /// Where nobody listens.
@@ -414,6 +463,19 @@ impl Place {
         }
         files
     }
+}
+
+/// `agent backup` with these arguments beside what every test tells it.
+pub fn agent_backup(server: &S3, scratch: &Path, arguments: &[String]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_vixens-backup"))
+        .args(["agent", "backup", "--workload=Deployment/app", "--allow-plain-folder"])
+        .arg(format!("--destination=minio:{BUCKET}/{PLACE}"))
+        .arg(format!("--rclone-dir={}", server.rclone_dir().display()))
+        .arg(format!("--restore-dir={}", scratch.display()))
+        .args(arguments)
+        .env("PATH", path_with_tools())
+        .output()
+        .unwrap()
 }
 
 /// Waits until the place is as wanted.

@@ -261,7 +261,7 @@ mod tests {
         });
         let code = |results: &[Progress]| judged(results).map_or_else(|error| error.exit_code(), |()| 0);
         assert_eq!(code(&[progress(Event::Started), done()]), 0);
-        assert_eq!(code(&[refused.clone()]), 3);
+        assert_eq!(code(std::slice::from_ref(&refused)), 3);
         assert_eq!(
             code(&[done(), failed.clone()]),
             1,

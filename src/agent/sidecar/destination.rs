@@ -158,6 +158,8 @@ impl Worker {
 
     async fn work(&mut self) -> End {
         loop {
+            // However busy we are, signals and questions have their turn.
+            tokio::task::yield_now().await;
             let stop = self.destination.inbox.stopping();
             if let Err(failure) = self.ready().await {
                 match self.failed(failure, stop).await {
@@ -301,9 +303,18 @@ impl Worker {
                 Ok(())
             }
             Err(failure) => {
-                self.destination.inbox.put_back(changes);
+                self.give_back(changes, &failure);
                 Err(failure)
             }
+        }
+    }
+
+    /// What was not saved waits: for the store to recover, or, where a guard refused, for something to change.
+    fn give_back(&self, changes: Changes, failure: &Failure) {
+        if matches!(failure, Failure::Refused(_)) {
+            self.destination.inbox.hold(changes);
+        } else {
+            self.destination.inbox.put_back(changes);
         }
     }
 
@@ -346,7 +357,7 @@ impl Worker {
                 self.prune().await
             }
             Err(failure) => {
-                self.destination.inbox.put_back(taken);
+                self.give_back(taken, &failure);
                 if !matches!(failure, Failure::Refused(_)) {
                     // What it would have found is not lost: it is looked for again as soon as the store is back.
                     self.next_scan = Instant::now();
@@ -415,7 +426,7 @@ impl Worker {
                 Ok(())
             }
             Err(failure) => {
-                self.destination.inbox.put_back(taken);
+                self.give_back(taken, &failure);
                 self.tell(
                     &ask,
                     Event::Failed {

@@ -148,6 +148,11 @@ impl Inbox {
         waiting.last.get_or_insert(since);
     }
 
+    /// What was taken was refused: it waits for the next change or scan to be looked at again, as old as it is.
+    pub fn hold(&self, changes: Changes) {
+        self.waiting().changes.merge(changes);
+    }
+
     /// What was taken is saved.
     pub fn saved(&self) {
         let mut waiting = self.waiting();
@@ -316,6 +321,23 @@ mod tests {
         inbox.take_changes();
         inbox.saved();
         assert_eq!(inbox.unsaved_since(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_waits_for_the_next_change() {
+        let inbox = inbox();
+        inbox.changed(change("a"));
+        let Some(Work::Changed(taken)) = inbox.wait(soon()).await else {
+            panic!("nothing settled");
+        };
+        inbox.hold(taken);
+        assert!(inbox.wait(Instant::now() + Duration::from_secs(60)).await.is_none());
+        assert!(inbox.owes());
+        inbox.changed(change("b"));
+        let Some(Work::Changed(both)) = inbox.wait(soon()).await else {
+            panic!("nothing settled");
+        };
+        assert_eq!(both.paths.len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -81,9 +81,9 @@ impl Site {
     /// Finishes or undoes what was begun, and learns anew what the newest snapshot holds where that may be another.
     pub async fn settle(&mut self, anew: bool) -> Result<Vec<String>, Failure> {
         let mut warnings = Vec::new();
-        let claims = claims::list(self.store.as_ref()).await?;
-        guard::claim(&claims, &self.holder, &self.store.destination())?;
-        let seen = Seen::list(self.store.as_ref()).await?;
+        let (claims, seen) = futures::join!(claims::list(self.store.as_ref()), Seen::list(self.store.as_ref()));
+        guard::claim(&claims?, &self.holder, &self.store.destination())?;
+        let seen = seen?;
         let ours = seen.indexes.iter().chain(&seen.pending);
         let highest = ours
             .filter(|id| id.epoch == self.holder.epoch)

@@ -1,0 +1,435 @@
+//! The sidecar on bad days: the store goes away, the process is killed, names and files are odd, the node is short of
+//! what it needs. Nothing that was published is lost, and the sidecar never ends by itself.
+
+mod support;
+
+use rustix::process::Signal;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use support::S3;
+use support::pod::{Place, Pod, in_namespace, tree, until_place};
+use vixens_backup::store::index::What;
+use vixens_backup::store::keys;
+
+fn settled(place: &Place, snapshots: usize) -> bool {
+    place.snapshots.len() == snapshots && place.pending.is_empty()
+}
+
+#[test]
+fn what_changed_while_the_store_was_down_is_saved_when_it_is_back() {
+    let mut server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    server.stop();
+    pod.write("a", "two");
+    pod.write("b", "new");
+    pod.until_said("can't be reached", 1);
+    let down = pod.http("GET /metrics", "", "");
+    assert!(
+        down.contains(r#"vixens_backup_store_up{destination="minio:backups/app"} 0"#),
+        "{down}"
+    );
+    assert!(pod.status()["unsaved_change_age"].as_f64() > Some(0.0));
+    server.resume();
+    let place = until_place(&server, |place| settled(place, 2));
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+    pod.until_status(|status| status["unsaved_change_age"] == 0.0);
+    let up = pod.http("GET /metrics", "", "");
+    assert!(
+        up.contains(r#"vixens_backup_store_up{destination="minio:backups/app"} 1"#),
+        "{up}"
+    );
+}
+
+#[test]
+fn a_kill_at_any_moment_loses_no_snapshot_and_the_next_start_brings_all_in_order() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--settle=1s".to_owned()];
+    pod.write("first", "first");
+    pod.init(&server);
+    let begun = Instant::now();
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    // As long as a start with its first backup takes on this machine, now.
+    let whole = u64::try_from(begun.elapsed().as_millis()).unwrap();
+    pod.kill();
+    let mut dice: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut published = std::collections::BTreeMap::new();
+    for round in 0..200_u64 {
+        // A different content each time, so that every snapshot can be told from the others.
+        for file in 0..8 {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            let path = pod.path(&format!("d{}/f{file}", dice % 3));
+            if dice.is_multiple_of(5) && path.exists() {
+                fs::remove_file(path).unwrap();
+            } else {
+                pod.write(&format!("d{}/f{file}", dice % 3), format!("{round} {dice}"));
+            }
+        }
+        let before = tree(pod.volume.path());
+        pod.start();
+        std::thread::sleep(Duration::from_millis(dice % whole));
+        pod.kill();
+        if round % 8 == 7 {
+            let place = Place::read(&server);
+            for (id, files) in &published {
+                assert_eq!(&place.files(id), files, "{id} after {round} kills");
+            }
+            for id in &place.snapshots {
+                published.entry(*id).or_insert_with(|| place.files(id));
+            }
+        }
+        assert_eq!(tree(pod.volume.path()), before, "the volume is never written");
+    }
+    pod.start();
+    pod.until_status(|status| status["destinations"]["minio:backups/app"]["phase"] == "ready");
+    assert!(pod.stop().success());
+    let place = Place::read(&server);
+    assert_eq!(place.pending, []);
+    for (id, files) in &published {
+        assert_eq!(&place.files(id), files, "{id} in the end");
+    }
+    assert!(
+        published.len() > 5,
+        "only {} snapshots were made between the kills",
+        published.len()
+    );
+    let volume = tree(pod.volume.path());
+    assert_eq!(place.files(&place.newest()), volume);
+    let mirror: Vec<&String> = place.keys.iter().filter(|key| key.starts_with("config/")).collect();
+    assert_eq!(
+        mirror.len(),
+        volume.len(),
+        "the mirror is what the volume is: {mirror:?}"
+    );
+}
+
+#[test]
+fn names_that_no_store_can_hold_come_back_as_they_are() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    let names: Vec<Vec<u8>> = vec![
+        b"new\nline".to_vec(),
+        b" leading".to_vec(),
+        b"trailing ".to_vec(),
+        b"-rf".to_vec(),
+        b"[a]*?{b,c}.txt".to_vec(),
+        b"#comment".to_vec(),
+        b"; semicolon".to_vec(),
+        b"invalid \xff\xfe".to_vec(),
+        vec![b'x'; 255],
+        "caf\u{e9}".as_bytes().to_vec(),
+        "cafe\u{301}".as_bytes().to_vec(),
+        b"back\\slash".to_vec(),
+        b"quote\"'$HOME`".to_vec(),
+        "\u{ff0f}\u{2424}".as_bytes().to_vec(),
+        [b"deep ".as_slice(), b"/er /file "].concat(),
+    ];
+    for name in &names {
+        let path = pod.volume.path().join(OsStr::from_bytes(name));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, name).unwrap();
+    }
+    pod.init(&server);
+    pod.start();
+    let place = until_place(&server, |place| settled(place, 1));
+    let found: Vec<Vec<u8>> = place
+        .entries(&place.newest())
+        .iter()
+        .filter(|entry| matches!(entry.what, What::File(_)))
+        .map(|entry| entry.place().1.to_vec())
+        .collect();
+    let mut expected = names.clone();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert_eq!(place.files(&place.newest()).len(), names.len(), "each was verified");
+    // And they are seen when they change, and when they go.
+    fs::write(pod.path("trailing "), "changed").unwrap();
+    fs::remove_file(pod.path("new\nline")).unwrap();
+    let place = until_place(&server, |place| settled(place, 2));
+    let files = place.files(&place.newest());
+    assert_eq!(files.get("trailing ").unwrap(), b"changed");
+    assert!(!files.contains_key("new\nline"));
+    assert_eq!(place.files(&place.snapshots[0]).len(), names.len());
+}
+
+#[test]
+fn links_empty_folders_and_modes_are_in_the_snapshot() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("run.sh", "#!/bin/sh");
+    fs::set_permissions(pod.path("run.sh"), fs::Permissions::from_mode(0o750)).unwrap();
+    fs::create_dir_all(pod.path("empty/inner")).unwrap();
+    symlink("../elsewhere", pod.path("link")).unwrap();
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    fs::set_permissions(pod.path("run.sh"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::remove_file(pod.path("link")).unwrap();
+    symlink("new-target", pod.path("link")).unwrap();
+    let place = until_place(&server, |place| settled(place, 2));
+    let entries = place.entries(&place.newest());
+    let find = |path: &str| &entries.iter().find(|entry| entry.path == path.as_bytes()).unwrap().what;
+    assert!(matches!(find("config/"), What::Folder(_)));
+    assert!(matches!(find("config/empty/inner/"), What::Folder(_)));
+    assert!(matches!(find("config/link"), What::Link(target, _) if target == b"new-target"));
+    let What::File(script) = find("config/run.sh") else {
+        panic!("a file is a file");
+    };
+    assert_eq!(script.attributes.mode, 0o700);
+    assert_eq!(
+        script.stored.sequence, 1,
+        "only its mode changed: it was not uploaded again"
+    );
+}
+
+#[test]
+fn a_file_that_never_rests_is_saved_as_something_that_it_was() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("rests", "rests");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    let path = pod.path("grows");
+    let writer = std::thread::spawn(move || {
+        use std::io::Write;
+        let mut file = fs::File::create(path).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(12) {
+            file.write_all(&[b'x'; 1000]).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let place = until_place(&server, |place| {
+        place.content("config/grows").is_some() && place.pending.is_empty()
+    });
+    assert!(!writer.is_finished(), "it is saved while it is written");
+    let files = place.files(&place.newest());
+    assert!(files["grows"].iter().all(|byte| *byte == b'x'));
+    writer.join().unwrap();
+    until_place(&server, |place| {
+        place.pending.is_empty() && place.files(&place.newest()) == tree(pod.volume.path())
+    });
+}
+
+#[test]
+fn a_second_sigterm_ends_at_once_and_leaves_no_process_behind() {
+    let mut server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--grace-period=1h".to_owned()];
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    // A store that takes connections and never answers.
+    server.stop();
+    let silent = server.listen_silently();
+    pod.write("a", "two");
+    pod.signal(Signal::TERM);
+    pod.until_said("stopping", 1);
+    let accepted = silent.accept().unwrap();
+    let children = pod.children();
+    assert!(!children.is_empty(), "an rclone waits for the store");
+    let begun = Instant::now();
+    pod.signal(Signal::TERM);
+    assert!(pod.ended().success());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let gone = Instant::now() + Duration::from_secs(5);
+    while children
+        .iter()
+        .any(|child| fs::metadata(format!("/proc/{child}/exe")).is_ok())
+    {
+        assert!(Instant::now() < gone, "{children:?} are left behind");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(accepted);
+}
+
+#[test]
+fn one_destination_that_is_down_holds_up_no_other() {
+    let server = S3::start();
+    let mut broken = S3::start();
+    for (key, value) in [
+        ("TYPE", "s3"),
+        ("PROVIDER", "Minio"),
+        ("ACCESS_KEY_ID", support::ACCESS_KEY),
+    ] {
+        server.configure(&format!("RCLONE_CONFIG_OTHER_{key}"), value);
+    }
+    server.configure("RCLONE_CONFIG_OTHER_SECRET_ACCESS_KEY", support::SECRET_KEY);
+    server.configure("RCLONE_CONFIG_OTHER_ENDPOINT", &broken.endpoint());
+    let mut pod = Pod::new(&server, "aa");
+    pod.also("other", &broken);
+    pod.write("a", "one");
+    pod.init(&server);
+    broken.stop();
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    pod.write("a", "two");
+    let place = until_place(&server, |place| settled(place, 2));
+    assert_eq!(place.content("config/a").unwrap(), b"two");
+    broken.resume();
+    let place = until_place(&broken, |place| {
+        place.content("config/a").is_some() && place.pending.is_empty()
+    });
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+}
+
+#[test]
+fn without_inotify_instances_full_scans_find_what_changes() {
+    let Some(command) = in_namespace("--user", "echo 0 > /proc/sys/user/max_inotify_instances") else {
+        return;
+    };
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--interval=10s".to_owned()];
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start_with(command);
+    pod.until_said("EMFILE", 1);
+    until_place(&server, |place| settled(place, 1));
+    pod.write("a", "two");
+    let place = until_place(&server, |place| settled(place, 2));
+    assert_eq!(place.content("config/a").unwrap(), b"two");
+    assert!(pod.status()["watch"].as_str().unwrap().contains("full scans"));
+}
+
+#[test]
+fn without_inotify_watches_full_scans_find_what_changes() {
+    let Some(command) = in_namespace("--user", "echo 2 > /proc/sys/user/max_inotify_watches") else {
+        return;
+    };
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--interval=10s".to_owned()];
+    for folder in ["a", "b", "c", "d"] {
+        pod.write(&format!("{folder}/file"), "one");
+    }
+    pod.init(&server);
+    pod.start_with(command);
+    pod.until_said("ENOSPC", 1);
+    until_place(&server, |place| settled(place, 1));
+    for folder in ["a", "b", "c", "d"] {
+        pod.write(&format!("{folder}/file"), "two");
+    }
+    until_place(&server, |place| {
+        place.pending.is_empty() && place.files(&place.newest()) == tree(pod.volume.path())
+    });
+}
+
+#[test]
+fn a_volume_that_turned_read_only_is_said_and_not_mirrored() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--interval=10s".to_owned()];
+    pod.write("a", "one");
+    pod.init(&server);
+    let trigger = pod.scratch.path().join("turn");
+    let script = format!(
+        r#"volume="{volume}"; cp -a "$volume" "{copy}"; mount -t tmpfs none "$volume"; cp -a "{copy}/." "$volume"
+        (while [ ! -e "{trigger}" ]; do sleep 0.1; done; echo two > "$volume/a"; mount -o remount,ro "$volume") >/dev/null 2>&1 &"#,
+        volume = pod.volume.path().display(),
+        copy = pod.scratch.path().join("copy").display(),
+        trigger = trigger.display(),
+    );
+    let Some(command) = in_namespace("--mount", &script) else {
+        return;
+    };
+    pod.start_with(command);
+    until_place(&server, |place| settled(place, 1));
+    fs::write(trigger, "").unwrap();
+    pod.until_said("has turned read-only", 1);
+    let metrics = pod.http("GET /metrics", "", "");
+    assert!(
+        metrics.contains(r#"vixens_backup_guard_refusals_total{reason="read-only"}"#),
+        "{metrics}"
+    );
+    assert_eq!(Place::read(&server).content("config/a").unwrap(), b"one");
+}
+
+#[test]
+fn a_volume_that_went_away_is_not_mirrored() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--max-shrink=100%".to_owned()];
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    let before = until_place(&server, |place| settled(place, 1));
+    // As after an unmount: the path is there, and empty.
+    fs::rename(pod.volume.path(), pod.scratch.path().join("moved")).unwrap();
+    fs::create_dir(pod.volume.path()).unwrap();
+    pod.until_said("has lost its marker", 1);
+    assert!(pod.stop().success());
+    let after = Place::read(&server);
+    assert_eq!(
+        (after.snapshots, after.keys.contains(&"config/a".to_owned())),
+        (before.snapshots, true)
+    );
+}
+
+#[test]
+fn a_file_that_can_not_be_read_keeps_what_was_saved_of_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("mine", "one");
+    pod.write("closed", "one");
+    pod.init(&server);
+    if rustix::process::geteuid().is_root() {
+        // Root reads everything, unless it may not.
+        let mut command = Command::new("setpriv");
+        for set in ["--bounding-set", "--inh-caps"] {
+            command.args([set, "-dac_override,-dac_read_search"]);
+        }
+        command.arg(env!("CARGO_BIN_EXE_vixens-backup"));
+        pod.start_with(command);
+    } else {
+        pod.start();
+    }
+    until_place(&server, |place| settled(place, 1));
+    fs::remove_file(pod.path("closed")).unwrap();
+    pod.write("closed", "two");
+    fs::set_permissions(pod.path("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    pod.write("mine", "two");
+    pod.until_said("closed can't be read", 1);
+    let place = until_place(&server, |place| settled(place, 2));
+    let files = place.files(&place.newest());
+    assert_eq!(
+        (files["mine"].as_slice(), files["closed"].as_slice()),
+        (b"two".as_slice(), b"one".as_slice())
+    );
+}
+
+#[test]
+fn what_a_fenced_pod_wrote_late_is_found_and_kept_aside() {
+    let mut server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    pod.kill();
+    server.place("app/config/a", "late, and of another size");
+    server.place("app/config/stranger", "late");
+    pod.init(&server);
+    pod.start();
+    pod.until_said("no snapshot knows", 1);
+    let place = until_place(&server, |place| settled(place, 2));
+    assert_eq!(place.content("config/a").unwrap(), b"one", "saved anew");
+    assert_eq!(place.content("config/stranger"), None);
+    let history = keys::history_of(&place.newest());
+    assert_eq!(place.content(&format!("{history}/config/stranger")).unwrap(), b"late");
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+}
