@@ -1,6 +1,13 @@
 //! `vixens-backup snapshots` on real rclone and a real S3 server: what a person sees of a place, and what they are told
 //! when it can't be seen.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
 mod support;
 
 use support::bed::{Bed, FOLDER, entries, lived_in};
