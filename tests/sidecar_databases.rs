@@ -1,6 +1,8 @@
 //! SQLite at tier 2, from a mount that is read-only to the sidecar as in a pod: what was committed is saved as one whole
 //! file, whatever state its writer left it in.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod support;
 
 use rusqlite::{Connection, OpenFlags};
