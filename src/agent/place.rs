@@ -104,35 +104,19 @@ impl Backup {
     }
 }
 
-/// Looks at a place for these volume folders.
+/// Looks at a place for these volume folders. Each is asked for by its name: a listing that leaves something out must
+/// not make a place look empty.
 pub async fn look(store: &dyn Store, folders: &[String]) -> Result<Place, Error> {
     let mut top = Vec::new();
-    let presence = store.list("", Depth::One, &mut |object| top.push(object)).await?;
-    let has = |name: &str| top.iter().any(|object| object.name == name);
-    let (claims, points, state) = tokio::join!(
-        async {
-            if has(keys::CLAIMS) {
-                claims::list(store).await
-            } else {
-                Ok(Vec::new())
-            }
-        },
-        async {
-            if has(keys::SNAPSHOTS) {
-                points(store).await
-            } else {
-                Ok(Points::default())
-            }
-        },
-        async {
-            if has(keys::STATE) {
-                state::read(store).await
-            } else {
-                Ok(None)
-            }
-        },
+    let mut keep = |object| top.push(object);
+    let (presence, claims, points, state) = tokio::join!(
+        store.list("", Depth::One, &mut keep),
+        claims::list(store),
+        points(store),
+        state::read(store),
     );
-    let (claims, Points { snapshots, pending }) = (claims?, points?);
+    let (presence, claims) = (presence?, claims?);
+    let Points { snapshots, pending } = points?;
     // A summary that can't be understood says nothing; the claims do.
     let state = match state {
         Err(Error::Damaged { .. }) => None,
@@ -141,7 +125,7 @@ pub async fn look(store: &dyn Store, folders: &[String]) -> Result<Place, Error>
     let mut by_listing = false;
     if snapshots.is_empty() {
         for folder in folders {
-            if has(folder) && !by_listing {
+            if !by_listing {
                 let mirror = keys::mirror(folder);
                 store.list(&mirror, Depth::All, &mut |_| by_listing = true).await?;
             }
@@ -248,6 +232,7 @@ mod tests {
             pod: "app-1".to_owned(),
             heartbeat: time(heartbeat),
             released,
+            stopping: false,
             last: None,
             last_success: None,
             owed: false,

@@ -1,6 +1,7 @@
 //! `start.json`, in the folder that the injected containers share: what `init` found and did. Written last by `init`,
 //! the only word that the sidecar believes; without it, nothing is backed up. A type ↔ a file.
 
+use super::claim::Since;
 use crate::store::claims::{Claim, Holder, Owner};
 use crate::store::records::{Damage, decode, encode};
 use crate::store::snapshot::SnapshotId;
@@ -27,6 +28,10 @@ pub struct Start {
     pub generation: String,
     /// Under which the volumes were last marked: what a claim by the sidecar has to exceed.
     pub epoch: u64,
+    /// How the place stood when the volumes were brought up to date, where it could not be claimed then: for
+    /// [`crate::agent::claim::judge`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
     /// One a destination, in the order of the arguments.
     pub destinations: Vec<StartedDestination>,
     /// One a protected volume, in the order of the arguments.
@@ -198,6 +203,7 @@ mod tests {
             pod: "app-1".to_owned(),
             generation: "abc".to_owned(),
             epoch: 3,
+            since: None,
             destinations: vec![StartedDestination {
                 destination: "minio:b/app".to_owned(),
                 writing: Writing::Claimed {

@@ -220,6 +220,16 @@ fn is_plain_character(c: char) -> bool {
         && !('\u{ff00}'..='\u{ff60}').contains(&c)
 }
 
+/// `prefix/name`, where either may be empty.
+#[must_use]
+pub fn joined(prefix: &str, name: &str) -> String {
+    match (prefix, name) {
+        ("", _) => name.to_owned(),
+        (_, "") => prefix.to_owned(),
+        _ => format!("{prefix}/{name}"),
+    }
+}
+
 /// SHA-256 as 64 lower-case hexadecimal digits.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {

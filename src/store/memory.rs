@@ -1,5 +1,6 @@
 //! A store in memory, for tests: what the trait says, and nothing that rclone adds.
 
+use super::keys::joined;
 use super::{Answer, Depth, Done, Error, Object, Presence, Store, Undone, Upload};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,15 +16,6 @@ impl Memory {
     /// What is stored now.
     pub fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// `prefix/name`, where either may be empty.
-pub(super) fn joined(prefix: &str, name: &str) -> String {
-    match (prefix, name) {
-        ("", _) => name.to_owned(),
-        (_, "") => prefix.to_owned(),
-        _ => format!("{prefix}/{name}"),
     }
 }
 

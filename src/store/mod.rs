@@ -6,8 +6,11 @@
 //! writes, [`retention`] decides what goes. None of them may touch a volume or the Kubernetes API.
 
 pub mod claims;
+#[cfg(test)]
+pub mod faulty;
 pub mod index;
 pub mod keys;
+#[cfg(test)]
 pub mod memory;
 pub mod rclone;
 pub mod records;

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(60);
 /// A heartbeat is fresh for so long.
 pub const FRESH: std::time::Duration = std::time::Duration::from_secs(180);
+/// A writer of our own workload that misses a heartbeat for so long is taken for dead: it may be fenced without harm.
+pub const SILENT: std::time::Duration = std::time::Duration::from_secs(90);
 
 /// The summary. Written by the claim's holder alone; a reader takes it for a hint, and the claims for the truth.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct State {
     /// The writer has made its final backup and is gone: whoever comes need not wait.
     #[serde(default)]
     pub released: bool,
+    /// The writer has been told to end, and its final backup is to come: whoever comes had better wait for it.
+    #[serde(default)]
+    pub stopping: bool,
     /// The newest snapshot.
     #[serde(default)]
     pub last: Option<SnapshotId>,
@@ -48,7 +53,13 @@ pub struct State {
 /// Whether `time` is at most [`FRESH`] ago; a time to come (clocks differ) is fresh.
 #[must_use]
 pub fn is_fresh(time: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(time) <= SignedDuration::from_secs(FRESH.as_secs().cast_signed())
+    is_within(FRESH, time, now)
+}
+
+/// Whether `time` is at most `span` ago, or still to come.
+#[must_use]
+pub fn is_within(span: std::time::Duration, time: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(time) <= SignedDuration::from_secs(span.as_secs().cast_signed())
 }
 
 /// Reads the summary; `None` where there is none.

@@ -238,6 +238,7 @@ impl Bed {
             pod: "app-0".to_owned(),
             heartbeat: time,
             released,
+            stopping: false,
             last: None,
             last_success: None,
             owed: false,

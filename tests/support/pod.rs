@@ -95,6 +95,7 @@ impl Pod {
             pod: format!("app-{}", self.id),
             generation: String::new(),
             epoch: 0,
+            since: None,
             destinations: Vec::new(),
             volumes: vec![StartedVolume {
                 name: "data".to_owned(),

@@ -207,6 +207,7 @@ mod tests {
             pod: "app-1".to_owned(),
             heartbeat: Timestamp::UNIX_EPOCH,
             released,
+            stopping: false,
             last: Some(format!("20261122T130500Z-3.42-{kind}").parse().unwrap()),
             last_success: None,
             owed,

@@ -1,12 +1,12 @@
 //! A settled start → a claim at each destination that takes one, and for each a sentence that says why or why not.
 //! A store that fails here never keeps the app from starting: its files are where they belong.
 
+use super::Stores;
 use super::survey::{Said, Survey};
 use crate::agent::claim::{Claimant, Judgement, judge};
 use crate::agent::place::{Backup, Place};
 use crate::agent::start::{Start, StartedDestination, Writing};
 use crate::store::claims::{self, Holder, Taken};
-use crate::store::rclone::Rclone;
 use crate::store::{Error as StoreError, Store};
 use jiff::Timestamp;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Claims what may be claimed.
-pub(crate) async fn claim(
+pub(super) async fn claim(
     us: &Claimant<'_>,
     start: &Start,
     survey: &Survey,
-    stores: &[Rclone],
-    any_settled: bool,
+    stores: &Stores,
+    all_settled: bool,
     now: Timestamp,
 ) -> Vec<StartedDestination> {
     // One epoch for all destinations, above every claim that anybody has seen.
     let floor = survey.highest_epoch().max(us.epoch);
     let each = stores.iter().zip(&survey.said).map(|(store, said)| async move {
-        let (writing, why) = if any_settled {
-            one(us, start, said, store, floor, now).await
+        let (writing, why) = if all_settled {
+            one(us, start, said, store.as_ref(), floor, now).await
         } else {
-            (Writing::Fenced, "no volume may be backed up".to_owned())
+            (Writing::Fenced, "not every volume may be backed up".to_owned())
         };
         StartedDestination {
             destination: store.destination(),
@@ -41,7 +41,7 @@ pub(crate) async fn claim(
 }
 
 /// The highest claim that is ours now.
-pub(crate) fn highest(destinations: &[StartedDestination]) -> Option<Holder> {
+pub(super) fn highest(destinations: &[StartedDestination]) -> Option<Holder> {
     destinations
         .iter()
         .filter_map(|destination| match &destination.writing {
@@ -55,7 +55,7 @@ async fn one(
     us: &Claimant<'_>,
     start: &Start,
     said: &Said,
-    store: &Rclone,
+    store: &dyn Store,
     floor: u64,
     now: Timestamp,
 ) -> (Writing, String) {

@@ -7,15 +7,15 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 /// A start, as it is told.
-pub struct Summary<'a> {
+pub(super) struct Summary<'a> {
     /// What it came to.
-    pub start: &'a Start,
+    pub(super) start: &'a Start,
     /// What was restored, by folder.
-    pub brought: &'a [(String, Brought)],
+    pub(super) brought: &'a [(String, Brought)],
     /// Layers 1 and 3.
-    pub laid: &'a Laid,
+    pub(super) laid: &'a Laid,
     /// How long it took.
-    pub took: Duration,
+    pub(super) took: Duration,
 }
 
 impl fmt::Display for Summary<'_> {

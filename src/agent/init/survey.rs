@@ -2,25 +2,37 @@
 //! decision wants that. Reads the store only.
 
 use super::decision::{Answer, Decision, Found, decide};
-use super::{Error, Source, Subject};
-use crate::agent::arguments::{InitArguments, RestorePolicy};
+use super::settle::claimant;
+use super::subject::Subject;
+use super::{Error, Init, Stores};
+use crate::agent::arguments::RestorePolicy;
+use crate::agent::claim::{Since, awaited};
 use crate::agent::place::{self, Backup, Place, Whose};
 use crate::agent::restore::plan::{Indexes, of_listing};
+use crate::agent::start::Serving;
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::INCOMING;
-use crate::store::claims::{self, Claim, Holder, Owner};
-use crate::store::rclone::Rclone;
+use crate::store::claims::{self, Claim, Holder};
 use crate::store::{Error as StoreError, Store};
 use jiff::Timestamp;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+mod point;
+
+use point::{LookedUp, Wanted};
+
 /// An initialised volume waits so long for a store, and no longer: its app is not the store's hostage.
 const GLANCE: Duration = Duration::from_secs(5);
+/// A writer that is about to let go is looked at so often.
+const HAND_OVER: Duration = Duration::from_secs(2);
+/// The longest pause between two looks at a store that is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a destination said.
-pub(crate) enum Said {
+pub(super) enum Said {
     /// Its place was looked at.
     Place(Place),
     /// Only its claims were: the holder last. Enough for volumes that are kept.
@@ -31,7 +43,7 @@ pub(crate) enum Said {
 
 impl Said {
     /// The claims of the place, the holder last; `None` where nobody knows.
-    pub(crate) fn holders(&self) -> Option<&[Holder]> {
+    pub(super) fn holders(&self) -> Option<&[Holder]> {
         match self {
             Self::Claims(holders) => Some(holders),
             Self::Place(Place::Backup(backup)) => Some(&backup.claims),
@@ -39,51 +51,53 @@ impl Said {
             Self::Nothing(_) => None,
         }
     }
+
+    fn backup(&self) -> Option<&Backup> {
+        match self {
+            Self::Place(Place::Backup(backup)) => Some(backup),
+            Self::Place(Place::Nothing { .. }) | Self::Claims(_) | Self::Nothing(_) => None,
+        }
+    }
 }
 
 /// What a start knows before it acts.
-pub(crate) struct Survey {
+pub(super) struct Survey {
     /// One a volume.
-    pub(crate) decisions: Vec<Decision>,
+    pub(super) decisions: Vec<Decision>,
     /// One a destination.
-    pub(crate) said: Vec<Said>,
+    pub(super) said: Vec<Said>,
+    /// The `restore-at` value to serve, and what it means.
+    pub(super) at: Option<Serving>,
+    /// `restore-at` values of which a store said that they were served.
+    pub(super) served: Vec<String>,
     /// The destination with the newest backup.
     best: Option<usize>,
 }
 
 impl Survey {
-    /// Where to restore from. Only asked where a decision wants it, and then there is one.
-    pub(crate) fn source<'a>(&'a self, stores: &'a [Rclone]) -> Source<'a> {
-        static NOTHING: std::sync::LazyLock<Backup> = std::sync::LazyLock::new(Backup::default);
-        let best = self.best.unwrap_or(0);
-        let backup = match self.said.get(best) {
-            Some(Said::Place(Place::Backup(backup))) => backup,
-            _ => &*NOTHING,
-        };
-        (&stores[best], backup)
+    /// Where to restore from, where there is a backup.
+    pub(super) fn source<'a>(&'a self, stores: &'a Stores) -> Option<(&'a dyn Store, &'a Backup)> {
+        let best = self.best?;
+        Some((stores.get(best)?.as_ref(), self.said.get(best)?.backup()?))
     }
 
     /// The claim that holds the first destination that has one.
-    pub(crate) fn primary_claim(&self) -> Option<&Claim> {
-        self.said.iter().find_map(|said| match said {
-            Said::Place(Place::Backup(backup)) => backup.claim.as_ref(),
-            _ => None,
-        })
+    pub(super) fn primary_claim(&self) -> Option<&Claim> {
+        self.said.iter().find_map(|said| said.backup()?.claim.as_ref())
     }
 
     /// The highest epoch that any claim, anywhere, has.
-    pub(crate) fn highest_epoch(&self) -> u64 {
+    pub(super) fn highest_epoch(&self) -> u64 {
         self.said
             .iter()
-            .filter_map(Said::holders)
-            .filter_map(|holders| holders.last())
+            .filter_map(|said| said.holders()?.last())
             .map(|holder| holder.epoch)
             .max()
             .unwrap_or(0)
     }
 
     /// What each destination that could not be asked said, for people.
-    pub(crate) fn last_answers(&self) -> String {
+    pub(super) fn last_answers(&self) -> String {
         let answers: Vec<&str> = self
             .said
             .iter()
@@ -96,13 +110,13 @@ impl Survey {
     }
 
     /// Both volumes by name, for people.
-    pub(crate) fn superseded_by(&self, subject: &Subject) -> String {
-        let ours = subject.marker().map_or(0, |marker| marker.epoch);
+    pub(super) fn superseded_by(&self, subject: &Subject) -> String {
         match self.primary_claim() {
             Some(claim) => format!(
-                "this one is {} (epoch {ours}), the store's is {} of pod {} (epoch {}); set vixens.io/backup-restore-at to go \
+                "this one is {} (epoch {}), the store's is {} of pod {} (epoch {}); set vixens.io/backup-restore-at to go \
                  on from what the store holds",
                 subject.id,
+                subject.epoch(),
                 claim.holder().volume_id,
                 claim.pod,
                 claim.epoch
@@ -113,60 +127,97 @@ impl Survey {
 }
 
 /// Looks until every volume has a decision that can be acted on, or the time is up.
-pub(crate) async fn survey(
-    arguments: &InitArguments,
-    owner: &Owner,
-    subjects: &[Subject],
-    stores: &[Rclone],
-    began: Instant,
-) -> Result<Survey, Error> {
-    let deadline = began + arguments.restore_timeout.duration();
-    let all_kept = subjects.iter().all(|subject| {
-        matches!(subject.state, VolumeState::Initialised(_)) && arguments.restore != RestorePolicy::Always
-    });
-    if all_kept && let Some(survey) = glance(subjects, stores).await {
+pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Survey, Error> {
+    let wanted = point::wanted(init.arguments, subjects);
+    let all_kept = init.arguments.restore != RestorePolicy::Always
+        && subjects
+            .iter()
+            .all(|subject| matches!(subject.state, VolumeState::Initialised(_)));
+    if all_kept
+        && wanted.is_none()
+        && let Some(survey) = glance(subjects, init.stores).await
+    {
         return Ok(survey);
     }
     let mut pause = Duration::from_secs(1);
+    let mut first_seen = None;
     loop {
-        let patience = if all_kept {
-            GLANCE
+        let left = init.deadline.saturating_duration_since(Instant::now());
+        let needs_store = !all_kept || matches!(wanted, Some(Wanted::New(_)));
+        let said = ask(subjects, init.stores, if needs_store { left } else { GLANCE }).await;
+        let survey = conclude(init, subjects, said, wanted.as_ref()).await?;
+        let reason = if survey.decisions.contains(&Decision::AskAgain) {
+            Some((survey.last_answers(), pause))
         } else {
-            deadline.saturating_duration_since(Instant::now())
+            waits_for(init, subjects, &survey, &mut first_seen).map(|why| (why, HAND_OVER))
         };
-        let said = ask(subjects, stores, patience).await;
-        let survey = conclude(arguments, owner, subjects, stores, said).await?;
-        let waits = survey.decisions.contains(&Decision::AskAgain);
-        if !waits || Instant::now() + pause >= deadline {
+        let Some((why, rest)) = reason else {
             return Ok(survey);
+        };
+        if Instant::now() + rest >= init.deadline {
+            return match survey.at {
+                Some(_) if !survey.decisions.contains(&Decision::AskAgain) => Err(Error::StillWriting {
+                    why,
+                    waited: init.arguments.restore_timeout.to_string(),
+                }),
+                _ => Ok(survey),
+            };
         }
-        tracing::warn!("{}; asking again in {} s", survey.last_answers(), pause.as_secs());
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(30));
+        tracing::warn!("{why}; asking again in {} s", rest.as_secs());
+        tokio::time::sleep(rest).await;
+        if rest == pause {
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 }
 
+/// Whether the writer before us is to be waited for.
+fn waits_for(
+    init: &Init<'_>,
+    subjects: &[Subject],
+    survey: &Survey,
+    first_seen: &mut Option<Timestamp>,
+) -> Option<String> {
+    let (_, backup) = survey.source(init.stores)?;
+    let restores = survey.decisions.iter().any(|decision| {
+        matches!(
+            decision,
+            Decision::Restore | Decision::RestoreMissing | Decision::SetAsideAndRestore
+        )
+    });
+    if !restores {
+        return None;
+    }
+    let now = Timestamp::now();
+    let us = claimant(init, subjects, false);
+    let seen = backup.last_seen();
+    let first = *first_seen.get_or_insert(seen.unwrap_or(now));
+    if survey.at.is_some() {
+        let pod = backup.claim.as_ref().map_or("", |claim| claim.pod.as_str());
+        return (backup.is_live(now) && pod != us.pod).then(|| format!("pod {pod} has not let go of the place"));
+    }
+    awaited(backup, &us, Some(first), now)
+}
+
 /// For volumes that will be kept: whether each place is still held from one of them. One request a destination.
-async fn glance(subjects: &[Subject], stores: &[Rclone]) -> Option<Survey> {
-    let listings = futures::future::join_all(stores.iter().map(|store| claims::list(store)));
-    let Ok(listings) = tokio::time::timeout(GLANCE, listings).await else {
-        let why = format!("no answer within {} s", GLANCE.as_secs());
-        return Some(Survey {
-            decisions: vec![Decision::Keep; subjects.len()],
-            said: stores
-                .iter()
-                .map(|store| Said::Nothing(format!("{}: {why}", store.destination())))
-                .collect(),
-            best: None,
-        });
+async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
+    let listings = futures::future::join_all(stores.iter().map(|store| claims::list(store.as_ref())));
+    let said: Vec<Said> = match tokio::time::timeout(GLANCE, listings).await {
+        Ok(listings) => listings
+            .into_iter()
+            .map(|listing| match listing {
+                Ok(holders) => Said::Claims(holders),
+                Err(error) => Said::Nothing(with_causes(&error)),
+            })
+            .collect(),
+        Err(_) => stores
+            .iter()
+            .map(|store| {
+                let why = format!("{}: no answer within {} s", store.destination(), GLANCE.as_secs());
+                Said::Nothing(why)
+            })
+            .collect(),
     };
-    let said: Vec<Said> = listings
-        .into_iter()
-        .map(|listing| match listing {
-            Ok(holders) => Said::Claims(holders),
-            Err(error) => Said::Nothing(error.to_string()),
-        })
-        .collect();
     let first = &subjects.first()?.id;
     let all_ours = said.iter().all(|said| match said {
         Said::Claims(holders) => holders.last().is_some_and(|holder| holder.volume_id == *first),
@@ -176,14 +227,16 @@ async fn glance(subjects: &[Subject], stores: &[Rclone]) -> Option<Survey> {
     all_ours.then(|| Survey {
         decisions: vec![Decision::Keep; subjects.len()],
         said,
+        at: None,
+        served: Vec::new(),
         best: None,
     })
 }
 
-async fn ask(subjects: &[Subject], stores: &[Rclone], patience: Duration) -> Vec<Said> {
+async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration) -> Vec<Said> {
     let folders: Vec<String> = subjects.iter().map(|subject| subject.folder.clone()).collect();
     let looks = stores.iter().map(|store| async {
-        match tokio::time::timeout(patience, place::look(store, &folders)).await {
+        match tokio::time::timeout(patience, place::look(store.as_ref(), &folders)).await {
             Ok(Ok(place)) => Said::Place(place),
             Ok(Err(error)) => Said::Nothing(with_causes(&error)),
             Err(_) => Said::Nothing(format!("{} did not answer in time", store.destination())),
@@ -205,153 +258,183 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 /// What the destinations said together, and what follows for each volume.
 async fn conclude(
-    arguments: &InitArguments,
-    owner: &Owner,
+    init: &Init<'_>,
     subjects: &[Subject],
-    stores: &[Rclone],
     mut said: Vec<Said>,
+    wanted: Option<&Wanted>,
 ) -> Result<Survey, Error> {
-    let now = Timestamp::now();
-    for (store, said) in stores.iter().zip(&mut said) {
-        let Said::Place(Place::Backup(backup)) = said else {
-            continue;
-        };
-        match backup.whose(owner, now) {
-            Whose::Ours | Whose::OtherCluster { live: false, .. } => {}
-            Whose::Others(theirs) => {
-                return Err(Error::AnothersPlace {
-                    destination: store.destination(),
-                    theirs: theirs.to_string(),
-                    us: owner.to_string(),
-                });
-            }
-            Whose::OtherCluster { owner, live: true } => {
-                *said = Said::Nothing(format!(
-                    "{} is in use by {owner}, whose heartbeat is fresh: it is adopted once that has been silent for three \
-                     minutes",
-                    store.destination()
-                ));
-            }
-        }
-    }
-    for (store, said) in stores.iter().zip(&said) {
-        if let Said::Place(Place::Nothing {
-            bucket_missing,
-            strangers,
-        }) = said
-        {
-            if *bucket_missing {
-                tracing::warn!(
-                    "the bucket of {} does not exist; it counts as no backup, and will be made",
-                    store.destination()
-                );
-            }
-            if !strangers.is_empty() {
-                tracing::warn!(
-                    "{} has nothing of this workload's volumes, but it has {}: is it the right place?",
-                    store.destination(),
-                    strangers.join(", ")
-                );
-            }
-        }
+    for (store, said) in init.stores.iter().zip(&mut said) {
+        check_owner(init, store.as_ref(), said)?;
+        warn_of_oddities(store.as_ref(), said);
     }
     let best = said
         .iter()
         .enumerate()
-        .filter_map(|(number, said)| match said {
-            Said::Place(Place::Backup(backup)) => Some((backup.newest(), std::cmp::Reverse(number))),
-            _ => None,
-        })
+        .filter_map(|(number, said)| Some((said.backup()?.newest(), std::cmp::Reverse(number))))
         .max()
         .map(|(_, std::cmp::Reverse(number))| number);
-    let survey = Survey {
+    let mut survey = Survey {
         decisions: Vec::new(),
         said,
+        at: None,
+        served: Vec::new(),
         best,
     };
-    let (store, backup) = survey.source(stores);
-    let any_unknown = survey.said.iter().any(|said| matches!(said, Said::Nothing(_)));
+    match wanted {
+        None => {}
+        Some(Wanted::Unconfirmed(value)) => {
+            let confirmed = point::confirmed(init, &survey, value).await;
+            survey.served.extend(confirmed);
+        }
+        Some(Wanted::New(value)) => match point::look_up(init, &survey, value).await {
+            Ok(LookedUp::Serve(snapshot)) => {
+                let value = value.clone();
+                survey.at = Some(Serving { value, snapshot });
+            }
+            Ok(LookedUp::Served) => survey.served.push(value.clone()),
+            Ok(LookedUp::Unknown { holds }) => {
+                let value = value.clone();
+                return Err(Error::NoSuchPoint { value, holds });
+            }
+            Err(why) => {
+                survey.said.push(Said::Nothing(why));
+                survey.decisions = vec![Decision::AskAgain; subjects.len()];
+                return Ok(survey);
+            }
+        },
+    }
     let mut decisions = Vec::with_capacity(subjects.len());
     for subject in subjects {
-        let answer = if best.is_some() {
-            Answer::Backup {
-                newer: is_newer(backup, subject),
-            }
-        } else if any_unknown {
-            Answer::Unreachable
-        } else {
-            Answer::NoBackup
+        let decision = match (&survey.at, &subject.state) {
+            (Some(_), VolumeState::Empty | VolumeState::Interrupted(_)) => Decision::Restore,
+            (Some(_), _) => Decision::SetAsideAndRestore,
+            (None, _) => decided(init, &survey, subject).await,
         };
-        let (found, answer) = match found(store, backup, subject, answer).await {
-            Ok(found) => (found, answer),
-            // An index that can't be read is no answer.
-            Err(error) => {
-                tracing::warn!("{}", with_causes(&error));
-                (Found::Foreign, Answer::Unreachable)
-            }
-        };
-        decisions.push(decide(found, answer, arguments.restore, arguments.store_down));
+        decisions.push(decision);
     }
     Ok(Survey { decisions, ..survey })
 }
 
-/// Whether the newest snapshot was made from another volume than this, since this was last claimed.
-fn is_newer(backup: &Backup, subject: &Subject) -> bool {
-    let epoch = subject.marker().map_or(0, |marker| marker.epoch);
-    backup.newest().is_some_and(|id| id.epoch > epoch) || epoch == 0
+/// The table's word for one volume.
+async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject) -> Decision {
+    let nobody = Backup::default();
+    let source = survey.source(init.stores);
+    let backup = source.map_or(&nobody, |(_, backup)| backup);
+    let any_unknown = survey.said.iter().any(|said| matches!(said, Said::Nothing(_)));
+    let answer = match source {
+        Some(_) => Answer::Backup {
+            newer: is_newer(backup, subject),
+        },
+        None if any_unknown => Answer::Unreachable,
+        None => Answer::NoBackup,
+    };
+    let (found, answer) = match (&subject.state, source) {
+        (VolumeState::Empty, _) => (Found::Empty, answer),
+        (VolumeState::Provisional(_), _) => (Found::Provisional, answer),
+        (VolumeState::Interrupted(_), _) => (Found::Interrupted, answer),
+        (VolumeState::Initialised(_), _) if is_superseded(backup, subject) => (Found::Superseded, answer),
+        (VolumeState::Initialised(_), _) => (Found::Initialised, answer),
+        (VolumeState::Foreign | VolumeState::Others(_), None) => (Found::Foreign, answer),
+        (VolumeState::Foreign | VolumeState::Others(_), Some((store, backup))) => {
+            match shares_a_file(store, backup, subject).await {
+                Ok(true) => (Found::Foreign, answer),
+                Ok(false) => (Found::ForeignApart, answer),
+                // An index that can't be read is no answer.
+                Err(error) => {
+                    tracing::warn!("{}", with_causes(&error));
+                    (Found::Foreign, Answer::Unreachable)
+                }
+            }
+        }
+    };
+    decide(found, answer, init.arguments.restore, init.arguments.store_down)
 }
 
-async fn found(store: &dyn Store, backup: &Backup, subject: &Subject, answer: Answer) -> Result<Found, StoreError> {
-    Ok(match &subject.state {
-        VolumeState::Empty => Found::Empty,
-        VolumeState::Provisional(_) => Found::Provisional,
-        VolumeState::Interrupted(_) => Found::Interrupted,
-        VolumeState::Initialised(marker) => {
-            let names_another = backup.claim.as_ref().is_some_and(|claim| {
-                claim
-                    .volumes
-                    .iter()
-                    .any(|volume| volume.folder == marker.folder && volume.id != marker.id)
-            });
-            let at_least_as_new = backup.holder().is_some_and(|holder| holder.epoch >= marker.epoch);
-            if names_another && at_least_as_new {
-                Found::Superseded
-            } else {
-                Found::Initialised
-            }
+/// Another workload's place is an error; another cluster's live one is no answer.
+fn check_owner(init: &Init<'_>, store: &dyn Store, said: &mut Said) -> Result<(), Error> {
+    let Some(backup) = said.backup() else {
+        return Ok(());
+    };
+    match backup.whose(init.owner, Timestamp::now()) {
+        Whose::Ours | Whose::OtherCluster { live: false, .. } => Ok(()),
+        Whose::Others(theirs) => Err(Error::AnothersPlace {
+            destination: store.destination(),
+            theirs: theirs.to_string(),
+            us: init.owner.to_string(),
+        }),
+        Whose::OtherCluster { owner, live: true } => {
+            *said = Said::Nothing(format!(
+                "{} is in use by {owner}, whose heartbeat is fresh: it is adopted once that has been silent for three \
+                 minutes",
+                store.destination()
+            ));
+            Ok(())
         }
-        VolumeState::Foreign | VolumeState::Others(_) => {
-            if !matches!(answer, Answer::Backup { .. }) || shares_a_file(store, backup, subject).await? {
-                Found::Foreign
-            } else {
-                Found::ForeignApart
-            }
-        }
-    })
+    }
+}
+
+fn warn_of_oddities(store: &dyn Store, said: &Said) {
+    let Said::Place(Place::Nothing {
+        bucket_missing,
+        strangers,
+    }) = said
+    else {
+        return;
+    };
+    if *bucket_missing {
+        tracing::warn!(
+            "the bucket of {} does not exist; it counts as no backup, and will be made",
+            store.destination()
+        );
+    }
+    if !strangers.is_empty() {
+        tracing::warn!(
+            "{} has nothing of this workload's volumes, but it has {}: is it the right place?",
+            store.destination(),
+            strangers.join(", ")
+        );
+    }
+}
+
+/// Whether the newest snapshot was made from another volume than this, since this was last claimed.
+fn is_newer(backup: &Backup, subject: &Subject) -> bool {
+    subject.epoch() == 0 || backup.newest().is_some_and(|id| id.epoch > subject.epoch())
+}
+
+/// Whether the place's claim names another volume, is no older than this one's, and was used since.
+fn is_superseded(backup: &Backup, subject: &Subject) -> bool {
+    let names_another = backup.claim.as_ref().is_some_and(|claim| {
+        let same_folder = |volume: &&claims::ClaimedVolume| {
+            let recorded = subject.marker.as_ref().map_or(&subject.folder, |marker| &marker.folder);
+            volume.folder == *recorded
+        };
+        claim
+            .volumes
+            .iter()
+            .find(same_folder)
+            .is_some_and(|volume| volume.id != subject.id)
+    });
+    let since = subject.marker.as_ref().and_then(|marker| marker.since.as_ref());
+    let stands_still = since == Some(&Since::of(backup));
+    names_another && !stands_still && backup.holder().is_some_and(|holder| holder.epoch >= subject.epoch())
 }
 
 /// Whether any file of the newest snapshot is on the volume.
 async fn shares_a_file(store: &dyn Store, backup: &Backup, subject: &Subject) -> Result<bool, StoreError> {
     let root = subject.own.volume();
     let there = |path: &Path| std::fs::symlink_metadata(root.join(path)).is_ok_and(|found| !found.is_dir());
-    let local = |source| StoreError::Local {
-        what: format!("{} can't be written", subject.own.join(INCOMING).display()),
-        source,
-    };
     let Some(newest) = backup.newest() else {
         let plan = of_listing(store, &subject.folder).await?;
         return Ok(plan.items.iter().any(|item| there(&item.path)));
     };
-    subject
-        .own
-        .create()
-        .map_err(|error| local(std::io::Error::other(error)))?;
     let incoming = subject.own.join(INCOMING);
+    subject.own.create().map_err(|error| StoreError::Local {
+        what: format!("{} can't be made", incoming.display()),
+        source: std::io::Error::other(error),
+    })?;
     let (_, entries) = Indexes::new(store, &incoming).read(&newest).await?;
     Ok(entries.iter().any(|entry| {
         let (folder, path) = entry.place();
-        folder == subject.folder.as_bytes()
-            && !entry.path.ends_with(b"/")
-            && there(Path::new(std::ffi::OsStr::from_bytes(path)))
+        folder == subject.folder.as_bytes() && !entry.path.ends_with(b"/") && there(Path::new(OsStr::from_bytes(path)))
     }))
 }

@@ -1,12 +1,12 @@
 //! The files of a volume that a restore will replace or remove → `history/<id>/.vixens-aside/`, with an index of their
 //! own. Only uploads: the volume is not touched, and no snapshot is made, so that nobody restores them unasked.
 
-use super::plan::{Plan, Planned};
+use super::plan::{Content, Plan, Planned};
 use super::verify::{is_as_planned, sha256_of};
 use super::{Error, attributes};
+use crate::agent::volume;
 use crate::agent::volume::marker::INCOMING;
 use crate::agent::volume::own::OwnFolder;
-use crate::agent::volume::{self};
 use crate::store::index::{Entry, File, Header, IndexWriter, IndexedVolume, Totals, What};
 use crate::store::keys::{self, OWN_FOLDER, StoredName, stored_name};
 use crate::store::snapshot::SnapshotId;
@@ -18,16 +18,16 @@ use std::io::{self, BufWriter};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Uploads what the plan does not have as it is. Returns how many files that were.
+/// Uploads what none of the plans has as it is. Returns how many files that were.
 pub async fn set_aside(
     store: &dyn Store,
-    plan: &Plan,
+    plans: &[&Plan],
     own: &OwnFolder,
     folder: &str,
     volume_id: &str,
     id: SnapshotId,
 ) -> Result<usize, Error> {
-    let files = unplanned(plan, own.volume())?;
+    let files = unplanned(plans, own.volume())?;
     if files.is_empty() {
         return Ok(0);
     }
@@ -69,13 +69,14 @@ pub async fn set_aside(
     })
 }
 
-/// The files on the volume that are not as the plan says, in the order of an index.
-fn unplanned(plan: &Plan, root: &Path) -> Result<Vec<PathBuf>, volume::Error> {
-    let planned: HashMap<&Path, &Planned> = plan
-        .items
-        .iter()
-        .map(|item| (item.path.as_path(), &item.what))
-        .collect();
+/// The files on the volume that are not as any of the plans says, in the order of an index.
+fn unplanned(plans: &[&Plan], root: &Path) -> Result<Vec<PathBuf>, volume::Error> {
+    let mut planned: HashMap<&Path, Vec<&Content>> = HashMap::new();
+    for item in plans.iter().flat_map(|plan| &plan.items) {
+        if let Planned::File(content, _) = &item.what {
+            planned.entry(&item.path).or_default().push(content);
+        }
+    }
     let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -91,10 +92,10 @@ fn unplanned(plan: &Plan, root: &Path) -> Result<Vec<PathBuf>, volume::Error> {
             if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file() {
-                let same = match planned.get(below) {
-                    Some(Planned::File(content, _)) => is_as_planned(&path, content).map_err(failed)?,
-                    _ => false,
-                };
+                let mut same = false;
+                for content in planned.get(below).into_iter().flatten() {
+                    same = same || is_as_planned(&path, content).map_err(failed)?;
+                }
                 if !same {
                     files.push(below.to_owned());
                 }

@@ -612,6 +612,7 @@ impl Worker {
             pod: self.destination.started.pod.clone(),
             heartbeat: Timestamp::now(),
             released,
+            stopping: false,
             last: site.known.last(),
             last_success: self.last_success,
             owed: !released && self.destination.inbox.owes(),

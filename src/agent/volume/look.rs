@@ -95,9 +95,11 @@ mod tests {
             status,
             epoch: 3,
             claim: None,
+            since: None,
             time: Timestamp::UNIX_EPOCH,
             restored: None,
             served: Vec::new(),
+            serving: None,
         }
     }
 
@@ -161,7 +163,6 @@ mod tests {
             mode: Mode::Whole,
             placing: false,
             time: Timestamp::UNIX_EPOCH,
-            serving: None,
         };
         own.write(RESTORING, &restoring).unwrap();
         assert_eq!(look(&own, &owner("app")).unwrap(), VolumeState::Interrupted(restoring));

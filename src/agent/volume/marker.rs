@@ -1,6 +1,8 @@
 //! What we write on a volume about the volume: `volume.json`, the last step of a start, and `restoring.json`, while a
 //! restore is under way. Types only.
 
+use crate::agent::claim::Since;
+use crate::agent::start::Serving;
 use crate::store::claims::{Holder, Owner};
 use crate::store::snapshot::SnapshotId;
 use jiff::Timestamp;
@@ -31,14 +33,20 @@ pub struct Marker {
     /// That claim, as its name tells it.
     #[serde(default)]
     pub claim: Option<Holder>,
+    /// How the place stood when the volume was brought up to date, if it could not be claimed then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
     /// When.
     pub time: Timestamp,
     /// The snapshot that was restored onto it last.
     #[serde(default)]
     pub restored: Option<SnapshotId>,
-    /// `restore-at` values that were served on this volume.
+    /// `restore-at` values that were served on this volume, or that the store said were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub served: Vec<String>,
+    /// The last of them, until the store is known to have its record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<Serving>,
 }
 
 /// What a start made of a volume.
@@ -74,9 +82,6 @@ pub struct Restoring {
     pub placing: bool,
     /// When it began.
     pub time: Timestamp,
-    /// The `restore-at` value that is being served.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub serving: Option<String>,
 }
 
 /// What a restore does with files that are on the volume.

@@ -7,7 +7,7 @@
 mod process;
 mod telling;
 
-use super::memory::joined;
+use super::keys::joined;
 use super::{Answer, Depth, Done, Error, Object, Presence, SMALL, Store, Undone, Upload};
 use process::{Call, Ended, Work};
 use serde::Deserialize;

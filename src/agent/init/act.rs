@@ -1,0 +1,243 @@
+//! A decision about one volume → the volume as it was decided: kept, set aside, restored. Writes to the volume, and to
+//! the store only what is set aside.
+
+use super::decision::Decision;
+use super::subject::Subject;
+use super::survey::Survey;
+use super::{Error, Init};
+use crate::agent::arguments::RestorePolicy;
+use crate::agent::place::Backup;
+use crate::agent::restore::plan::{Indexes, Plan, of_snapshot};
+use crate::agent::restore::{self, Brought, Restore, aside};
+use crate::agent::start::Status;
+use crate::agent::volume::look::VolumeState;
+use crate::agent::volume::marker::{INCOMING, Mode, RESTORING, Restoring};
+use crate::store::Store;
+use crate::store::records::VERSION;
+use crate::store::snapshot::{Kind, SnapshotId};
+use jiff::Timestamp;
+use std::time::{Duration, Instant};
+
+/// What became of a volume.
+pub(super) struct Outcome {
+    /// Whether it may be backed up.
+    pub(super) status: Status,
+    /// One sentence for people.
+    pub(super) why: String,
+    /// What was restored.
+    pub(super) brought: Option<Brought>,
+    /// It may differ from the newest snapshot by any amount.
+    pub(super) adopted: bool,
+    /// Whether the marker is written: a volume of which nobody knows whether it is ours stays unmarked.
+    pub(super) marked: bool,
+    /// It has data from before this start.
+    pub(super) kept: bool,
+}
+
+impl Outcome {
+    fn settled(why: impl Into<String>) -> Self {
+        Self {
+            status: Status::Settled,
+            why: why.into(),
+            brought: None,
+            adopted: false,
+            marked: true,
+            kept: false,
+        }
+    }
+
+    fn kept(why: impl Into<String>) -> Self {
+        Self {
+            kept: true,
+            ..Self::settled(why)
+        }
+    }
+}
+
+/// Does what was decided for one volume.
+pub(super) async fn act(
+    init: &Init<'_>,
+    subject: &Subject,
+    decision: Decision,
+    survey: &Survey,
+) -> Result<Outcome, Error> {
+    Ok(match decision {
+        Decision::Keep => Outcome::kept("kept: its data is newer than its backup"),
+        Decision::Adopt => Outcome {
+            adopted: true,
+            ..Outcome::kept("adopted with the files that were on it; the store had nothing")
+        },
+        Decision::AdoptOverBackup => {
+            tracing::warn!(
+                "volume {}: the files on it are kept; what the store holds moves to history with the next backup",
+                subject.name
+            );
+            Outcome {
+                adopted: true,
+                ..Outcome::settled("kept with the files that were on it; what the store holds moves to history")
+            }
+        }
+        Decision::New => Outcome::settled("new: the store answered, and has no backup"),
+        Decision::KeepSuperseded => Outcome {
+            status: Status::Fenced,
+            ..Outcome::kept(format!(
+                "kept, but the store has been written from another volume since: {}",
+                survey.superseded_by(subject)
+            ))
+        },
+        Decision::KeepUnknown => Outcome {
+            status: Status::Fenced,
+            marked: false,
+            ..Outcome::kept("kept with the files that were on it; not backed up, because the store could not be asked")
+        },
+        Decision::StartProvisional => Outcome {
+            status: Status::Provisional,
+            ..Outcome::settled("started on vanilla, because the store could not be asked")
+        },
+        Decision::Restore => bring(init, subject, Mode::Whole, survey).await?,
+        Decision::RestoreMissing => bring(init, subject, Mode::Missing, survey).await?,
+        Decision::SetAsideAndRestore => bring(init, subject, Mode::Replace, survey).await?,
+        Decision::AskAgain => {
+            return Err(Error::StoreAway {
+                waited: init.arguments.restore_timeout.to_string(),
+                last: survey.last_answers(),
+            });
+        }
+        Decision::FailInterrupted => return Err(unfinished(init, subject)),
+    })
+}
+
+fn unfinished(init: &Init<'_>, subject: &Subject) -> Error {
+    let snapshot = match &subject.state {
+        VolumeState::Interrupted(Restoring { snapshot: Some(id), .. }) => id.to_string(),
+        _ => "the files in the bucket".to_owned(),
+    };
+    let why = if init.arguments.restore == RestorePolicy::Never {
+        "vixens.io/backup-restore is never"
+    } else {
+        "what was being restored is gone from the store"
+    };
+    Error::Unfinished {
+        path: subject.own.volume().to_owned(),
+        snapshot,
+        why: why.to_owned(),
+    }
+}
+
+/// Restores one volume, and tries again while the store comes and goes, until the timeout.
+async fn bring(init: &Init<'_>, subject: &Subject, mode: Mode, survey: &Survey) -> Result<Outcome, Error> {
+    let Some((store, backup)) = survey.source(init.stores) else {
+        return Ok(Outcome::settled("new: the store answered, and has no backup"));
+    };
+    if backup.snapshots.is_empty() && !backup.by_listing {
+        return Ok(Outcome::settled(
+            "new: the place is claimed, but nothing was ever backed up",
+        ));
+    }
+    let resumed = match &subject.state {
+        VolumeState::Interrupted(restoring) => Some(restoring),
+        _ => None,
+    };
+    let wanted = survey.at.as_ref().map(|serving| serving.snapshot);
+    let placing = resumed.filter(|resumed| resumed.placing);
+    // What an interrupted restore does with files that are there was decided when it began; so was its point, while
+    // the store still has it: files of it may be in their places.
+    let mode = resumed.map_or(mode, |resumed| resumed.mode);
+    let at = wanted.or_else(|| {
+        placing
+            .and_then(|placing| placing.snapshot)
+            .filter(|snapshot| backup.snapshots.contains(snapshot))
+    });
+    let restoring = Restoring {
+        version: VERSION,
+        id: subject.id.clone(),
+        owner: init.owner.clone(),
+        destination: store.destination(),
+        snapshot: at.or(backup.newest()),
+        mode,
+        placing: placing.is_some(),
+        time: Timestamp::now(),
+    };
+    // Said before anything is fetched: should the store forget its backup meanwhile, this is no new volume.
+    subject.own.write(RESTORING, &restoring)?;
+    let what = restoring
+        .snapshot
+        .map_or_else(|| "by listing".to_owned(), |id| id.to_string());
+    tracing::info!("restoring volume {} from {}, {what}", subject.name, store.destination());
+    let restore = Restore {
+        store,
+        backup,
+        folder: &subject.folder,
+        own: &subject.own,
+        mode,
+        at,
+    };
+    let brought = retried(init, async || {
+        restore
+            .bring(async |plan| {
+                if mode == Mode::Replace && placing.is_none() {
+                    set_aside(store, backup, plan, subject, survey).await?;
+                }
+                // From here on the volume is neither what it was nor what it will be.
+                let placing = Restoring {
+                    snapshot: plan.snapshot,
+                    placing: true,
+                    ..restoring.clone()
+                };
+                Ok(subject.own.write(RESTORING, &placing)?)
+            })
+            .await
+    })
+    .await?;
+    let is_newest = brought.snapshot.is_some() && brought.snapshot == backup.newest();
+    let id = brought
+        .snapshot
+        .map_or_else(|| "the files in the bucket".to_owned(), |id| id.to_string());
+    Ok(Outcome {
+        adopted: !is_newest || brought.placed.kept > 0,
+        brought: Some(brought),
+        ..Outcome::settled(format!("restored from {id}"))
+    })
+}
+
+/// What is on the volume and in no snapshot goes into history before it is replaced.
+async fn set_aside(
+    store: &dyn Store,
+    backup: &Backup,
+    plan: &Plan,
+    subject: &Subject,
+    survey: &Survey,
+) -> Result<(), restore::Error> {
+    let incoming = subject.own.join(INCOMING);
+    let newest = match backup.newest() {
+        Some(newest) if plan.snapshot != Some(newest) => match Indexes::new(store, &incoming).read(&newest).await {
+            Ok((_, entries)) => of_snapshot(newest, entries, &subject.folder, None),
+            // One that can't be read has nothing to offer.
+            Err(error) if !error.retry_helps() => Plan::default(),
+            Err(error) => return Err(error.into()),
+        },
+        _ => Plan::default(),
+    };
+    let id = SnapshotId::new(Timestamp::now(), survey.highest_epoch() + 1, 0, Kind::Restored);
+    aside::set_aside(store, &[plan, &newest], &subject.own, &subject.folder, &subject.id, id).await?;
+    Ok(())
+}
+
+/// Tries again while the store is away and there is time.
+async fn retried(
+    init: &Init<'_>,
+    mut attempt: impl AsyncFnMut() -> Result<Brought, restore::Error>,
+) -> Result<Brought, Error> {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        match attempt().await {
+            Ok(brought) => return Ok(brought),
+            Err(restore::Error::Store(error)) if Instant::now() + pause < init.deadline => {
+                tracing::warn!("{error}; trying again in {} s", pause.as_secs());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(30));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

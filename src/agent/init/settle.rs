@@ -1,0 +1,127 @@
+//! Volumes that are as they should be → a claim, a marker on each, and `start.json`. The last steps of a start, in this
+//! order: killed before the marker, the next start does all of it again.
+
+use super::act::Outcome;
+use super::claiming;
+use super::subject::Subject;
+use super::survey::Survey;
+use super::{Error, Init};
+use crate::agent::claim::{Claimant, Since};
+use crate::agent::start::{Start, StartedVolume, Status};
+use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, RESTORING};
+use crate::store::records::VERSION;
+use jiff::Timestamp;
+
+/// Who claims, for judging a place.
+pub(super) fn claimant<'a>(init: &'a Init<'_>, subjects: &'a [Subject], kept: bool) -> Claimant<'a> {
+    Claimant {
+        owner: init.owner,
+        volume_ids: subjects.iter().map(|subject| subject.id.as_str()).collect(),
+        epoch: subjects.iter().map(Subject::epoch).max().unwrap_or(0),
+        kept,
+        since: subjects
+            .iter()
+            .find_map(|subject| subject.marker.as_ref()?.since.clone()),
+        generation: &init.arguments.identity.generation,
+        pod: &init.arguments.identity.pod,
+    }
+}
+
+/// Claims the place, then marks the volumes.
+pub(super) async fn settle(
+    init: &Init<'_>,
+    subjects: &[Subject],
+    outcomes: &[Outcome],
+    survey: &Survey,
+) -> Result<Start, Error> {
+    let now = Timestamp::now();
+    let claimant = claimant(init, subjects, outcomes.iter().any(|outcome| outcome.kept));
+    let unconfirmed = subjects
+        .iter()
+        .filter_map(|subject| subject.marker.as_ref()?.serving.clone())
+        .find(|serving| !survey.served.contains(&serving.value));
+    let mut start = Start {
+        version: VERSION,
+        time: now,
+        owner: init.owner.clone(),
+        pod: init.arguments.identity.pod.clone(),
+        generation: init.arguments.identity.generation.clone(),
+        epoch: claimant.epoch,
+        since: None,
+        destinations: Vec::new(),
+        volumes: subjects.iter().zip(outcomes).map(started).collect(),
+        serving: survey.at.clone().or(unconfirmed),
+    };
+    // A snapshot has all volumes of a place, so all of them must be fit for one.
+    let all_settled = outcomes.iter().all(|outcome| outcome.status == Status::Settled);
+    start.destinations = claiming::claim(&claimant, &start, survey, init.stores, all_settled, now).await;
+    let claim = claiming::highest(&start.destinations);
+    if let Some(holder) = &claim {
+        start.epoch = holder.epoch;
+    } else if outcomes.iter().any(|outcome| outcome.brought.is_some()) {
+        start.since = survey.source(init.stores).map(|(_, backup)| Since::of(backup));
+    } else {
+        // Brought up to date by an earlier start, of which the store has still not heard.
+        start.since.clone_from(&claimant.since);
+    }
+    for (subject, outcome) in subjects.iter().zip(outcomes) {
+        let before = subject.marker.as_ref();
+        let mut served = before.map(|marker| marker.served.clone()).unwrap_or_default();
+        let now_served = survey.at.iter().map(|serving| &serving.value).chain(&survey.served);
+        for value in now_served {
+            if !served.contains(value) {
+                served.push(value.clone());
+            }
+        }
+        let marker = Marker {
+            version: VERSION,
+            id: subject.id.clone(),
+            owner: init.owner.clone(),
+            folder: subject.folder.clone(),
+            status: match outcome.status {
+                Status::Settled => MarkerStatus::Settled,
+                Status::Provisional => MarkerStatus::Provisional,
+                Status::Fenced => MarkerStatus::Fenced,
+            },
+            epoch: start.epoch,
+            claim: claim.clone().or_else(|| before.and_then(|marker| marker.claim.clone())),
+            since: start.since.clone(),
+            time: now,
+            restored: match &outcome.brought {
+                Some(brought) => brought.snapshot,
+                None => before.and_then(|marker| marker.restored),
+            },
+            served,
+            serving: start.serving.clone(),
+        };
+        mark(subject, outcome, &marker)?;
+    }
+    Ok(start)
+}
+
+fn started((subject, outcome): (&Subject, &Outcome)) -> StartedVolume {
+    StartedVolume {
+        name: subject.name.clone(),
+        folder: subject.folder.clone(),
+        path: subject.own.volume().to_owned(),
+        id: subject.id.clone(),
+        status: outcome.status,
+        why: outcome.why.clone(),
+        restored: outcome.brought.as_ref().and_then(|brought| brought.snapshot),
+        adopted: outcome.adopted,
+    }
+}
+
+/// Writes the marker, the last step on a volume; then what the restore left behind goes.
+fn mark(subject: &Subject, outcome: &Outcome, marker: &Marker) -> Result<(), Error> {
+    if outcome.brought.is_some() {
+        // The marker must not outlive a power cut that the files did not.
+        subject.own.sync()?;
+    }
+    if outcome.marked {
+        subject.own.write(MARKER, marker)?;
+    }
+    subject.own.remove(RESTORING)?;
+    subject.own.remove(INCOMING)?;
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! What an init container is told of its volumes → each of them as it is found. Reads the volumes only.
+
+use super::Error;
+use crate::agent::arguments::InitArguments;
+use crate::agent::volume;
+use crate::agent::volume::look::{VolumeState, look};
+use crate::agent::volume::marker::{MARKER, Marker};
+use crate::agent::volume::mount;
+use crate::agent::volume::own::OwnFolder;
+use crate::store::claims::{Claim, Owner};
+use crate::store::keys;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// A protected volume during a start.
+pub(super) struct Subject {
+    /// The pod volume's name.
+    pub(super) name: String,
+    /// Its folder in the bucket.
+    pub(super) folder: String,
+    /// Its root and our folder on it.
+    pub(super) own: OwnFolder,
+    /// What it was found as.
+    pub(super) state: VolumeState,
+    /// The marker of an earlier start, whatever happened since.
+    pub(super) marker: Option<Marker>,
+    /// Its id: the one on it, or a new one.
+    pub(super) id: String,
+}
+
+impl Subject {
+    /// The epoch that its marker names; 0 without one.
+    pub(super) fn epoch(&self) -> u64 {
+        self.marker.as_ref().map_or(0, |marker| marker.epoch)
+    }
+}
+
+/// Looks at each volume.
+pub(super) fn subjects(arguments: &InitArguments, owner: &Owner) -> Result<Vec<Subject>, Error> {
+    let mut subjects = Vec::new();
+    for volume in &arguments.protection.volumes {
+        let path = Path::new(&volume.mount_path);
+        mount::check(path, arguments.folders.allow_plain_folder)?;
+        if keys::is_reserved(&volume.folder) {
+            return Err(Error::ReservedFolder {
+                volume: volume.name.clone(),
+                folder: volume.folder.clone(),
+            });
+        }
+        let own = OwnFolder::on(path);
+        let state = look(&own, owner)?;
+        if let VolumeState::Others(theirs) = &state {
+            return Err(Error::AnothersVolume {
+                path: path.to_owned(),
+                theirs: theirs.to_string(),
+                us: owner.to_string(),
+            });
+        }
+        let marker = match &state {
+            VolumeState::Initialised(marker) | VolumeState::Provisional(marker) => Some(marker.clone()),
+            VolumeState::Interrupted(_) => own.read(MARKER)?,
+            VolumeState::Empty | VolumeState::Foreign | VolumeState::Others(_) => None,
+        };
+        let known = match &state {
+            VolumeState::Interrupted(restoring) => Some(restoring.id.clone()),
+            _ => marker.as_ref().map(|marker| marker.id.clone()),
+        };
+        let id = match known {
+            Some(id) => id,
+            None => new_id().map_err(|source| volume::Error::of("reading", Path::new("/dev/urandom"), source))?,
+        };
+        subjects.push(Subject {
+            name: volume.name.clone(),
+            folder: volume.folder.clone(),
+            own,
+            state,
+            marker,
+            id,
+        });
+    }
+    Ok(subjects)
+}
+
+fn new_id() -> io::Result<String> {
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(keys::hex(&bytes))
+}
+
+/// A changed mount path does not change where a volume's files lie: its marker tells, or the place's claim.
+pub(super) fn keep_recorded_folders(subjects: &mut [Subject], claim: Option<&Claim>) {
+    for subject in subjects {
+        let marked = subject.marker.as_ref().map(|marker| marker.folder.clone());
+        let recorded = marked.or_else(|| {
+            let volumes = &claim?.volumes;
+            let same = volumes.iter().find(|volume| volume.name == subject.name)?;
+            Some(same.folder.clone())
+        });
+        if let Some(recorded) = recorded
+            && recorded != subject.folder
+        {
+            tracing::info!(
+                "volume {} stays in {recorded}/, where it has been, though its mount path would say {}/",
+                subject.name,
+                subject.folder
+            );
+            subject.folder = recorded;
+        }
+    }
+}

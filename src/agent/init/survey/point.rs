@@ -1,0 +1,141 @@
+//! A `restore-at` value → whether it is still to be served, and which snapshot it means. A value is served once,
+//! wherever that was: the store's `served/` says so, and each volume's marker remembers.
+
+use super::super::Init;
+use super::super::subject::Subject;
+use super::{Said, Survey, with_causes};
+use crate::agent::arguments::{InitArguments, RestoreAt};
+use crate::agent::place::Backup;
+use crate::store::keys;
+use crate::store::snapshot::SnapshotId;
+
+/// What the stores know of a value.
+pub(super) enum LookedUp {
+    /// It is new, and means this snapshot.
+    Serve(SnapshotId),
+    /// It was served before.
+    Served,
+    /// It means nothing that is there.
+    Unknown {
+        /// What is.
+        holds: String,
+    },
+}
+
+/// What the stores are to be asked about `restore-at`.
+pub(super) enum Wanted {
+    /// A value that no marker knows.
+    New(String),
+    /// One that was served on a volume, and whose record in the store was not seen yet.
+    Unconfirmed(String),
+}
+
+/// The value that the stores are to be asked about, if any.
+pub(super) fn wanted(arguments: &InitArguments, subjects: &[Subject]) -> Option<Wanted> {
+    let value = arguments.restore_at.as_ref().map(ToString::to_string);
+    let is_known = |value: &String| {
+        subjects.iter().all(|subject| {
+            let marker = subject.marker.as_ref();
+            marker.is_some_and(|marker| marker.served.contains(value))
+        })
+    };
+    if let Some(value) = value.filter(|value| !is_known(value)) {
+        return Some(Wanted::New(value));
+    }
+    let markers = subjects.iter().filter_map(|subject| subject.marker.as_ref());
+    let serving = markers.into_iter().find_map(|marker| marker.serving.clone())?;
+    Some(Wanted::Unconfirmed(serving.value))
+}
+
+/// A value that was served here, where any store that answers has its record.
+pub(super) async fn confirmed(init: &Init<'_>, survey: &Survey, value: &str) -> Option<String> {
+    for (store, said) in init.stores.iter().zip(&survey.said) {
+        if !matches!(said, Said::Nothing(_)) && store.read(&keys::served(value)).await.is_ok() {
+            return Some(value.to_owned());
+        }
+    }
+    None
+}
+
+/// Asks every store about a new value. An error says why nobody knows.
+pub(super) async fn look_up(init: &Init<'_>, survey: &Survey, value: &str) -> Result<LookedUp, String> {
+    for (store, said) in init.stores.iter().zip(&survey.said) {
+        if let Said::Nothing(why) = said {
+            return Err(format!("whether restore-at {value} was served can't be asked: {why}"));
+        }
+        match store.read(&keys::served(value)).await {
+            Ok(_) => return Ok(LookedUp::Served),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(with_causes(&error)),
+        }
+    }
+    let nothing = Backup::default();
+    let backup = survey.source(init.stores).map_or(&nothing, |(_, backup)| backup);
+    let at = init.arguments.restore_at.as_ref();
+    Ok(match at.and_then(|at| meant(at, &backup.snapshots)) {
+        Some(snapshot) => LookedUp::Serve(snapshot),
+        None => LookedUp::Unknown {
+            holds: match (backup.snapshots.first(), backup.snapshots.last()) {
+                (Some(first), Some(last)) => format!("it has {} snapshots, {first} to {last}", backup.snapshots.len()),
+                _ => "it has no snapshot".to_owned(),
+            },
+        },
+    })
+}
+
+/// The snapshot that a value means: the one it names, or the newest at or before its time. Ids ascend.
+fn meant(at: &RestoreAt, snapshots: &[SnapshotId]) -> Option<SnapshotId> {
+    match at {
+        RestoreAt::Snapshot(id) => {
+            let id: SnapshotId = id.parse().ok()?;
+            snapshots.iter().find(|known| known.point() == id.point()).copied()
+        }
+        RestoreAt::Time(time) => snapshots.iter().rev().find(|known| known.time <= *time).copied(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> Vec<SnapshotId> {
+        [
+            "20261122T130000Z-1.1-auto",
+            "20261122T140000Z-1.2-auto",
+            "20261122T150000Z-2.1-final",
+        ]
+        .into_iter()
+        .map(|id| id.parse().unwrap())
+        .collect()
+    }
+
+    fn means(value: &str) -> Option<String> {
+        meant(&value.parse().unwrap(), &ids()).map(|id| id.to_string())
+    }
+
+    #[test]
+    fn a_time_means_the_newest_snapshot_at_or_before_it() {
+        assert_eq!(
+            means("2026-11-22T14:00:00Z").as_deref(),
+            Some("20261122T140000Z-1.2-auto")
+        );
+        assert_eq!(
+            means("2026-11-22T14:59:59Z").as_deref(),
+            Some("20261122T140000Z-1.2-auto")
+        );
+        assert_eq!(
+            means("2027-01-01T00:00:00Z").as_deref(),
+            Some("20261122T150000Z-2.1-final")
+        );
+        assert_eq!(means("2026-11-22T12:59:59Z"), None);
+    }
+
+    #[test]
+    fn an_id_means_that_snapshot_or_nothing() {
+        assert_eq!(
+            means("20261122T140000Z-1.2-auto").as_deref(),
+            Some("20261122T140000Z-1.2-auto")
+        );
+        assert_eq!(means("20261122T140000Z-1.3-auto"), None);
+    }
+}

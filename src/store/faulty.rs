@@ -1,0 +1,181 @@
+//! A store that fails as it is told to, for tests: at the nth call, without an answer, with a listing that lies, or with
+//! half a file.
+
+use super::memory::Memory;
+use super::{Answer, Depth, Done, Error, Object, Presence, Store, Undone, Upload};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// From the call of this number on (the first is 0), the store is away.
+    AwayFrom(usize),
+    /// The call of this number fails, and no other.
+    FailsAt(usize),
+    /// From the call of this number on, no call returns.
+    HangsFrom(usize),
+    /// A transfer that is the call of this number does half of its files, then the store is away.
+    HalfOf(usize),
+    /// Listings leave out every other object.
+    ListsHalf,
+    /// Downloads bring the first half of each file, and succeed.
+    HalfFiles,
+}
+
+/// A store with a fault, over a store in memory.
+pub struct Faulty {
+    /// What is stored.
+    pub memory: Arc<Memory>,
+    fault: Fault,
+    calls: AtomicUsize,
+}
+
+impl Faulty {
+    /// The store with this fault.
+    #[must_use]
+    pub fn new(memory: &Arc<Memory>, fault: Fault) -> Self {
+        Self {
+            memory: memory.clone(),
+            fault,
+            calls: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn away(&self) -> Error {
+        Error::Unreachable {
+            destination: self.destination(),
+            why: "connection refused".to_owned(),
+        }
+    }
+
+    /// Counts a call: an error if it is to fail, how many of its files it does otherwise.
+    async fn call(&self, files: usize) -> Result<usize, Error> {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        match self.fault {
+            Fault::AwayFrom(first) if number >= first => Err(self.away()),
+            Fault::FailsAt(failing) if number == failing => Err(self.away()),
+            Fault::HangsFrom(first) if number >= first => std::future::pending().await,
+            Fault::HalfOf(half) if number == half => Ok(files / 2),
+            Fault::HalfOf(half) if number > half => Err(self.away()),
+            _ => Ok(files),
+        }
+    }
+
+    /// A transfer whose second half was not done has failed.
+    fn ended(&self, done: usize, files: usize, undone: Vec<Undone>) -> Result<Vec<Undone>, Error> {
+        if done < files { Err(self.away()) } else { Ok(undone) }
+    }
+}
+
+impl Store for Faulty {
+    fn destination(&self) -> String {
+        self.memory.destination()
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        depth: Depth,
+        each: &'a mut (dyn FnMut(Object) + Send),
+    ) -> Answer<'a, Presence> {
+        Box::pin(async move {
+            self.call(0).await?;
+            let mut shown = true;
+            let lies = self.fault == Fault::ListsHalf;
+            let mut some = |object| {
+                if shown {
+                    each(object);
+                }
+                shown = !(lies && shown);
+            };
+            self.memory.list(prefix, depth, &mut some).await
+        })
+    }
+
+    fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>> {
+        Box::pin(async move {
+            self.call(0).await?;
+            self.memory.read(key).await
+        })
+    }
+
+    fn write<'a>(&'a self, key: &'a str, content: &'a [u8]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.call(0).await?;
+            self.memory.write(key, content).await
+        })
+    }
+
+    fn upload<'a>(&'a self, prefix: &'a str, files: &'a [Upload], done: Done<'a>) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let count = self.call(files.len()).await?;
+            let undone = self.memory.upload(prefix, &files[..count], done).await?;
+            self.ended(count, files.len(), undone)
+        })
+    }
+
+    fn download<'a>(
+        &'a self,
+        prefix: &'a str,
+        names: &'a [String],
+        to: &'a Path,
+        done: Done<'a>,
+    ) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let count = self.call(names.len()).await?;
+            let undone = self
+                .memory
+                .download(prefix, &names[..count], to, &super::unwatched)
+                .await?;
+            for name in &names[..count] {
+                let path = to.join(name);
+                if let (Fault::HalfFiles, Ok(content)) = (self.fault, std::fs::read(&path)) {
+                    let _ = std::fs::write(&path, &content[..content.len() / 2]);
+                }
+                if path.exists() {
+                    done(name);
+                }
+            }
+            self.ended(count, names.len(), undone)
+        })
+    }
+
+    fn copy<'a>(&'a self, from: &'a str, to: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let count = self.call(names.len()).await?;
+            let undone = self.memory.copy(from, to, &names[..count]).await?;
+            self.ended(count, names.len(), undone)
+        })
+    }
+
+    fn delete<'a>(&'a self, prefix: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let count = self.call(names.len()).await?;
+            let undone = self.memory.delete(prefix, &names[..count]).await?;
+            self.ended(count, names.len(), undone)
+        })
+    }
+
+    fn probe(&self) -> Answer<'_, Presence> {
+        Box::pin(async move {
+            self.call(0).await?;
+            self.memory.probe().await
+        })
+    }
+
+    fn create(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.call(0).await?;
+            self.memory.create().await
+        })
+    }
+}
