@@ -60,6 +60,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
         volumes,
         filters,
         databases: protection.databases.clone(),
+        turn: Arc::default(),
     });
     let mut errors = Vec::new();
     for (index, destination) in protection.destinations.iter().enumerate() {
@@ -162,6 +163,7 @@ async fn one(
         pod: arguments.identity.pod.clone(),
         heartbeat: now,
         released: false,
+        stopping: false,
         last: site.known.last(),
         last_success: Some(now),
         owed: false,

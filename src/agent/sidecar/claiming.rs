@@ -60,6 +60,7 @@ pub async fn claim(store: &dyn Store, start: &Start, writing: &Writing) -> Resul
         epoch: start.epoch,
         // Whoever waited began with what the store held, which is still the newest.
         kept: waited_for.is_none() && start.volumes.iter().any(|volume| volume.restored.is_none()),
+        since: start.since.clone(),
         generation: &start.generation,
         pod: &start.pod,
     };
@@ -111,6 +112,7 @@ mod tests {
             pod: format!("app-{id}"),
             generation: "g".to_owned(),
             epoch: 1,
+            since: None,
             destinations: Vec::new(),
             volumes: vec![StartedVolume {
                 name: "data".to_owned(),
@@ -141,6 +143,7 @@ mod tests {
             pod: "app-bb".to_owned(),
             heartbeat: then,
             released: false,
+            stopping: false,
             last: None,
             last_success: None,
             owed: false,
