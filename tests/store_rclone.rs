@@ -1,6 +1,13 @@
 //! rclone behind the store's trait, on a real S3 server: what is stored comes back, and each kind of failure is told
 //! from the others.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
 mod support;
 
 use std::os::unix::ffi::OsStrExt;
