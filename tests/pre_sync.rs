@@ -4,8 +4,8 @@ mod support;
 
 use std::process::Command;
 use support::bed::{Bed, FOLDER, lived_in};
-use support::laptop::Said;
-use support::{BUCKET, path_with_tools, write};
+use support::laptop::{Said, said};
+use support::{BUCKET, write};
 use vixens_backup::store::Store;
 use vixens_backup::store::records::{Pin, decode};
 
@@ -17,7 +17,8 @@ fn check(bed: &Bed, flags: &[&str]) -> Said {
 }
 
 fn check_of(bed: &Bed, destinations: &[&str], flags: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_vixens-backup"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
+    command
         .args(["agent", "pre-sync", "--workload=Deployment/app"])
         .arg(format!("--volume=data:{FOLDER}:/config"))
         .args(
@@ -28,19 +29,9 @@ fn check_of(bed: &Bed, destinations: &[&str], flags: &[&str]) -> Said {
         .arg(format!("--restore-dir={}", bed.restore_dir().display()))
         .arg(format!("--rclone-dir={}", bed.server.rclone_dir().display()))
         .args(flags)
-        .env("PATH", path_with_tools())
         .env("POD_NAMESPACE", "home")
-        .env("VIXENS_BACKUP_CLUSTER_ID", "c1")
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => panic!("{error}"),
-    };
-    Said {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+        .env("VIXENS_BACKUP_CLUSTER_ID", "c1");
+    said(&mut command)
 }
 
 async fn backed_up() -> Bed {
@@ -95,7 +86,7 @@ async fn no_backup_is_said_plainly_and_stops_nothing() {
     );
     let out = check_of(&bed, &["minio:no-such-bucket/app"], &[]).fine();
     assert!(out.contains("no backup (not even the bucket exists"), "{out}");
-    write(&bed.server.bucket().join("app/config/a.yaml"), "a");
+    bed.store().write("config/a.yaml", b"a").await.unwrap();
     let out = check(&bed, &[]).fine();
     assert!(out.contains("made by hand") && out.contains("1 file, 1 B"), "{out}");
 }
@@ -103,7 +94,7 @@ async fn no_backup_is_said_plainly_and_stops_nothing() {
 #[tokio::test]
 async fn a_missing_file_stops_the_sync_and_what_is_whole_is_pinned() {
     let bed = backed_up().await;
-    std::fs::remove_file(bed.server.bucket().join("app/config/added")).unwrap();
+    bed.store().delete("config", &["added".to_owned()]).await.unwrap();
     let said = check(&bed, &["--pin"]);
     assert!(said.out.contains("config/added is missing"), "{said:#?}");
     assert!(

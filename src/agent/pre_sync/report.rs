@@ -99,22 +99,21 @@ fn of_point(point: &Point, now: Timestamp) -> String {
         amount::ago(point.time, now)
     );
     let seconds = |seconds: u64| amount::span(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)));
-    let _ = match point.downloaded {
-        Some(took) => writeln!(
+    let _ = if let Some(took) = point.downloaded {
+        writeln!(
             text,
             "  a restore brings  {totals}; they came here in {}\n  verified          every file, by its size and SHA-256",
             seconds(took.as_secs())
-        ),
-        None => {
-            let estimate = point.totals.bytes / BYTES + point.totals.files / FILES + 1;
-            writeln!(
-                text,
-                "  a restore brings  {totals}; in some {} (at {}/s and {FILES} files/s)\n  verified          its index, \
-                 and that every file of it is there with its size",
-                seconds(estimate),
-                amount::bytes(BYTES)
-            )
-        }
+        )
+    } else {
+        let estimate = point.totals.bytes / BYTES + point.totals.files / FILES + 1;
+        writeln!(
+            text,
+            "  a restore brings  {totals}; in some {} (at {}/s and {FILES} files/s)\n  verified          its index, and that \
+             every file of it is there with its size",
+            seconds(estimate),
+            amount::bytes(BYTES)
+        )
     };
     for database in &point.databases {
         let _ = writeln!(
