@@ -155,6 +155,8 @@ impl Pod {
             time: Timestamp::now(),
             restored: None,
             served: Vec::new(),
+            serving: None,
+            since: None,
         };
         OwnFolder::on(self.volume.path()).write(MARKER, &marker).unwrap();
     }

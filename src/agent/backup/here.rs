@@ -162,6 +162,7 @@ async fn one(
         pod: arguments.identity.pod.clone(),
         heartbeat: now,
         released: false,
+        stopping: false,
         last: site.known.last(),
         last_success: Some(now),
         owed: false,
