@@ -1,6 +1,11 @@
 //! `agent init`, killed at random moments: the next start ends in the state of an undisturbed one. The whole process
 //! group is killed, as the end of a container does it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what these functions do is part of the tests that call them"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -19,7 +24,7 @@ struct Dice(u64);
 impl Dice {
     fn new() -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        Self(now.as_nanos() as u64 | 1)
+        Self(u64::from(now.subsec_nanos()) << 20 | now.as_secs() | 1)
     }
 
     fn roll(&mut self, below: u64) -> u64 {
@@ -59,7 +64,8 @@ fn kill_and_look(bed: &Bed, kills: usize, mut prepare: impl FnMut(&Bed), expecte
     while done < kills {
         prepare(bed);
         for _ in 0..=dice.roll(8) {
-            let after = Duration::from_micros(dice.roll(whole.as_micros() as u64));
+            let after =
+                Duration::from_micros(dice.roll(whole.subsec_micros().into()) + dice.roll(1_000_000 * whole.as_secs()));
             if killed(bed, after) {
                 too_late += 1;
                 prepare(bed);
