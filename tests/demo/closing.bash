@@ -59,7 +59,7 @@ how_to_look_around() {
 # gather_logs : what explains a failure, kept in $work/logs, and its ends printed.
 gather_logs() {
 	local pod container name file
-	heading 'What explains it'
+	heading 'What may explain it'
 	[[ -s $root/node/cluster/kubeconfig || $cluster != node ]] || return 0
 	kubectl get pods -A -o wide >"$work/logs/pods" 2>&1 || true
 	kubectl get events -A --sort-by=.lastTimestamp >"$work/logs/events" 2>&1 || true

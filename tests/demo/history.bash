@@ -76,7 +76,7 @@ an_annotation_goes_back_to_an_earlier_snapshot() {
 	expect 'the annotation, still there, does not roll it back again' is 'mode: better' "$(in_app app 'cat /config/settings.yaml')"
 }
 
-an_emptied_volume_is_not_mirrored_and_comes_back() {
+an_emptied_volume_is_not_mirrored() {
 	local pod stored before full
 	full=$(newest_snapshot)
 	in_app app 'mkdir -p /config/album && for n in $(seq 1 30); do echo "picture $n" >/config/album/$n; done'
@@ -90,10 +90,13 @@ an_emptied_volume_is_not_mirrored_and_comes_back() {
 	kubectl -n "$namespace" logs deployment/app -c backup-sidecar | grep -E "$refusals" | tail -n 1 | fold -sw 110 | indent
 	expect 'every file is still in the bucket' is "$stored" "$(bucket lsf -R --files-only minio:vixens-backups/app/config | sort)"
 
-	tell 'The way back is the snapshot from before:'
+	tell "The way back is the snapshot from before: kubectl annotate deployment app vixens.io/backup-restore-at=$full"
+	# A pod that was refused its last backup does not let go of the place: the next one waits until it has been silent
+	# for three minutes. A person would not watch that.
+	[[ -n $assert ]] || return 0
 	pod=$(pod_of app)
 	show kubectl -n "$namespace" annotate --overwrite deployment app "vixens.io/backup-restore-at=$full"
-	eventually 90 'a new pod is Ready' is_replaced app "$pod"
+	eventually 300 'a new pod is Ready' is_replaced app "$pod"
 	expect 'every file is back' is "$before" "$(listing_of_app)"
 }
 

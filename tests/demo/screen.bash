@@ -158,7 +158,8 @@ failed() { grep -cx FAIL "$work/results" || true; }
 
 # --- steps --------------------------------------------------------------------------------
 
-# step NAME : runs the function NAME under its heading; $ended is its exit code. To be called on a line of its
+# step NAME : runs the function NAME under its heading; $ended is its exit code. When an expectation was not met, the
+# command $explain shows what there is to see. To be called on a line of its
 # own: after "if", or before "||", bash would let it go on after a failed command.
 step() {
 	local name=$1 title began before verdict=done
@@ -180,7 +181,10 @@ step() {
 	if ((ended)) && (($(failed) == before)); then
 		note FAIL "this step runs to its end" "exit code 0" "exit code $ended"
 	fi
-	(($(failed) == before)) || verdict=FAILED
+	if (($(failed) > before)); then
+		verdict=FAILED
+		${explain:-true}
+	fi
 	printf '%s\t%s\t%s\n' "$(seconds_since "$began")" "$verdict" "$title" >>"$work/steps"
 }
 
