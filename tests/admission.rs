@@ -287,6 +287,19 @@ async fn eight_mebibytes_are_not() {
 }
 
 #[tokio::test]
+async fn a_large_body_that_never_ends_keeps_no_small_one_waiting() {
+    let server = server();
+    let endless = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+    let waiting: Vec<_> = (0..100).map(|_| Box::pin(server.post(endless()))).collect();
+    let review = recorded("deployment-create.json").to_string();
+    let answered = Box::pin(server.post(review));
+    match futures::future::select(futures::future::select_all(waiting), answered).await {
+        futures::future::Either::Left(_) => panic!("an endless body is answered"),
+        futures::future::Either::Right(((status, _), _)) => assert_eq!(status, StatusCode::OK),
+    }
+}
+
+#[tokio::test]
 async fn a_broken_connection_is_a_bad_request() {
     let pieces = [Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("gone"))];
     let (status, text) = server().post(Body::from_stream(futures::stream::iter(pieces))).await;

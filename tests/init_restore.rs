@@ -1,5 +1,12 @@
 //! `agent init` on a real S3 server: what a pod finds when it starts, and what it never does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
 mod support;
 
 use std::fs;

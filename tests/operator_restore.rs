@@ -1,6 +1,13 @@
 //! `vixens-backup restore` on real rclone and a real S3 server: what comes back is what was there, and what can't come
 //! back is named.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
 mod support;
 
 use std::fs;

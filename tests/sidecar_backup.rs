@@ -1,6 +1,13 @@
 //! The sidecar on real rclone and a real S3 server: what is written is saved, what is replaced is kept, and what must
 //! not be saved is not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
 mod support;
 
 use support::S3;

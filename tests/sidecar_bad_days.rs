@@ -1,6 +1,13 @@
 //! The sidecar on bad days: the store goes away, the process is killed, names and files are odd, the node is short of
 //! what it needs. Nothing that was published is lost, and the sidecar never ends by itself.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
 mod support;
 
 use rustix::process::Signal;

@@ -1,6 +1,13 @@
 //! `agent backup`, as the CronJob runs it: it asks the sidecar, leaves a request, says what there is where no pod runs,
 //! or does the work itself; and its exit code is the result.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
 mod support;
 
 use std::slice::from_ref;

@@ -1,6 +1,13 @@
 //! SQLite at tier 2, from a mount that is read-only to the sidecar as in a pod: what was committed is saved as one whole
 //! file, whatever state its writer left it in.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
 mod support;
 
 use rusqlite::{Connection, OpenFlags};

@@ -1,6 +1,13 @@
 //! rclone behind the store's trait, on a real S3 server: what is stored comes back, and each kind of failure is told
 //! from the others.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
 mod support;
 
 use std::os::unix::ffi::OsStrExt;
@@ -257,4 +264,55 @@ async fn credentials_from_a_configuration_file_work_too() {
     };
     let store = vixens_backup::store::rclone::Rclone::new("minio", &format!("{BUCKET}/app"), settings);
     assert_eq!(listed(&store, "", Depth::One).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_exchange_writes_and_reads_in_one_process() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut server = S3::start();
+    server.place("app/requests/r1.json", "{\"manual\":true}");
+    server.place("app/requests/deep/er.json", "{}");
+    server.place("app/claims/1-aa.json", "{}");
+    let folder = tempfile::tempdir().unwrap();
+    // rclone, with a line for each process.
+    let (program, calls) = (folder.path().join("rclone"), folder.path().join("calls"));
+    let rclone = tool("rclone");
+    let script = format!(
+        "#!/bin/sh\necho call >> {}\nexec {} \"$@\"\n",
+        calls.display(),
+        rclone.display()
+    );
+    write(&program, script);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let settings = vixens_backup::store::rclone::Settings {
+        program,
+        ..vixens_backup::store::rclone::Settings::lean(server.rclone_dir(), folder.path())
+    };
+    let store = vixens_backup::store::rclone::Rclone::new("minio", &format!("{BUCKET}/app"), settings);
+    let found = store
+        .exchange("state.json", b"here", &["claims", "requests"])
+        .await
+        .unwrap();
+    let found: Vec<(String, String, String)> = found
+        .into_iter()
+        .map(|((folder, name), content)| (folder, name, String::from_utf8(content).unwrap()))
+        .collect();
+    let expected = [
+        ("claims", "1-aa.json", "{}"),
+        ("requests", "r1.json", "{\"manual\":true}"),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+    );
+    assert_eq!(std::fs::read_to_string(&calls).unwrap(), "call\n", "one process");
+    assert_eq!(store.read("state.json").await.unwrap(), b"here");
+    assert_eq!(
+        store.exchange("state.json", b"again", &["pins"]).await.unwrap().len(),
+        0
+    );
+    assert_eq!(store.read("state.json").await.unwrap(), b"again");
+    server.stop();
+    let error = store.exchange("state.json", b"x", &["requests"]).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
 }

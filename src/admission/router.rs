@@ -26,8 +26,13 @@ use tokio::sync::Semaphore;
 pub const BODY_LIMIT: usize = 7 * 1024 * 1024;
 /// How much of a larger body is read and thrown away, so that whoever sends it comes to read the answer.
 const DISCARD_LIMIT: usize = 4 * BODY_LIMIT;
-/// How much may be under way at once, in KiB: parsed, a body takes several times its size.
+/// Nearly every review is smaller than this. Larger ones share some room and wait for each other, and never keep a
+/// small one waiting.
+const SMALL: usize = 128 * 1024;
+/// How much of larger bodies may arrive at once, in KiB.
 const ROOM: u32 = 16 * 1024;
+/// How many larger bodies are decided at once: parsed, one can take fifty times its size.
+const LARGE_AT_ONCE: usize = 1;
 /// How long a body may take to arrive. The API server itself gives up after 30 s at most.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -40,6 +45,7 @@ pub struct Admission {
     registry: Registry,
     readiness: Arc<Readiness>,
     room: Semaphore,
+    turns: Semaphore,
 }
 
 impl Admission {
@@ -54,6 +60,7 @@ impl Admission {
             registry,
             readiness,
             room: Semaphore::new(ROOM as usize),
+            turns: Semaphore::new(LARGE_AT_ONCE),
         }
     }
 
@@ -113,13 +120,17 @@ async fn say_goodbye(State(admission): State<Arc<Admission>>, mut response: Resp
 
 async fn mutate(State(admission): State<Arc<Admission>>, request: Request) -> Response {
     let body = request.into_body();
-    let announced = body.size_hint().exact().unwrap_or(u64::MAX);
-    let kibibytes = u32::try_from(announced.min(BODY_LIMIT as u64) / 1024).unwrap_or(ROOM) + 1;
+    let announced = body.size_hint().exact().unwrap_or(u64::MAX).min(BODY_LIMIT as u64);
     let arrival = async {
-        let place = admission.room.acquire_many(kibibytes).await;
-        (place, Arrival::of(body).await)
+        if announced <= SMALL as u64 {
+            return (Arrival::of(body).await, None, None);
+        }
+        let kibibytes = u32::try_from(announced / 1024).unwrap_or(ROOM) + 1;
+        let place = admission.room.acquire_many(kibibytes).await.ok();
+        let arrival = Arrival::of(body).await;
+        (arrival, place, admission.turns.acquire().await.ok())
     };
-    let Ok((_place, arrival)) = tokio::time::timeout(BODY_TIMEOUT, arrival).await else {
+    let Ok((arrival, _place, _turn)) = tokio::time::timeout(BODY_TIMEOUT, arrival).await else {
         return (StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive\n").into_response();
     };
     let began = Instant::now();

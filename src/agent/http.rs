@@ -160,7 +160,7 @@ async fn nudged(State(server): State<Server>, headers: HeaderMap) -> StatusCode 
         return StatusCode::UNAUTHORIZED;
     }
     for inbox in server.shared.inboxes().iter() {
-        inbox.hurry();
+        inbox.nudge();
     }
     StatusCode::ACCEPTED
 }

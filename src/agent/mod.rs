@@ -14,6 +14,7 @@ mod log;
 pub mod metrics;
 pub mod nudge;
 pub mod place;
+pub mod pre_sync;
 pub mod prune;
 pub mod restore;
 pub mod scan;
@@ -50,6 +51,9 @@ pub enum Error {
     /// The app must not start.
     #[error(transparent)]
     Init(#[from] init::Error),
+    /// The store can't be trusted.
+    #[error(transparent)]
+    PreSync(#[from] pre_sync::Error),
     /// The sidecar could not begin.
     #[error(transparent)]
     Sidecar(#[from] sidecar::Error),
@@ -70,7 +74,7 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 3,
-            Self::Init(_) | Self::Sidecar(_) | Self::Stopped | Self::Setup(_) => 1,
+            Self::Init(_) | Self::PreSync(_) | Self::Sidecar(_) | Self::Stopped | Self::Setup(_) => 1,
             Self::Backup(error) => error.exit_code(),
         }
     }
@@ -87,7 +91,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
             nudge::run(arguments);
             Ok(())
         }
-        Command::PreSync(_) => Err(Error::Refused(format!("{command:?} is not part of this build"))),
+        Command::PreSync(arguments) => runtime()?.block_on(until_stopped(pre_sync::run(arguments))),
     }
 }
 

@@ -70,7 +70,7 @@ pub struct Explanation {
 pub fn explain(object: &Value, namespace: Option<&str>, installation: &Installation) -> Option<Explanation> {
     let kind = kind(object)?;
     let is_annotated = annotations(object, "").keys().any(|found| is_ours(found));
-    if !is_annotated && super::plan::template_problems(object).is_empty() {
+    if !is_annotated && super::checks::template_problems(object).is_empty() {
         return None;
     }
     let namespace = text(object, "/metadata/namespace")
@@ -95,7 +95,7 @@ pub fn explain(object: &Value, namespace: Option<&str>, installation: &Installat
     explanation.warnings = warnings;
     let policy = match intent {
         Intent::NotOurs => {
-            explanation.errors = super::plan::template_problems(&stripped);
+            explanation.errors = super::checks::template_problems(&stripped);
             return Some(explanation);
         }
         Intent::Disabled => {

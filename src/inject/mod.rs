@@ -5,11 +5,13 @@
 //! I/O. The webhook, the controller and the offline commands call the same functions.
 
 mod block;
+mod checks;
 mod explain;
 mod insert;
 mod marker;
 mod patch;
 mod plan;
+mod settings;
 mod sticky;
 mod strip;
 
@@ -232,7 +234,7 @@ fn pass(
     let ownership = self::ownership(object, marker, ownership);
     let stripped = strip(object.clone(), marker, &ownership);
     let (intent, mut warnings) = intent(&stripped, namespace, installation)?;
-    let problems = plan::template_problems(&stripped);
+    let problems = checks::template_problems(&stripped);
     if !problems.is_empty() {
         return Err(problems);
     }

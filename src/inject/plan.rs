@@ -1,14 +1,16 @@
 //! PURE: Policy + facts → [`Plan`], everything that the injected block and the companions are made from; or every
 //! reason why it can't be made.
 
+use super::checks;
+use super::settings::settings;
 use crate::agent::arguments::{
     Databases, Destination, METRICS_PORT, Percent, Port, Profile, RestoreAt, RestorePolicy, Retention, Size, Span,
-    StoreDown, Tier, WorkloadKind, WorkloadName,
+    StoreDown, Tier, WorkloadName,
 };
-use crate::policy::{InitPosition, Installation, Mode, Policy, Problem, Resources, Schedule, is_ours, key, staggered};
-use crate::workload::{Candidate, Setting, TEMPLATE, Workload, annotations, select, text};
+use crate::policy::{InitPosition, Installation, Mode, Policy, Problem, Resources, Schedule, key, staggered};
+use crate::workload::{Setting, Workload, select};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The names of our containers.
@@ -27,11 +29,6 @@ pub(super) const RCLONE_VOLUME: &str = "rclone-config";
 pub(super) const SECRETS_VOLUME: &str = "secrets-config";
 /// The names of our volumes.
 pub(super) const VOLUMES: [&str; 4] = [RESTORE_VOLUME, VANILLA_VOLUME, RCLONE_VOLUME, SECRETS_VOLUME];
-
-/// The grace period that we would like: the app's own stop, then the last backup.
-const GRACE_PERIOD: u64 = 60;
-/// What `progressDeadlineSeconds` leaves the app beyond a restore.
-const START_ALLOWANCE: u64 = 600;
 
 /// A protected volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,9 +173,9 @@ impl Draft {
         namespace: &str,
         installation: &Installation,
     ) -> Result<Self, Vec<Problem>> {
-        let mut problems = template_problems(workload.object);
-        problems.extend(name_problems(workload));
-        problems.extend(replica_problems(policy, workload));
+        let mut problems = checks::template_problems(workload.object);
+        problems.extend(checks::name_problems(workload));
+        problems.extend(checks::replica_problems(policy, workload));
         if let InitPosition::After(name) = &policy.init_position
             && !workload.pod.init_containers.contains(name)
         {
@@ -197,8 +194,8 @@ impl Draft {
             problems.extend(found);
             Vec::new()
         });
-        problems.extend(mode_problems(policy, workload, &candidates));
-        let user = match user(policy, workload, &candidates) {
+        problems.extend(checks::mode_problems(policy, workload, &candidates));
+        let user = match checks::user(policy, workload, &candidates) {
             Ok(user) => user,
             Err(problem) => {
                 problems.push(problem);
@@ -214,7 +211,7 @@ impl Draft {
             .get(&Setting::GracePeriod)
             .and_then(Value::as_u64)
             .unwrap_or(workload.pod.grace_period);
-        warnings.extend(warnings_of(policy, workload, user, &candidates));
+        warnings.extend(checks::warnings_of(policy, workload, user, &candidates));
         let name = &workload.name.name;
         let schedule = policy
             .schedule
@@ -283,150 +280,6 @@ fn default_schedule(mode: Mode, namespace: &str, name: &str) -> Schedule {
     staggered(namespace, name, if mode.has_sidecar() { 60 } else { 5 })
 }
 
-/// Keys of ours on the pod template, where nobody reads them.
-pub(super) fn template_problems(object: &Value) -> Vec<Problem> {
-    let labels = object
-        .pointer(&format!("{TEMPLATE}/metadata/labels"))
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| ("label", name))
-        .filter(|(_, name)| *name != key::PROFILE);
-    annotations(object, TEMPLATE)
-        .keys()
-        .map(|name| ("annotation", name))
-        .chain(labels)
-        .filter(|(_, name)| is_ours(name))
-        .map(|(what, name)| {
-            Problem::conflict(
-                name.as_str(),
-                format!(
-                    "this {what} is on the pod template, where it has no effect; move it up to the metadata.annotations \
-                     of the workload itself"
-                ),
-            )
-        })
-        .collect()
-}
-
-/// Containers and volumes of the owner's that have our names: most often the hand-written pattern.
-fn name_problems(workload: &Workload<'_>) -> Vec<Problem> {
-    let pod = &workload.pod;
-    let containers = pod
-        .init_containers
-        .iter()
-        .chain(&pod.containers)
-        .filter(|name| CONTAINERS.contains(&name.as_str()))
-        .map(|name| ("container", name));
-    let volumes = pod
-        .volumes
-        .iter()
-        .filter(|name| VOLUMES.contains(&name.as_str()))
-        .map(|name| ("volume", name));
-    containers
-        .chain(volumes)
-        .map(|(what, name)| {
-            Problem::conflict(
-                format!("{what} {name:?}"),
-                format!(
-                    "the hand-written backup pattern is still in this workload: remove the {what} {name:?} (or rename it, \
-                     if it is something else); {} adds its own",
-                    key::BACKUP
-                ),
-            )
-        })
-        .collect()
-}
-
-fn replica_problems(policy: &Policy, workload: &Workload<'_>) -> Vec<Problem> {
-    if workload.replicas <= 1 || policy.tier == Tier::Tier1 {
-        return Vec::new();
-    }
-    let replicas = workload.replicas;
-    match workload.name.kind {
-        WorkloadKind::Deployment if policy.has_sidecar() => vec![Problem::conflict(
-            "spec.replicas",
-            format!(
-                "{replicas} pods would write one backup; set replicas: 1, or make it a StatefulSet, whose pods have a \
-                 place each"
-            ),
-        )],
-        WorkloadKind::StatefulSet => policy
-            .destinations
-            .iter()
-            .filter(|destination| !destination.path().contains("{pod}"))
-            .map(|destination| {
-                Problem::conflict(
-                    key::DESTINATION,
-                    format!(
-                        "{replicas} pods would share {destination}; let the path hold {{pod}}, such as {destination}/{{pod}}"
-                    ),
-                )
-            })
-            .collect(),
-        WorkloadKind::Deployment => Vec::new(),
-    }
-}
-
-fn mode_problems(policy: &Policy, workload: &Workload<'_>, candidates: &[Candidate<'_>]) -> Vec<Problem> {
-    if policy.mode != Mode::CronJob || policy.tier == Tier::Tier1 {
-        return Vec::new();
-    }
-    let several = (workload.replicas > 1 && !workload.is_stateful()).then(|| {
-        Problem::conflict(
-            key::MODE,
-            format!("cronjob serves one pod, and there are {} replicas", workload.replicas),
-        )
-    });
-    candidates
-        .iter()
-        .filter(|candidate| !candidate.volume.source.is_shared_claim())
-        .map(|candidate| {
-            Problem::conflict(
-                key::MODE,
-                format!(
-                    "cronjob can't reach volume {:?} ({}): it lives inside the pod; use sidecar or sidecar+cronjob",
-                    candidate.volume.name,
-                    candidate.volume.source.describe()
-                ),
-            )
-        })
-        .chain(several)
-        .collect()
-}
-
-fn user(policy: &Policy, workload: &Workload<'_>, candidates: &[Candidate<'_>]) -> Result<PlannedUser, Problem> {
-    let app = candidates
-        .first()
-        .map(|candidate| workload.pod.user_of(&candidate.container))
-        .unwrap_or_default();
-    let user = match policy.run_as {
-        Some(run_as) => PlannedUser {
-            uid: Some(run_as.uid.into()),
-            gid: run_as.gid.map(u64::from).or(app.gid),
-        },
-        None => PlannedUser {
-            uid: app.uid,
-            gid: app.gid,
-        },
-    };
-    match user.uid {
-        None if app.non_root => Err(Problem::conflict(
-            key::RUN_AS,
-            format!(
-                "the app has runAsNonRoot and names no user, and our containers must run as the same one; write {}: \
-                 UID, or uid:gid (the user of its image)",
-                key::RUN_AS
-            ),
-        )),
-        Some(0) if app.non_root => Err(Problem::conflict(
-            key::RUN_AS,
-            "user 0 is root, and the pod has runAsNonRoot: it would not start; name the app's own user",
-        )),
-        _ => Ok(user),
-    }
-}
-
 /// 9476, or the next port that nobody in the pod has; with `hostNetwork` the agent looks on the node.
 fn port(workload: &Workload<'_>) -> Port {
     let free = (METRICS_PORT..u16::MAX)
@@ -445,110 +298,4 @@ fn collides(path: &str) -> bool {
     [DEFAULTS_PATH, RESTORE_PATH, SECRETS_PATH, RCLONE_PATH]
         .iter()
         .any(|ours| path == *ours || path.starts_with(&format!("{ours}/")) || path == "/")
-}
-
-/// The settings that nobody owns, as we want them; a warning for each that somebody owns and that stands in the way.
-fn settings(policy: &Policy, workload: &Workload<'_>, warnings: &mut Vec<String>) -> BTreeMap<Setting, Value> {
-    let mut settings = BTreeMap::new();
-    let owned = |setting| workload.ownership.owns(setting);
-    let is_deployment = !workload.is_stateful();
-    if policy.has_sidecar() {
-        if is_deployment && text(workload.object, "/spec/strategy/type") != Some("Recreate") {
-            if owned(Setting::Strategy) {
-                warnings.push(
-                    "strategy: the manifest sets it, and it is not Recreate: at a rollout the new pod starts while the old \
-                     one still writes, and waits for nothing; set strategy: {type: Recreate}"
-                        .to_owned(),
-                );
-            } else {
-                settings.insert(Setting::Strategy, json!({"type": "Recreate"}));
-            }
-        }
-        if workload.pod.grace_period < GRACE_PERIOD {
-            if owned(Setting::GracePeriod) {
-                warnings.push(format!(
-                    "terminationGracePeriodSeconds: the manifest sets {}: the app's stop and the last backup must fit \
-                     into it; {GRACE_PERIOD} or more is safer",
-                    workload.pod.grace_period
-                ));
-            } else {
-                settings.insert(Setting::GracePeriod, json!(GRACE_PERIOD));
-            }
-        }
-    }
-    if is_deployment && policy.tier != Tier::Tier1 {
-        let restore = policy.restore_timeout.duration().as_secs();
-        let deadline = workload
-            .object
-            .pointer("/spec/progressDeadlineSeconds")
-            .and_then(Value::as_u64)
-            .unwrap_or(600);
-        if deadline <= restore {
-            if owned(Setting::ProgressDeadline) {
-                warnings.push(format!(
-                    "progressDeadlineSeconds: the manifest sets {deadline}, and a restore may take {restore} s: a long \
-                     one is reported as a failed rollout; raise it, or lower {}",
-                    key::RESTORE_TIMEOUT
-                ));
-            } else {
-                settings.insert(Setting::ProgressDeadline, json!(restore + START_ALLOWANCE));
-            }
-        }
-    }
-    settings
-}
-
-fn warnings_of(
-    policy: &Policy,
-    workload: &Workload<'_>,
-    user: PlannedUser,
-    candidates: &[Candidate<'_>],
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let pod = &workload.pod;
-    if policy.tier == Tier::Tier3 {
-        warnings.push(format!(
-            "{}: tier3: this version saves databases as tier2 does, by online backup once per interval; continuous \
-             replication is not in it yet",
-            key::BACKUP
-        ));
-    }
-    if policy.tier == Tier::Tier2 && matches!(policy.databases, Databases::Paths(_)) {
-        warnings.push(format!(
-            "{}: at tier2 a live database is saved by online backup once per interval ({}), not continuously",
-            key::DATABASES,
-            policy.interval
-        ));
-    }
-    if user.uid.is_none() {
-        warnings.push(format!(
-            "the app's user is not known (no runAsUser): our containers run as root with few capabilities; say it with {}",
-            key::RUN_AS
-        ));
-    }
-    let users: Vec<Option<u64>> = candidates
-        .iter()
-        .flat_map(|candidate| candidate.volume.writable_mounts())
-        .map(|mount| pod.user_of(&mount.container).uid)
-        .collect();
-    if policy.run_as.is_none() && users.iter().any(|uid| *uid != user.uid) {
-        warnings.push(format!(
-            "containers of different users write to the protected volume; ours run as {}; say which with {}",
-            user.uid.map_or_else(|| "root".to_owned(), |uid| uid.to_string()),
-            key::RUN_AS
-        ));
-    }
-    if pod.host_network && pod.dns_policy.as_deref() != Some("ClusterFirstWithHostNet") {
-        warnings.push(
-            "hostNetwork without dnsPolicy: ClusterFirstWithHostNet: names of the cluster, such as the store's, do not \
-             resolve in this pod"
-                .to_owned(),
-        );
-    }
-    if pod.share_process_namespace {
-        warnings.push(
-            "shareProcessNamespace: processes of the same user in this pod can read the store's credentials".to_owned(),
-        );
-    }
-    warnings
 }

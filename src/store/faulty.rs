@@ -2,7 +2,7 @@
 //! half a file.
 
 use super::memory::Memory;
-use super::{Answer, Depth, Done, Error, Object, Presence, Store, Undone, Upload};
+use super::{Answer, Depth, Done, Error, Exchanged, Object, Presence, Store, Undone, Upload, exchange_one_by_one};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -170,6 +170,10 @@ impl Store for Faulty {
             self.call(0).await?;
             self.memory.probe().await
         })
+    }
+
+    fn exchange<'a>(&'a self, key: &'a str, content: &'a [u8], folders: &'a [&'a str]) -> Answer<'a, Exchanged> {
+        Box::pin(exchange_one_by_one(self, key, content, folders))
     }
 
     fn create(&self) -> Answer<'_, ()> {

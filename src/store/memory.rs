@@ -1,7 +1,7 @@
 //! A store in memory, for tests: what the trait says, and nothing that rclone adds.
 
 use super::keys::joined;
-use super::{Answer, Depth, Done, Error, Object, Presence, Store, Undone, Upload};
+use super::{Answer, Depth, Done, Error, Exchanged, Object, Presence, Store, Undone, Upload, exchange_one_by_one};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -154,6 +154,10 @@ impl Store for Memory {
 
     fn probe(&self) -> Answer<'_, Presence> {
         Box::pin(async { Ok(Presence::Present) })
+    }
+
+    fn exchange<'a>(&'a self, key: &'a str, content: &'a [u8], folders: &'a [&'a str]) -> Answer<'a, Exchanged> {
+        Box::pin(exchange_one_by_one(self, key, content, folders))
     }
 
     fn create(&self) -> Answer<'_, ()> {

@@ -19,6 +19,7 @@ pub mod snapshot;
 pub mod state;
 
 use futures::future::BoxFuture;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a call of the store resolves to.
@@ -84,8 +85,40 @@ pub trait Store: Send + Sync {
     /// read with this password (a wrong one makes everything look empty).
     fn probe(&self) -> Answer<'_, Presence>;
 
+    /// Writes a small object and reads the small objects right below some folders: all that an idle sidecar does once a
+    /// minute, in one go where the store knows how. By folder and name.
+    fn exchange<'a>(&'a self, key: &'a str, content: &'a [u8], folders: &'a [&'a str]) -> Answer<'a, Exchanged>;
+
     /// Makes the bucket, where it is missing. No other call does.
     fn create(&self) -> Answer<'_, ()>;
+}
+
+/// Small objects, by their folder and name.
+pub type Exchanged = BTreeMap<(String, String), Vec<u8>>;
+
+/// [`Store::exchange`], call by call.
+pub async fn exchange_one_by_one(
+    store: &dyn Store,
+    key: &str,
+    content: &[u8],
+    folders: &[&str],
+) -> Result<Exchanged, Error> {
+    store.write(key, content).await?;
+    let mut found = Exchanged::new();
+    for folder in folders {
+        let objects = listed(store, folder, Depth::One).await?;
+        for object in objects.into_iter().filter(|object| !object.folder) {
+            match store.read(&keys::joined(folder, &object.name)).await {
+                Ok(content) => {
+                    found.insert(((*folder).to_owned(), object.name), content);
+                }
+                // Taken away between the two.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Objects up to this size are read and written whole.

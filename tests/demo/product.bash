@@ -20,7 +20,7 @@ build_everything() {
 		cargo build --release --locked --manifest-path "$top/Cargo.toml" >"$work/logs/cargo.log" 2>&1 </dev/null &
 	cargo=$!
 	# shellcheck disable=SC2064 # this very process
-	trap "kill $cargo 2>/dev/null" EXIT
+	trap "kill $cargo 2>/dev/null || true" EXIT
 	make --no-print-directory -C "$top" "$tools" 2>&1 | indent
 	[[ ! -e /proc/$cargo ]] || tell 'compiling vixens-backup'
 	await_cargo "$cargo"
@@ -44,7 +44,7 @@ await_cargo() {
 	printf %s "$erase"
 	wait "$pid" && return
 	tr '\r' '\n' <"$work/logs/cargo.log" | grep -vE '^ *(Building|Compiling)|^$' | tail -n 40 | indent
-	tell "${red}cargo build --release --locked failed; its last words are above, all of them in $work/logs/cargo.log$plain"
+	note FAIL 'vixens-backup compiles' 'cargo build --release --locked succeeds' "its last words are above, all of them in $work/logs/cargo.log"
 	exit 1
 }
 

@@ -40,13 +40,17 @@ impl Said {
 
 /// Runs a command, without a destination.
 pub fn bare(arguments: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_vixens-backup"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
+    command
         .args(arguments)
-        .env("PATH", path_with_tools())
         .env_remove("VIXENS_BACKUP_DESTINATION")
-        .env("RCLONE_CONFIG", "/dev/null")
-        .output()
-        .unwrap();
+        .env("RCLONE_CONFIG", "/dev/null");
+    said(&mut command)
+}
+
+/// Runs the program to its end, with rclone in reach.
+pub fn said(command: &mut Command) -> Said {
+    let output = command.env("PATH", path_with_tools()).output().unwrap();
     Said {
         code: output.status.code().unwrap(),
         out: String::from_utf8(output.stdout).unwrap(),

@@ -6,6 +6,7 @@
     unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "each test file compiles this module for itself, and uses its own part of it"
 )]
 

@@ -60,6 +60,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
         volumes,
         filters,
         databases: protection.databases.clone(),
+        turn: Arc::default(),
     });
     let mut errors = Vec::new();
     for (index, destination) in protection.destinations.iter().enumerate() {

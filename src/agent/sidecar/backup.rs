@@ -9,7 +9,7 @@
 use super::batch::{Batch, Outcomes, blocking, with_sources};
 use super::guard::{self, Fenced, Refusal};
 use super::known::{Known, to_index};
-use super::plan::{Look, Plan, PlanError};
+use super::plan::{Look, Plan, PlanError, read_facts};
 use super::stage::{Left, Piece, Stage, Staged};
 use super::volume::Scope;
 use crate::agent::arguments::Percent;
@@ -165,6 +165,11 @@ impl Site {
     pub async fn backup(&mut self, order: Order) -> Result<Report, Failure> {
         self.scope.trouble().map_err(Refusal::from)?;
         let plan = self.plan(&order).await?;
+        if plan.facts > 0 {
+            let (known, path) = (self.known.clone(), plan.facts_path());
+            let facts = plan.facts;
+            self.known = Arc::new(blocking(move || known.refreshed(read_facts(&path, facts)?)).await?);
+        }
         if let Some(most) = order.most {
             guard::shrink(&plan.vanishing, most, self.known.last(), order.accepted.as_deref())?;
         }
@@ -220,7 +225,11 @@ impl Site {
             .map(|(path, _)| path.clone())
             .collect();
         let (scope, known, spool) = (self.scope.clone(), self.known.clone(), self.scratch.join("plan"));
-        Ok(blocking(move || Plan::make(&scope, &known, &look, &spool)).await?)
+        Ok(blocking(move || {
+            let _turn = scope.turn();
+            Plan::make(&scope, &known, &look, &spool)
+        })
+        .await?)
     }
 
     fn reported(&self, plan: &Plan) -> Report {
@@ -271,7 +280,9 @@ impl Site {
             .map_err(|source| self.unusable(source))?;
         loop {
             let mut batch;
+            let scope = self.scope.clone();
             (changes, stage, batch) = blocking(move || {
+                let _turn = scope.turn();
                 let batch = Batch::take(&mut changes, &mut stage)?;
                 Ok::<_, Failure>((changes, stage, batch))
             })
@@ -454,7 +465,9 @@ impl Site {
             uploaded.append(&mut pieces);
             // Copies hold still: this ends after the second round.
             let again;
+            let scope = self.scope.clone();
             (stage, again) = blocking(move || {
+                let _turn = scope.turn();
                 let mut again = Vec::new();
                 for piece in restless {
                     let name = piece.name();

@@ -4,7 +4,7 @@
 use super::backup::{Failure, Order, Report, Site, all_done};
 use super::batch::with_sources;
 use super::claiming::{self, Claimed};
-use super::guard::Fenced;
+use super::guard::{self, Fenced};
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
 use super::plan::Look;
 use super::status::Shared;
@@ -14,11 +14,12 @@ use crate::agent::prune;
 use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
 use crate::store::claims::{self, Holder};
-use crate::store::records::{Request, Served, VERSION, decode, encode};
+use crate::store::records::{Damage, Request, Served, VERSION, decode, encode};
 use crate::store::snapshot::{Kind, SnapshotId};
 use crate::store::state::{HEARTBEAT, State};
-use crate::store::{Depth, Store, keys, listed};
+use crate::store::{self, Store, keys};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,15 @@ enum End {
     Fenced(Fenced),
 }
 
+/// Something that was left for later.
+struct Later {
+    due: Instant,
+    /// When it was first left.
+    since: Instant,
+    /// A file that is too large to be taken while it is written; else a database that was saved a moment ago.
+    is_large: bool,
+}
+
 /// A destination at work.
 pub struct Worker {
     destination: Destination,
@@ -88,8 +98,9 @@ pub struct Worker {
     next_thorough: Instant,
     /// The newest snapshot when the place was last pruned.
     pruned: Option<SnapshotId>,
-    large: Option<(Vec<Vec<u8>>, Instant)>,
+    later: BTreeMap<Vec<u8>, Later>,
     adopted: bool,
+    is_stopping: bool,
     last_success: Option<Timestamp>,
     said: Option<String>,
 }
@@ -111,8 +122,9 @@ impl Worker {
             next_reconcile: Instant::now() + DAILY,
             next_thorough: Instant::now(),
             pruned: None,
-            large: None,
+            later: BTreeMap::new(),
             adopted,
+            is_stopping: false,
             last_success: None,
             said: None,
             destination,
@@ -149,7 +161,7 @@ impl Worker {
                         why: fenced.to_string(),
                     },
                 ),
-                Some(Work::Changed(_)) => inbox.saved(),
+                Some(Work::Changed(_) | Work::Nudged) => inbox.saved(),
                 Some(Work::Final(_)) => return,
                 None => {}
             }
@@ -167,7 +179,9 @@ impl Worker {
                     None => continue,
                 }
             }
+            let later = self.later.values().map(|later| later.due).min();
             let until = self.next_scan.min(self.next_heartbeat);
+            let until = later.map_or(until, |later| later.min(until));
             let result = match self.destination.inbox.wait(until).await {
                 Some(Work::Final(stop)) => match self.last(stop).await {
                     Ok(()) => return End::Stopped,
@@ -175,7 +189,9 @@ impl Worker {
                 },
                 Some(Work::Changed(changes)) => self.save(changes).await,
                 Some(Work::Asked(ask)) => self.asked(ask).await,
+                Some(Work::Nudged) => self.stopping().await,
                 None if Instant::now() >= self.next_scan => self.scan().await,
+                None if later.is_some_and(|later| Instant::now() >= later) => self.due().await,
                 None => self.pulse().await,
             };
             match result {
@@ -292,14 +308,15 @@ impl Worker {
     }
 
     async fn save(&mut self, changes: Changes) -> Result<(), Failure> {
-        let restless = match &self.large {
-            Some((_, since)) if since.elapsed() >= RESTLESS => None,
-            _ => Some(self.destination.settle),
-        };
+        // A large file that has kept us waiting for long enough is taken as it is.
+        let waited = |later: &Later| later.is_large && later.since.elapsed() >= RESTLESS;
+        let restless = (!self.later.values().any(waited)).then_some(self.destination.settle);
         let order = self.order(self.kind(), changes.clone(), restless);
         match self.backup(order).await {
             Ok(report) => {
-                self.defer(report.later);
+                self.later
+                    .retain(|path, _| report.later.contains(path) || !changes.paths.contains_key(path));
+                self.defer(&report.later);
                 Ok(())
             }
             Err(failure) => {
@@ -318,24 +335,42 @@ impl Worker {
         }
     }
 
-    /// Large files that never rest come back after another time of quiet.
-    fn defer(&mut self, later: Vec<Vec<u8>>) {
-        let since = self.large.take().map_or_else(Instant::now, |(_, since)| since);
-        if later.is_empty() {
-            return;
+    /// What was left for later comes back: a database when it may be saved again, a large file that never rests after
+    /// another time of quiet. Until then it counts as unsaved.
+    fn defer(&mut self, later: &[Vec<u8>]) {
+        let now = Instant::now();
+        let databases = self.site.as_ref().map(|site| &site.databases);
+        for path in later {
+            let saved = databases.and_then(|databases| databases.get(path));
+            let due = match saved {
+                Some(saved) => Instant::from_std(*saved) + self.destination.interval,
+                None => now + self.destination.settle,
+            };
+            let is_large = saved.is_none();
+            self.later
+                .entry(path.clone())
+                .or_insert(Later {
+                    due,
+                    since: now,
+                    is_large,
+                })
+                .due = due;
         }
+        if self.later.is_empty() {
+            self.destination.inbox.saved();
+        }
+    }
+
+    /// What was left for later and is due now.
+    async fn due(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
         let mut changes = Changes::default();
-        for path in &later {
-            // A database rests until its time has come: the next full scan finds it.
-            let is_database = self.site.as_ref().is_some_and(|site| site.databases.contains_key(path));
-            if !is_database {
+        for (path, later) in &self.later {
+            if later.due <= now {
                 changes.add(path.clone(), false);
             }
         }
-        if !changes.is_empty() {
-            self.large = Some((later, since));
-            self.destination.inbox.changed(changes);
-        }
+        self.save(changes).await
     }
 
     async fn scan(&mut self) -> Result<(), Failure> {
@@ -353,7 +388,8 @@ impl Worker {
         match self.backup(order).await {
             Ok(report) => {
                 self.destination.shared.skipped(&self.name, &report);
-                self.defer(report.later);
+                self.later.retain(|path, _| report.later.contains(path));
+                self.defer(&report.later);
                 self.prune().await
             }
             Err(failure) => {
@@ -413,6 +449,8 @@ impl Worker {
         order.rest = Duration::ZERO;
         match self.backup(order).await {
             Ok(report) => {
+                self.later.clear();
+                self.destination.inbox.saved();
                 let snapshot = self.site.as_ref().and_then(|site| site.known.last());
                 self.tell(
                     &ask,
@@ -448,8 +486,18 @@ impl Worker {
         });
     }
 
+    /// The pod is being stopped: whoever comes next had better wait for the last backup.
+    async fn stopping(&mut self) -> Result<(), Failure> {
+        if self.is_stopping {
+            return Ok(());
+        }
+        self.is_stopping = true;
+        self.beat(false).await
+    }
+
     /// Everything, at once, whatever is young; then the place is released.
     async fn last(&mut self, stop: Stop) -> Result<(), Failure> {
+        self.stopping().await?;
         self.destination.inbox.take_changes();
         let mut order = self.order(Kind::Final, everything(), None);
         order.rest = Duration::ZERO;
@@ -549,37 +597,57 @@ impl Worker {
         Ok(())
     }
 
-    /// Once a minute: we are here, and whoever left a request is served.
+    /// Once a minute: we are here, nobody has taken over, and whoever left a request is served. One call.
     async fn pulse(&mut self) -> Result<(), Failure> {
-        self.beat(false).await?;
+        self.next_heartbeat = Instant::now() + HEARTBEAT;
+        let (Some(state), Some(site)) = (self.state(false), &self.site) else {
+            return Ok(());
+        };
         let store = self.destination.store.clone();
-        for object in listed(store.as_ref(), keys::REQUESTS, Depth::One).await? {
-            let Some(id) = object.name.strip_suffix(".json").filter(|_| !object.folder) else {
-                continue;
-            };
-            let key = keys::request(id);
-            let mut request: Request = match store.read(&key).await {
-                Ok(bytes) => match decode(&bytes) {
-                    Ok(request) => request,
-                    Err(damage) => {
-                        self.say(&format!("{key} is no request that can be read: {damage}"));
-                        continue;
-                    }
-                },
-                // Whoever left it has read the answer.
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let age = Timestamp::now().duration_since(request.time);
-            if age > REQUEST_EXPIRES {
-                let names = [object.name];
-                let undone = store.delete(keys::REQUESTS, &names).await?;
-                all_done("an old request could not be removed", &names, undone)?;
-            } else if request.answer.is_none() {
-                let event = self.requested(&request).await;
-                request.answer = serde_json::to_value(event).ok();
-                store.write(&key, &encode(&request)).await?;
+        let found = store
+            .exchange(keys::STATE, &encode(&state), &[keys::CLAIMS, keys::REQUESTS])
+            .await?;
+        let names = |folder| {
+            found
+                .keys()
+                .filter(move |(found, _)| found == folder)
+                .map(|(_, name)| name.as_str())
+        };
+        let claims = claims::in_order(names(keys::CLAIMS)).map_err(|Damage(why)| store::Error::Damaged {
+            destination: self.name.clone(),
+            key: keys::CLAIMS.to_owned(),
+            why,
+        })?;
+        guard::claim(&claims, &site.holder, &self.name)?;
+        self.destination.shared.metrics.store_up(&self.name, true);
+        for ((folder, name), content) in &found {
+            if let Some(id) = name.strip_suffix(".json").filter(|_| folder == keys::REQUESTS) {
+                self.request(id, content).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Serves a request, once; one that is old is taken away.
+    async fn request(&mut self, id: &str, content: &[u8]) -> Result<(), Failure> {
+        let key = keys::request(id);
+        let mut request: Request = match decode(content) {
+            Ok(request) => request,
+            Err(damage) => {
+                self.say(&format!("{key} is no request that can be read: {damage}"));
+                return Ok(());
+            }
+        };
+        let store = self.destination.store.clone();
+        if Timestamp::now().duration_since(request.time) > REQUEST_EXPIRES {
+            let names = [format!("{id}.json")];
+            let undone = store.delete(keys::REQUESTS, &names).await?;
+            return all_done("an old request could not be removed", &names, undone);
+        }
+        if request.answer.is_none() {
+            let event = self.requested(&request).await;
+            request.answer = serde_json::to_value(event).ok();
+            store.write(&key, &encode(&request)).await?;
         }
         Ok(())
     }
@@ -600,26 +668,32 @@ impl Worker {
         last
     }
 
-    /// The summary of the place: we are here.
+    /// The summary of the place.
     async fn beat(&mut self, released: bool) -> Result<(), Failure> {
         self.next_heartbeat = Instant::now() + HEARTBEAT;
-        let Some(site) = &self.site else { return Ok(()) };
+        let Some(state) = self.state(released) else {
+            return Ok(());
+        };
+        Ok(self.destination.store.write(keys::STATE, &encode(&state)).await?)
+    }
+
+    fn state(&self, released: bool) -> Option<State> {
+        let site = self.site.as_ref()?;
         let totals = site.known.totals();
-        let state = State {
+        Some(State {
             version: VERSION,
             epoch: site.holder.epoch,
             volume_id: site.holder.volume_id.clone(),
             pod: self.destination.started.pod.clone(),
             heartbeat: Timestamp::now(),
             released,
-            stopping: false,
+            stopping: self.is_stopping && !released,
             last: site.known.last(),
             last_success: self.last_success,
             owed: !released && self.destination.inbox.owes(),
             files: totals.files,
             bytes: totals.bytes,
-        };
-        Ok(self.destination.store.write(keys::STATE, &encode(&state)).await?)
+        })
     }
 }
 

@@ -82,6 +82,8 @@ pub enum Work {
     Changed(Changes),
     /// Somebody asked.
     Asked(Ask),
+    /// The pod is about to be stopped: say so.
+    Nudged,
     /// The last backup.
     Final(Stop),
 }
@@ -94,6 +96,7 @@ struct Waiting {
     /// The oldest change that no snapshot has, in this box or under way.
     unsaved_since: Option<Instant>,
     hurry: bool,
+    nudged: bool,
     asks: Vec<Ask>,
     stop: Option<Stop>,
 }
@@ -164,7 +167,6 @@ impl Inbox {
         let mut waiting = self.waiting();
         waiting.first = None;
         waiting.last = None;
-        waiting.hurry = false;
         std::mem::take(&mut waiting.changes)
     }
 
@@ -180,9 +182,12 @@ impl Inbox {
         self.waiting().unsaved_since.is_some()
     }
 
-    /// Changes need not settle any more.
-    pub fn hurry(&self) {
-        self.waiting().hurry = true;
+    /// The pod is about to be stopped: changes need not settle any more.
+    pub fn nudge(&self) {
+        let mut waiting = self.waiting();
+        waiting.hurry = true;
+        waiting.nudged = true;
+        drop(waiting);
         self.wake.notify_one();
     }
 
@@ -209,6 +214,9 @@ impl Inbox {
         let mut waiting = self.waiting();
         if let Some(stop) = waiting.stop {
             return Ok(Work::Final(stop));
+        }
+        if std::mem::take(&mut waiting.nudged) {
+            return Ok(Work::Nudged);
         }
         if !waiting.asks.is_empty() {
             return Ok(Work::Asked(waiting.asks.remove(0)));
@@ -353,7 +361,8 @@ mod tests {
     async fn in_a_hurry_nothing_settles() {
         let (inbox, begun) = (inbox(), Instant::now());
         inbox.changed(change("a"));
-        inbox.hurry();
+        inbox.nudge();
+        assert!(matches!(inbox.wait(soon()).await, Some(Work::Nudged)));
         assert!(matches!(inbox.wait(soon()).await, Some(Work::Changed(_))));
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }

@@ -246,6 +246,34 @@ impl Known {
         ))
     }
 
+    /// The same state, with the inodes and change times of files that an index had told us of. In path order.
+    pub fn refreshed(&self, facts: impl Iterator<Item = Result<Entry, TableError>>) -> Result<Self, TableError> {
+        let mut writer = TableWriter::create(&self.table)?;
+        let mut base = self.base.records()?.peekable();
+        let mut since = self.since.clone();
+        for fact in facts {
+            let fact = fact?;
+            while let Some(before) = base.next_if(|before| before.as_ref().map_or(true, |b| b.entry.path < fact.path)) {
+                writer.push(&before?)?;
+            }
+            let same = base.next_if(|same| same.as_ref().is_ok_and(|same| same.entry.path == fact.path));
+            if let Some(Some(record)) = since.get_mut(&fact.path) {
+                record.entry = fact;
+                same.transpose()?.map_or(Ok(()), |same| writer.push(&same))?;
+            } else if let Some(same) = same {
+                writer.push(&Record { entry: fact, ..same? })?;
+            }
+        }
+        for after in base {
+            writer.push(&after?)?;
+        }
+        Ok(Self {
+            base: Arc::new(writer.finish()?),
+            since,
+            ..self.clone()
+        })
+    }
+
     /// The same state, published as the snapshot `id`.
     #[must_use]
     pub fn published(mut self, id: SnapshotId) -> Self {

@@ -275,6 +275,7 @@ fn scope(arguments: &SidecarArguments, started: &Start, filters: &Filters, share
         volumes,
         filters: filters.clone(),
         databases: arguments.protection.databases.clone(),
+        turn: Arc::default(),
     })
 }
 

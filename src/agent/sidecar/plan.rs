@@ -75,6 +75,8 @@ pub struct Plan {
     pub changes: u64,
     /// Everything was looked at.
     pub full: bool,
+    /// Files that are what an index says of them, whose inode and change time are known now.
+    pub facts: u64,
     /// Files and bytes that would vanish, and what there was before.
     pub vanishing: Vanishing,
     /// What is left out, by reason.
@@ -130,10 +132,12 @@ impl Plan {
             known,
             look,
             spool: Spool::create(spool)?,
+            facts: Spool::create(&facts_path(spool))?,
             plan: Self {
                 spool: spool.to_owned(),
                 changes: 0,
                 full: look.changes.everything,
+                facts: 0,
                 vanishing: Vanishing {
                     before: known.totals(),
                     ..Vanishing::default()
@@ -153,7 +157,14 @@ impl Plan {
         }
         planner.plan.vanishing.bytes = planner.shrunk.saturating_sub(planner.grown);
         planner.spool.finish()?;
+        planner.facts.finish()?;
         Ok(planner.plan)
+    }
+
+    /// Where [`Plan::facts`] lie.
+    #[must_use]
+    pub fn facts_path(&self) -> PathBuf {
+        facts_path(&self.spool)
     }
 
     /// Everything that is to be done, in path order.
@@ -177,6 +188,7 @@ struct Planner<'a> {
     known: &'a Known,
     look: &'a Look,
     spool: Spool,
+    facts: Spool,
     plan: Plan,
     grown: u64,
     shrunk: u64,
@@ -359,6 +371,9 @@ impl Planner<'_> {
                         entry,
                         known: Some(known),
                     })
+                } else if known.entry.changed == 0 && self.plan.full {
+                    self.plan.facts += 1;
+                    self.facts.push(&Change::Attributes { entry, known: None })
                 } else {
                     Ok(())
                 }
@@ -433,6 +448,28 @@ fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn is_of_a_server(path: &[u8]) -> bool {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     [b"PG_VERSION".as_slice(), b"ibdata1", b"WiredTiger"].contains(&name)
+}
+
+fn facts_path(spool: &Path) -> PathBuf {
+    spool.with_extension("facts")
+}
+
+/// What [`Plan::facts`] counts, from where [`Plan::facts_path`] says, in path order.
+pub fn read_facts(
+    path: &Path,
+    count: u64,
+) -> Result<impl Iterator<Item = Result<Entry, TableError>> + use<>, TableError> {
+    let file = File::open(path);
+    let path = path.to_owned();
+    let failed = move |source| TableError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut from = BufReader::new(file.map_err(&failed)?);
+    Ok((0..count).map(move |_| match read(&mut from).map_err(&failed)? {
+        Change::Save { entry, .. } | Change::Attributes { entry, .. } => Ok(entry),
+        Change::Gone { known } => Ok(known.entry),
+    }))
 }
 
 /// Where changes go, in order.

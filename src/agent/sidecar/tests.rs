@@ -12,7 +12,9 @@ use crate::store::index::{Entry, IndexReader, What, merged};
 use crate::store::keys::{self, SnapshotObject};
 use crate::store::memory::Memory;
 use crate::store::snapshot::{Kind, SnapshotId};
-use crate::store::{Answer, Depth, Done, Error, Object, Presence, Store, Undone, Upload};
+use crate::store::{
+    Answer, Depth, Done, Error, Exchanged, Object, Presence, Store, Undone, Upload, exchange_one_by_one,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -140,6 +142,10 @@ impl Store for Mortal {
         self.inner.probe()
     }
 
+    fn exchange<'a>(&'a self, key: &'a str, content: &'a [u8], folders: &'a [&'a str]) -> Answer<'a, Exchanged> {
+        Box::pin(exchange_one_by_one(self, key, content, folders))
+    }
+
     fn create(&self) -> Answer<'_, ()> {
         self.inner.create()
     }
@@ -221,6 +227,7 @@ impl Bench {
             }],
             filters: Filters::new(&[], &[], None).unwrap(),
             databases: Databases::Auto,
+            turn: Arc::default(),
         };
         let store = Arc::new(Mortal::new(&self.memory, lives));
         let (holder, scratch) = (Self::holder(epoch), self.scratch.path().to_owned());
@@ -428,4 +435,49 @@ async fn what_a_failed_attempt_uploaded_is_not_uploaded_again() {
     assert_eq!(bench.mirror(), bench.tree());
     let kept = format!("{}/{replaced}", keys::history_of(&report.snapshot.unwrap()));
     assert_eq!(bench.memory.objects().get(&kept), Some(&other));
+}
+
+#[tokio::test]
+async fn a_change_that_hides_behind_its_old_time_and_size_is_seen() {
+    let mut bench = Bench::new();
+    bench.write("a", "one");
+    let mut site = bench.open(usize::MAX, 1).await.unwrap();
+    bench.backup(&mut site, Kind::Auto).await.unwrap();
+    // As after a restart: all that is known comes from the index.
+    let mut site = bench.open(usize::MAX, 1).await.unwrap();
+    assert_eq!(bench.backup(&mut site, Kind::Auto).await.unwrap().snapshot, None);
+    let path = bench.volume.path().join("a");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, "two").unwrap();
+    fs::File::open(&path).unwrap().set_modified(modified).unwrap();
+    let report = bench.backup(&mut site, Kind::Auto).await.unwrap();
+    assert_eq!(report.uploaded, 1);
+    bench.check("after all");
+}
+
+#[tokio::test]
+async fn a_file_that_was_only_touched_is_not_uploaded_again() {
+    let mut bench = Bench::new();
+    bench.write("a", "one");
+    let mut site = bench.open(usize::MAX, 1).await.unwrap();
+    bench.backup(&mut site, Kind::Auto).await.unwrap();
+    let later = std::time::SystemTime::now() + Duration::from_secs(5);
+    fs::File::open(bench.volume.path().join("a"))
+        .unwrap()
+        .set_modified(later)
+        .unwrap();
+    let report = bench.backup(&mut site, Kind::Auto).await.unwrap();
+    assert_eq!(report.uploaded, 0);
+    let id = report.snapshot.unwrap();
+    let entries = bench.entries(&id);
+    let What::File(file) = &entries.iter().find(|entry| entry.path == b"config/a").unwrap().what else {
+        panic!("a file is a file");
+    };
+    let nanoseconds = later.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    assert_eq!(
+        i128::from(file.attributes.modified),
+        i128::try_from(nanoseconds).unwrap()
+    );
+    assert_eq!(bench.backup(&mut site, Kind::Auto).await.unwrap().snapshot, None);
+    bench.check("after all");
 }

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The marker that `init` leaves in an initialised volume, relative to it.
 const MARKER: &str = ".vixens-backup/volume.json";
@@ -39,6 +40,8 @@ pub struct Scope {
     pub filters: Filters,
     /// Which of them are databases.
     pub databases: Databases,
+    /// Whose turn it is to read: see [`crate::agent::database`].
+    pub turn: Arc<Mutex<()>>,
 }
 
 /// What is wrong with a volume.
@@ -82,6 +85,11 @@ impl Trouble {
 }
 
 impl Scope {
+    /// Waits until no other destination reads the volumes, and keeps them waiting. Not for the runtime's own thread.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The volume of a path of the index, and the path on it, raw and without slashes at either end.
     #[must_use]
     pub fn place<'a>(&self, path: &'a [u8]) -> Option<(&Volume, &'a [u8])> {

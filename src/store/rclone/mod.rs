@@ -4,11 +4,14 @@
 //! name on its standard input, a bounded memory. Credentials reach it by environment and configuration file alone,
 //! read afresh for each call, and never appear in arguments or messages.
 
+mod exchange;
 mod process;
 mod telling;
 
 use super::keys::joined;
-use super::{Answer, Depth, Done, Error, Object, Presence, SMALL, Store, Undone, Upload};
+use super::{
+    Answer, Depth, Done, Error, Exchanged, Object, Presence, SMALL, Store, Undone, Upload, exchange_one_by_one,
+};
 use process::{Call, Ended, Work};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
@@ -380,6 +383,16 @@ impl Store for Rclone {
             }
             let root = format!("{}:", self.remote);
             self.list_folder(root, &["--crypt-strict-names"], &mut |_| {}).await
+        })
+    }
+
+    fn exchange<'a>(&'a self, key: &'a str, content: &'a [u8], folders: &'a [&'a str]) -> Answer<'a, Exchanged> {
+        Box::pin(async move {
+            match self.exchange_at_once(key, content, folders).await? {
+                Some(found) => Ok(found),
+                // What does not work is told apart there; and what works elsewhere works there too.
+                None => exchange_one_by_one(self, key, content, folders).await,
+            }
         })
     }
 

@@ -21,6 +21,8 @@ const KEPT_COMPLAINTS: usize = 10_000;
 pub(super) struct Call<'a> {
     settings: &'a Settings,
     args: Vec<OsString>,
+    /// Remotes of this call alone.
+    remotes: Vec<(String, String)>,
     stdin: Vec<u8>,
 }
 
@@ -121,12 +123,19 @@ impl<'a> Call<'a> {
         Self {
             settings,
             args,
+            remotes: Vec::new(),
             stdin: Vec::new(),
         }
     }
 
     pub(super) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// A setting of a remote that only this call has: `RCLONE_CONFIG_<REMOTE>_<OPTION>`.
+    pub(super) fn remote(mut self, setting: &str, value: String) -> Self {
+        self.remotes.push((format!("RCLONE_CONFIG_{setting}"), value));
         self
     }
 
@@ -158,6 +167,7 @@ impl<'a> Call<'a> {
             }
         }
         command.envs(environment);
+        command.envs(self.remotes.iter().map(|(name, value)| (name, value)));
         if let Some(file) = file {
             command.env("RCLONE_CONFIG", file);
         }

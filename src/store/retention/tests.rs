@@ -1,3 +1,5 @@
+//! Tables and properties of what retention keeps: every kept snapshot can be restored after any plan.
+
 use super::*;
 use crate::store::snapshot::Kind;
 use proptest::prelude::*;
