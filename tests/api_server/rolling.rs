@@ -53,7 +53,7 @@ fn rolling_under_load_loses_no_apply() {
             assert!(present.end(), "it does not end well");
             (present, port) = (next, next_port);
         }
-        load.loses_none_of(200);
+        load.loses_none_of(50);
     });
 }
 

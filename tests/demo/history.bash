@@ -8,14 +8,27 @@ newest_snapshot() {
 
 has_newer_snapshot() { [[ $(newest_snapshot) != "$1" ]]; }
 
-# operator ARGUMENTS… : a command for people, run beside the store's credentials.
+# operator ARGUMENTS… : a command for people, run with nothing but the store's credentials.
 operator() {
-	type_in "kubectl -n $namespace exec deployment/app -c backup-sidecar -- vixens-backup $*" >&2
-	kubectl -n "$namespace" exec deployment/app -c backup-sidecar -- vixens-backup "$@" --destination minio:vixens-backups/app
+	type_in "vixens-backup $*" >&2
+	if [[ $cluster == existing ]]; then
+		kubectl -n "$namespace" exec store-window -- vixens-backup "$@"
+	else
+		(cd "$work" && env "${store_environment[@]}" "$binary" "$@")
+	fi
+}
+
+# brought_back FILE : what an operator's restore has brought.
+brought_back() {
+	if [[ $cluster == existing ]]; then
+		kubectl -n "$namespace" exec store-window -- rclone cat "/tmp/brought-back/$1"
+	else
+		cat "$work/brought-back/$1"
+	fi
 }
 
 snapshots_say_what_changed_and_give_single_files_back() {
-	local before good output
+	local before good output to
 	before=$(newest_snapshot)
 	in_app app 'echo "mode: good" >/config/settings.yaml'
 	eventually 20 'the good settings are in the bucket' stored_is app/config/settings.yaml 'mode: good'
@@ -29,16 +42,17 @@ snapshots_say_what_changed_and_give_single_files_back() {
 	eventually 20 'a snapshot holds it' has_newer_snapshot "$good"
 	expect 'what it replaced was kept' contains '/config/settings.yaml' "$(bucket lsf -R minio:vixens-backups/app/history)"
 
-	output=$(operator snapshots)
+	output=$(operator snapshots --destination minio:vixens-backups/app)
 	indent <<<"$output"
 	expect 'the snapshots are listed' contains "$good" "$output"
-	output=$(operator snapshots diff "$good")
+	output=$(operator snapshots diff "$good" --destination minio:vixens-backups/app)
 	indent <<<"$output"
 	expect 'what has changed since then is said' contains config/mistake.txt "$output"
-	operator restore --to /restore/brought-back --at "$good" config/settings.yaml 2>&1 | indent
-	type_in 'rclone cat brought-back/config/settings.yaml | kubectl exec -i deployment/app -c app -- tee /config/settings.yaml'
-	kubectl -n "$namespace" exec deployment/app -c backup-sidecar -- rclone cat /restore/brought-back/config/settings.yaml |
-		kubectl -n "$namespace" exec -i deployment/app -c app -- tee /config/settings.yaml | indent
+	to=brought-back
+	[[ $cluster != existing ]] || to=/tmp/brought-back
+	operator restore --destination minio:vixens-backups/app --to "$to" --at "$good" config/settings.yaml 2>&1 | indent
+	type_in 'kubectl exec -i deployment/app -c app -- tee /config/settings.yaml <brought-back/config/settings.yaml'
+	brought_back config/settings.yaml | kubectl -n "$namespace" exec -i deployment/app -c app -- tee /config/settings.yaml | indent
 	expect 'the one file is back, and the rest is as it was' is "mode: good, oops" "$(in_app app 'echo "$(cat /config/settings.yaml), $(cat /config/mistake.txt)"')"
 }
 

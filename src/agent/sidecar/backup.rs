@@ -531,18 +531,15 @@ impl Site {
             Ok::<_, Failure>(next)
         })
         .await?;
-        let mut files = vec![Upload {
+        if base.is_none() {
+            // Before the index, never with it: retention takes a complete index without its mark for a difference, and
+            // may remove what others build on.
+            self.store.write(&keys::base(&id), BASE_MARK).await?;
+        }
+        let files = [Upload {
             local: index,
             name: format!("{id}.json"),
         }];
-        if base.is_none() {
-            let mark = self.scratch.join(format!("{id}.base"));
-            std::fs::write(&mark, BASE_MARK).map_err(|source| self.unusable(source))?;
-            files.push(Upload {
-                local: mark,
-                name: format!("{id}.base"),
-            });
-        }
         let undone = self.store.upload(keys::SNAPSHOTS, &files, &store::unwatched).await;
         for file in &files {
             let _ = std::fs::remove_file(&file.local);

@@ -25,6 +25,8 @@ use std::sync::Arc;
 struct Seen {
     indexes: BTreeSet<SnapshotId>,
     pending: BTreeSet<SnapshotId>,
+    /// Marks of complete indexes; one alone is of a backup that ended before its index was there.
+    bases: BTreeSet<SnapshotId>,
 }
 
 impl Seen {
@@ -37,7 +39,10 @@ impl Seen {
             SnapshotObject::Pending(id) => {
                 seen.pending.insert(id);
             }
-            SnapshotObject::Base(_) | SnapshotObject::Unknown => {}
+            SnapshotObject::Base(id) => {
+                seen.bases.insert(id);
+            }
+            SnapshotObject::Unknown => {}
         };
         store.list(keys::SNAPSHOTS, Depth::All, &mut each).await?;
         Ok(seen)
@@ -84,7 +89,7 @@ impl Site {
         let (claims, seen) = futures::join!(claims::list(self.store.as_ref()), Seen::list(self.store.as_ref()));
         guard::claim(&claims?, &self.holder, &self.store.destination())?;
         let seen = seen?;
-        let ours = seen.indexes.iter().chain(&seen.pending);
+        let ours = seen.indexes.iter().chain(&seen.pending).chain(&seen.bases);
         let highest = ours
             .filter(|id| id.epoch == self.holder.epoch)
             .map(|id| id.sequence)
