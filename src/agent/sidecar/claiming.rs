@@ -1,7 +1,7 @@
 //! A place that `init` could not claim, because its store was away or somebody still wrote there → ours, not yet, or
 //! never under this start. Judged by the same function as in `init`; writes a claim and nothing else.
 
-use crate::agent::claim::{Claimant, Judgement, judge};
+use crate::agent::claim::{Claimant, Judgement, Since, judge};
 use crate::agent::place::{Backup, Place, look};
 use crate::agent::start::{Start, Writing};
 use crate::store::claims::{self, Holder, Taken};
@@ -58,9 +58,14 @@ pub async fn claim(store: &dyn Store, start: &Start, writing: &Writing) -> Resul
         owner: &start.owner,
         volume_ids: start.volumes.iter().map(|volume| volume.id.as_str()).collect(),
         epoch: start.epoch,
-        // Whoever waited began with what the store held, which is still the newest.
-        kept: waited_for.is_none() && start.volumes.iter().any(|volume| volume.restored.is_none()),
-        since: start.since.clone(),
+        // What the app has written since the start is on the volume only; what the store got since is not.
+        kept: true,
+        since: start.since.clone().or_else(|| {
+            waited_for.map(|(holder, newest)| Since {
+                holder: Some(holder.clone()),
+                newest: *newest,
+            })
+        }),
         generation: &start.generation,
         pod: &start.pod,
     };
