@@ -30,8 +30,12 @@ fn a_written_file_appears_in_the_bucket_and_in_a_snapshot() {
         b"written while we watch"
     );
     assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
-    let state: serde_json::Value = serde_json::from_slice(&place.content("state.json").unwrap()).unwrap();
-    assert_eq!(state["last"], place.newest().to_string());
+    // The summary comes last: after the pending mark is gone.
+    let newest = place.newest().to_string();
+    until_place(&server, |place| {
+        let state = place.content("state.json").unwrap_or_default();
+        serde_json::from_slice::<serde_json::Value>(&state).is_ok_and(|state| state["last"] == newest)
+    });
     assert!(PLACE == "app" && place.keys.iter().all(|key| !key.contains(".vixens-backup")));
 }
 
