@@ -28,6 +28,8 @@ enum Command {
     /// The admission webhook, and its certificates.
     Serve(serve::Arguments),
     Snapshots(operator::Snapshots),
+    /// Have the sidecar of this pod make a backup now.
+    Backup(operator::Backup),
     Restore(operator::Restore),
 }
 
@@ -71,6 +73,10 @@ impl CommandLine {
                 error: error.into(),
             }),
             Command::Snapshots(command) => Ok(command.run()?),
+            Command::Backup(command) => command.run().map_err(|error| Failure {
+                code: error.exit_code(),
+                error: error.into(),
+            }),
             Command::Restore(command) => Ok(command.run()?),
         }
     }

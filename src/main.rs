@@ -12,9 +12,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let mut line = format!("vixens-backup: {}", failure.error);
-            for cause in failure.error.chain().skip(1) {
-                line.push_str(": ");
-                line.push_str(&cause.to_string());
+            for cause in failure.error.chain().skip(1).map(ToString::to_string) {
+                // An error that is no more than its cause has its text.
+                if !line.ends_with(&cause) {
+                    line.push_str(": ");
+                    line.push_str(&cause);
+                }
             }
             let _ = writeln!(std::io::stderr(), "{line}");
             ExitCode::from(failure.code)

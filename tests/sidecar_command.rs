@@ -66,6 +66,56 @@ fn a_refused_backup_ends_with_exit_code_3() {
 }
 
 #[test]
+fn in_the_pod_itself_a_refusal_is_accepted_by_its_id() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    for name in ["a", "b", "c"] {
+        pod.write(name, "content");
+    }
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    for name in ["a", "b"] {
+        std::fs::remove_file(pod.path(name)).unwrap();
+    }
+    let in_pod = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
+        command
+            .arg("backup")
+            .args(arguments)
+            .arg("--restore-dir")
+            .arg(pod.scratch.path());
+        command
+            .arg("--rclone-dir")
+            .arg(server.rclone_dir())
+            .env("PATH", support::path_with_tools());
+        command.output().unwrap()
+    };
+    let refused = in_pod(&[]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    let said = text(&refused.stderr);
+    let id = said.split("vixens-backup backup --accept ").nth(1).unwrap();
+    let id = id
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+        .next()
+        .unwrap();
+    let accepted = in_pod(&["--accept", id]);
+    assert_eq!(accepted.status.code(), Some(0), "{}", text(&accepted.stderr));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
+    let lost = command
+        .args(["backup", "--restore-dir"])
+        .arg(elsewhere.path())
+        .output()
+        .unwrap();
+    assert!(
+        text(&lost.stderr).contains("there is no sidecar here"),
+        "{}",
+        text(&lost.stderr)
+    );
+}
+
+#[test]
 fn without_a_pod_it_says_what_the_last_backup_was() {
     let server = S3::start();
     let scratch = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //! back. Reads stores; writes to the folder that a restore is given, and to scratch of its own. No cluster is asked.
 
 mod access;
+mod backup;
 mod diff;
 mod list;
 mod order;
@@ -11,6 +12,7 @@ mod selection;
 mod show;
 mod snapshots;
 
+pub use backup::{Backup, BackupError};
 pub use restore::Restore;
 pub use snapshots::Snapshots;
 

@@ -26,7 +26,7 @@ impl fmt::Display for Refusal {
         match &self.id {
             Some(id) => write!(
                 f,
-                "; if this is as it should be, accept it once: vixens-backup backup --accept {id}"
+                "; if this is as it should be, accept it once: kubectl exec POD -c backup-sidecar -- vixens-backup backup --accept {id}"
             ),
             None => Ok(()),
         }
