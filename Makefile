@@ -24,7 +24,7 @@ demo-down: ## remove what the demo has made
 
 .PHONY: test
 test: tools ## unit and property tests, the router, a real API server, a real store
-	@PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH cargo test --locked
+	@PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH cargo test --locked --no-fail-fast
 
 .PHONY: e2e
 e2e: ## the demo's steps as assertions

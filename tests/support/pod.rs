@@ -371,6 +371,14 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
+/// Every key below the place, in order.
+async fn all_keys(store: &impl Store) -> Vec<String> {
+    let objects = listed(store, "", Depth::All).await.unwrap();
+    let mut keys: Vec<String> = objects.into_iter().map(|object| object.name).collect();
+    keys.sort();
+    keys
+}
+
 /// What a place holds, as a reader of the bucket sees it.
 pub struct Place {
     /// Every key below the destination.
@@ -383,22 +391,23 @@ pub struct Place {
 }
 
 impl Place {
-    /// Lists and fetches everything; again, where something went away between the two.
+    /// Lists and fetches everything as of one moment: again, where something came or went away meanwhile. A sidecar at
+    /// work replaces a file and lays the old one aside between our listing and our download.
     pub fn read(server: &S3) -> Self {
         let store = server.store(PLACE);
-        let folder = tempfile::tempdir().unwrap();
-        let keys: Vec<String> = block_on(async {
+        let (keys, folder) = block_on(async {
+            let mut keys = all_keys(&store).await;
             loop {
-                let objects = listed(&store, "", Depth::All).await.unwrap();
-                let keys: Vec<String> = objects.into_iter().map(|object| object.name).collect();
-                let to = folder.path();
+                let folder = tempfile::tempdir().unwrap();
                 let undone = store
-                    .download("", &keys, to, &vixens_backup::store::unwatched)
+                    .download("", &keys, folder.path(), &vixens_backup::store::unwatched)
                     .await
                     .unwrap();
-                if undone.is_empty() {
-                    return keys;
+                let now = all_keys(&store).await;
+                if undone.is_empty() && now == keys {
+                    return (keys, folder);
                 }
+                keys = now;
             }
         });
         let mut place = Self {
