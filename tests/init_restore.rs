@@ -10,10 +10,11 @@
 mod support;
 
 use std::fs;
-use support::bed::{Bed, FOLDER, lived_in, seen};
+use support::bed::{Bed, FOLDER, entries, lived_in, seen};
 use support::write;
 use vixens_backup::agent::start::{Status, Writing};
 use vixens_backup::store::Store;
+use vixens_backup::store::index::{Attributes, Entry, What};
 
 const FIRST: &str = "20261122T130500Z-3.1-auto";
 
@@ -280,6 +281,26 @@ async fn when_no_snapshot_verifies_nothing_is_put_in_place() {
     let said = bed.refused();
     assert!(said.contains("config/a"), "{said}");
     assert!(!bed.volume().join("b").exists());
+}
+
+#[tokio::test]
+async fn an_index_that_leads_out_of_the_volume_is_not_followed() {
+    let bed = Bed::new();
+    let (volume, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(&volume.path().join("a/b"), "stray");
+    let id = bed.backup(volume.path(), FIRST).await;
+    let mut forged = entries(volume.path(), id);
+    forged.retain(|entry| entry.path != b"config/a/");
+    let target = elsewhere.path().as_os_str().as_encoded_bytes().to_vec();
+    let link = Entry {
+        path: b"config/a".to_vec(),
+        what: What::Link(target, Attributes::default()),
+    };
+    forged.insert(1, link);
+    bed.publish(id, &forged).await;
+    let said = bed.refused();
+    assert!(said.contains("a/b lies below a link"), "{said}");
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

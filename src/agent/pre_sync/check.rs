@@ -203,12 +203,14 @@ impl Check<'_> {
             self.list(&keys::mirror(folder), &mut sizes).await?;
         }
         let history = History::list(self.store).await?;
+        let plans: Vec<Plan> = folders
+            .iter()
+            .map(|folder| of_snapshot(*id, entries.to_vec(), folder, Some(&history)))
+            .collect();
+        let strays: Vec<String> = plans.iter().filter_map(Plan::stray).collect();
         let plan = Plan {
             snapshot: Some(*id),
-            items: folders
-                .iter()
-                .flat_map(|folder| of_snapshot(*id, entries.to_vec(), folder, Some(&history)).items)
-                .collect(),
+            items: plans.into_iter().flat_map(|plan| plan.items).collect(),
         };
         let backups: BTreeSet<&str> = plan
             .items
@@ -224,9 +226,10 @@ impl Check<'_> {
         let (files, bytes) = plan.totals();
         let mut compared = Compared {
             totals: Totals { files, bytes },
-            wrong: against_listing(&plan, &sizes),
+            wrong: strays,
             downloaded: None,
         };
+        compared.wrong.extend(against_listing(&plan, &sizes));
         if compared.wrong.is_empty() && self.arguments.verify == Verify::Full {
             let began = Instant::now();
             compared.wrong = self.against_content(&plan).await?;

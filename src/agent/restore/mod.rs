@@ -152,7 +152,7 @@ impl Restore<'_> {
         // The newest snapshot's files are in the mirror, unless a backup after it was under way.
         let is_newest = self.backup.newest().as_ref() == Some(id) && self.backup.pending.is_empty();
         if is_newest {
-            let plan = plan::of_snapshot(*id, entries.clone(), self.folder, None);
+            let plan = sound(plan::of_snapshot(*id, entries.clone(), self.folder, None))?;
             match self.stage(&plan, incoming).await {
                 Ok(()) => return Ok(plan),
                 Err(Attempt::Error(error)) => return Err(Attempt::Error(error)),
@@ -161,7 +161,7 @@ impl Restore<'_> {
             }
         }
         let history = History::list(self.store).await?;
-        let plan = plan::of_snapshot(*id, entries, self.folder, Some(&history));
+        let plan = sound(plan::of_snapshot(*id, entries, self.folder, Some(&history)))?;
         self.stage(&plan, incoming).await.map(|()| plan)
     }
 
@@ -173,6 +173,14 @@ impl Restore<'_> {
                 stage::Error::Volume(error) => Attempt::Error(error.into()),
                 wrong @ stage::Error::Wrong { .. } => Attempt::Wrong(wrong.to_string()),
             })
+    }
+}
+
+/// A plan that stays on its volume.
+fn sound(plan: Plan) -> Result<Plan, Attempt> {
+    match plan.stray() {
+        None => Ok(plan),
+        Some(stray) => Err(Attempt::Wrong(format!("{stray}, which no snapshot of ours has"))),
     }
 }
 

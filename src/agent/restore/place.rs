@@ -7,10 +7,10 @@ use crate::agent::volume::Error;
 use crate::agent::volume::marker::Mode;
 use crate::store::index::Attributes;
 use crate::store::keys::OWN_FOLDER;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 /// What was done.
@@ -34,18 +34,17 @@ pub fn place(plan: &Plan, volume: &Path, incoming: &Path, mode: Mode) -> Result<
     if mode == Mode::Replace {
         placed.removed = remove_extras(plan, volume)?;
     }
-    // A folder of the plan that is something else on the volume, and stays so, keeps what is below it out.
-    let mut barred: Option<PathBuf> = None;
+    let mut way = Way::new(volume, mode);
     for item in &plan.items {
-        if barred.as_ref().is_some_and(|folder| item.path.starts_with(folder)) {
+        let target = volume.join(&item.path);
+        if !way.cleared(&item.path)? {
             placed.kept += 1;
             continue;
         }
-        let target = volume.join(&item.path);
         match &item.what {
             Planned::Folder(_) => {
                 if !make_folder(&target, mode)? {
-                    barred = Some(item.path.clone());
+                    way.bar(&item.path);
                     placed.kept += 1;
                 }
             }
@@ -59,7 +58,9 @@ pub fn place(plan: &Plan, volume: &Path, incoming: &Path, mode: Mode) -> Result<
     }
     // Placing what is in a folder changes its time.
     for item in plan.items.iter().rev() {
-        if let Planned::Folder(given) = &item.what {
+        if let Planned::Folder(given) = &item.what
+            && !way.is_barred(&item.path)
+        {
             finish_folder(&item.path, volume, given, mode, &mut placed)?;
         }
     }
@@ -90,7 +91,6 @@ fn place_file(
         if exists.is_some_and(|found| found.is_dir()) {
             fs::remove_dir_all(target).map_err(|source| Error::of("removing", target, source))?;
         }
-        make_parents(target)?;
         fs::rename(staged, target).map_err(|source| Error::of("writing", target, source))?;
     }
     placed.files += 1;
@@ -139,7 +139,6 @@ fn place_link(
     symlink(to, &staged).map_err(failed)?;
     let owner_given = attributes::give_to_link(&staged, given).map_err(failed)?;
     placed.owners_not_given += u64::from(!owner_given);
-    make_parents(target)?;
     fs::rename(&staged, target).map_err(failed)?;
     placed.files += 1;
     Ok(())
@@ -153,7 +152,6 @@ fn make_folder(target: &Path, mode: Mode) -> Result<bool, Error> {
         Ok(_) => fs::remove_file(target).map_err(|source| Error::of("removing", target, source))?,
         Err(_) => {}
     }
-    make_parents(target)?;
     fs::DirBuilder::new()
         .mode(0o700)
         .create(target)
@@ -161,25 +159,87 @@ fn make_folder(target: &Path, mode: Mode) -> Result<bool, Error> {
         .map_err(|source| Error::of("writing", target, source))
 }
 
-/// Folders that no entry names: of a place made by hand, or of a few paths of a snapshot. They get their owner from
-/// the folder that they are in.
-fn make_parents(target: &Path) -> Result<(), Error> {
-    let Some(parent) = target.parent() else {
-        return Ok(());
-    };
-    if parent.is_dir() {
-        return Ok(());
-    }
-    make_parents(parent)?;
-    let make = || -> io::Result<()> {
-        fs::create_dir(parent)?;
-        if let Some(above) = parent.parent() {
-            let above = fs::metadata(above)?;
-            let _ = std::os::unix::fs::chown(parent, Some(above.uid()), Some(above.gid()));
+/// Whether nothing but folders lies on the way from a volume to a path on it, as far as anything does. What is to be
+/// found behind a link is not on the volume.
+#[must_use]
+pub fn is_way(volume: &Path, path: &Path) -> bool {
+    let mut on_the_way = volume.to_owned();
+    path.parent().unwrap_or(path).components().all(|component| {
+        on_the_way.push(component);
+        fs::symlink_metadata(&on_the_way).map_or(true, |found| found.is_dir())
+    })
+}
+
+/// The folders above what is placed.
+struct Way<'a> {
+    volume: &'a Path,
+    mode: Mode,
+    /// The last folder that was seen to be there: what follows is in it, mostly.
+    there: PathBuf,
+    /// Folders of the plan that are something else on the volume, and stay so: what is below them is kept out.
+    barred: BTreeSet<PathBuf>,
+}
+
+impl<'a> Way<'a> {
+    fn new(volume: &'a Path, mode: Mode) -> Self {
+        Self {
+            volume,
+            mode,
+            there: PathBuf::new(),
+            barred: BTreeSet::new(),
         }
-        Ok(())
-    };
-    make().map_err(|source| Error::of("writing", parent, source))
+    }
+
+    fn bar(&mut self, folder: &Path) {
+        self.barred.insert(folder.to_owned());
+    }
+
+    fn is_barred(&self, path: &Path) -> bool {
+        !self.barred.is_empty() && path.ancestors().any(|above| self.barred.contains(above))
+    }
+
+    /// Makes the folders above a path; no link is followed. `false` where something else is in their place and stays.
+    fn cleared(&mut self, path: &Path) -> Result<bool, Error> {
+        let Some(parent) = path.parent().filter(|parent| **parent != *self.there) else {
+            return Ok(true);
+        };
+        if self.is_barred(parent) {
+            return Ok(false);
+        }
+        let (mut below, mut above) = (PathBuf::new(), self.volume.to_owned());
+        for component in parent.components() {
+            below.push(component);
+            let folder = self.volume.join(&below);
+            let failed = |source| Error::of("writing", &folder, source);
+            match fs::symlink_metadata(&folder) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) if self.mode == Mode::Missing => {
+                    self.bar(&below);
+                    return Ok(false);
+                }
+                Ok(_) => {
+                    fs::remove_file(&folder).map_err(|source| Error::of("removing", &folder, source))?;
+                    make_unnamed(&folder, &above).map_err(failed)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    make_unnamed(&folder, &above).map_err(failed)?;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+            above = folder;
+        }
+        parent.clone_into(&mut self.there);
+        Ok(true)
+    }
+}
+
+/// A folder that no entry names: of a place made by hand, or of a few paths of a snapshot. It gets its owner from the
+/// folder that it is in.
+fn make_unnamed(folder: &Path, above: &Path) -> io::Result<()> {
+    fs::create_dir(folder)?;
+    let above = fs::metadata(above)?;
+    let _ = lchown(folder, Some(above.uid()), Some(above.gid()));
+    Ok(())
 }
 
 fn finish_folder(path: &Path, volume: &Path, given: &Attributes, mode: Mode, placed: &mut Placed) -> Result<(), Error> {
@@ -254,4 +314,113 @@ fn remove_extras(plan: &Plan, volume: &Path) -> Result<u64, Error> {
         }
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{Content, Item};
+    use super::super::stage::stage;
+    use super::*;
+    use crate::store::memory::Memory;
+    use crate::store::{Depth, Store, listed};
+    use tempfile::TempDir;
+
+    /// A volume whose `sub` leads elsewhere, and a plan with `sub/deep/file`, with or without an entry for `sub`.
+    struct Bed {
+        volume: TempDir,
+        elsewhere: TempDir,
+        plan: Plan,
+    }
+
+    impl Bed {
+        fn new(named: bool) -> Self {
+            let (volume, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            symlink(elsewhere.path(), volume.path().join("sub")).unwrap();
+            let attributes = Attributes {
+                mode: 0o700,
+                ..attributes::of(&fs::metadata(volume.path()).unwrap())
+            };
+            let folders = ["sub", "sub/deep"].into_iter().filter(|_| named).map(|path| Item {
+                path: path.into(),
+                what: Planned::Folder(Attributes {
+                    mode: 0o751,
+                    ..attributes
+                }),
+            });
+            let file = Item {
+                path: "sub/deep/file".into(),
+                what: Planned::File(
+                    Content {
+                        key: "config/sub/deep/file".to_owned(),
+                        size: 5,
+                        sha256: None,
+                    },
+                    None,
+                ),
+            };
+            let plan = Plan {
+                snapshot: None,
+                items: folders.chain([file]).collect(),
+            };
+            Self {
+                volume,
+                elsewhere,
+                plan,
+            }
+        }
+
+        async fn restore(&self, mode: Mode) -> Placed {
+            let store = Memory::default();
+            store.write("config/sub/deep/file", b"saved").await.unwrap();
+            assert_eq!(listed(&store, "", Depth::All).await.unwrap().len(), 1);
+            let incoming = self.volume.path().join(OWN_FOLDER).join("incoming");
+            let volume = self.volume.path();
+            stage(&store, &self.plan, volume, &incoming, mode).await.unwrap();
+            place(&self.plan, volume, &incoming, mode).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_not_brought_through_a_link() {
+        for named in [true, false] {
+            let bed = Bed::new(named);
+            // What happens to be behind the link looks like a folder that this restore has made.
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(bed.elsewhere.path().join("deep"))
+                .unwrap();
+            let placed = bed.restore(Mode::Missing).await;
+            assert_eq!(placed.files, 0, "{placed:?}");
+            assert_eq!(
+                fs::read_link(bed.volume.path().join("sub")).unwrap(),
+                bed.elsewhere.path()
+            );
+            let deep = fs::metadata(bed.elsewhere.path().join("deep")).unwrap();
+            assert_eq!(deep.mode() & 0o7777, 0o700, "its mode is none of ours");
+            assert!(!bed.elsewhere.path().join("deep/file").exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_a_folder_goes_and_nothing_behind_it_is_touched() {
+        for (named, mode) in [
+            (true, Mode::Whole),
+            (false, Mode::Whole),
+            (true, Mode::Replace),
+            (false, Mode::Replace),
+        ] {
+            let bed = Bed::new(named);
+            // The very file, but not on the volume.
+            let behind = bed.elsewhere.path().join("deep/file");
+            fs::create_dir(behind.parent().unwrap()).unwrap();
+            fs::write(&behind, "saved").unwrap();
+            fs::set_permissions(&behind, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            let placed = bed.restore(mode).await;
+            assert_eq!(placed.files, 1, "{mode:?} {placed:?}");
+            let target = bed.volume.path().join("sub/deep/file");
+            assert!(fs::symlink_metadata(bed.volume.path().join("sub")).unwrap().is_dir());
+            assert_eq!(fs::read(&target).unwrap(), b"saved");
+            assert_eq!(fs::metadata(&behind).unwrap().mode() & 0o7777, 0o600);
+        }
+    }
 }

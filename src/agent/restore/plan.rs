@@ -1,11 +1,12 @@
 //! A snapshot's index, or a listing → what a restore brings onto one volume, and where each file's content lies.
 
+use crate::agent::amount;
 use crate::store::index::{Attributes, Entry, Header, IndexReader, Totals, What, merged};
-use crate::store::keys;
+use crate::store::keys::{self, OWN_FOLDER};
 use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Depth, Error, Store, listed, unwatched};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::BufReader;
@@ -59,6 +60,31 @@ impl Plan {
         self.items.iter().fold((0, 0), |(files, bytes), item| match &item.what {
             Planned::File(content, _) => (files + 1, bytes + content.size),
             Planned::Folder(_) | Planned::Link(..) => (files, bytes),
+        })
+    }
+
+    /// A path that leads out of the folder that is restored to, and why: no backup of ours has one, so an index that
+    /// does is not to be followed anywhere.
+    #[must_use]
+    pub fn stray(&self) -> Option<String> {
+        let links: BTreeSet<&Path> = self
+            .items
+            .iter()
+            .filter(|item| matches!(item.what, Planned::Link(..)))
+            .map(|item| item.path.as_path())
+            .collect();
+        self.items.iter().find_map(|item| {
+            let path = || amount::name(item.path.as_os_str().as_bytes());
+            if item.path.starts_with(OWN_FOLDER) {
+                return Some(format!("{} is where vixens-backup keeps its own files", path()));
+            }
+            // Its key is where it is staged.
+            let leads_out = |key: &str| key.split('/').any(|part| matches!(part, "" | "." | ".."));
+            if matches!(&item.what, Planned::File(content, _) if leads_out(&content.key)) {
+                return Some(format!("the stored name of {} leads out of its place", path()));
+            }
+            let is_below_a_link = !links.is_empty() && item.path.ancestors().skip(1).any(|above| links.contains(above));
+            is_below_a_link.then(|| format!("{} lies below a link of the same snapshot", path()))
         })
     }
 }
@@ -238,6 +264,7 @@ pub async fn of_listing(store: &dyn Store, folder: &str) -> Result<Plan, Error> 
         .into_iter()
         .filter(|object| {
             !object.name.starts_with(keys::NAMES)
+                && !Path::new(&object.name).starts_with(OWN_FOLDER)
                 && object
                     .name
                     .split('/')
@@ -256,4 +283,55 @@ pub async fn of_listing(store: &dyn Store, folder: &str) -> Result<Plan, Error> 
         })
         .collect();
     Ok(Plan { snapshot: None, items })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, key: &str) -> Item {
+        let content = Content {
+            key: key.to_owned(),
+            size: 1,
+            sha256: None,
+        };
+        Item {
+            path: path.into(),
+            what: Planned::File(content, None),
+        }
+    }
+
+    fn stray(items: Vec<Item>) -> Option<String> {
+        Plan { snapshot: None, items }.stray()
+    }
+
+    #[test]
+    fn a_plan_that_leads_out_of_its_folder_is_told() {
+        let link = || Item {
+            path: "config/a".into(),
+            what: Planned::Link("/etc".into(), Attributes::default()),
+        };
+        let beside = vec![link(), file("config/a-b", "x"), file("config/b/c", "x")];
+        assert_eq!(stray(beside), None);
+        for (items, why) in [
+            (
+                vec![link(), file("config/a/x/passwd", "x")],
+                "config/a/x/passwd lies below a link of the same snapshot",
+            ),
+            (
+                vec![file(".vixens-backup/volume.json", "x")],
+                ".vixens-backup/volume.json is where vixens-backup keeps its own files",
+            ),
+            (
+                vec![file("a", "config/../../a")],
+                "the stored name of a leads out of its place",
+            ),
+            (
+                vec![file("a", "config//a")],
+                "the stored name of a leads out of its place",
+            ),
+        ] {
+            assert_eq!(stray(items).as_deref(), Some(why));
+        }
+    }
 }

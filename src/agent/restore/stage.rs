@@ -1,6 +1,7 @@
 //! A plan → its files, verified, in the folder `incoming` of the volume. Nothing else of the volume is touched, so that
 //! a kill here costs nothing, and the next start goes on with what is there.
 
+use super::place::is_way;
 use super::plan::{Content, Plan, Planned};
 use super::verify::{Expected, Verifier, is_as_planned};
 use crate::agent::volume;
@@ -141,9 +142,11 @@ fn wanted(
             continue;
         };
         let target = volume.join(&item.path);
-        let stays = mode == Mode::Missing && fs::symlink_metadata(&target).is_ok();
+        let is_way = is_way(volume, &item.path);
+        // What is there stays, and so does what bars the way.
+        let stays = mode == Mode::Missing && (!is_way || fs::symlink_metadata(&target).is_ok());
         let staged = incoming.join(&content.key);
-        if stays || there(&staged, content)? || there(&target, content)? {
+        if stays || there(&staged, content)? || is_way && there(&target, content)? {
             progress.add(content.size);
         } else {
             wanted.insert(content.key.clone(), content.clone());
@@ -152,7 +155,7 @@ fn wanted(
     Ok(wanted)
 }
 
-/// Whether a file is there as planned. A link on the way, or in its place, is not followed.
+/// Whether a file is there as planned. A link in its place is not followed.
 fn there(path: &Path, content: &Content) -> Result<bool, Error> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_file() && found.len() == content.size => {
