@@ -12,6 +12,7 @@ mod support;
 
 use support::S3;
 use support::pod::{PLACE, Place, Pod, token, tree, until_place};
+use vixens_backup::store::state::State;
 
 #[test]
 fn a_written_file_appears_in_the_bucket_and_in_a_snapshot() {
@@ -78,6 +79,11 @@ fn an_emptied_volume_is_refused_and_nothing_is_deleted() {
     assert_eq!(after.snapshots, before.snapshots);
     assert_eq!(after.files(&after.newest()), before.files(&before.newest()));
     assert!(after.content("config/a").is_some());
+    let state: State = serde_json::from_slice(&after.content("state.json").unwrap()).unwrap();
+    assert!(
+        state.released && state.owed && !state.stopping,
+        "whoever comes next need not wait for a backup that is not to come, and is told so: {state:?}"
+    );
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub struct State {
     pub pod: String,
     /// When it was written.
     pub heartbeat: Timestamp,
-    /// The writer has made its final backup and is gone: whoever comes need not wait.
+    /// The writer is gone, and no backup of its is to come: whoever comes need not wait. It has made its final backup,
+    /// unless one is owed because a guard refused it.
     #[serde(default)]
     pub released: bool,
     /// The writer has been told to end, and its final backup is to come: whoever comes had better wait for it.

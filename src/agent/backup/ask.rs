@@ -9,7 +9,6 @@ use crate::agent::sidecar::inbox::{Event, Progress};
 use crate::agent::token::Token;
 use crate::store::rclone::{Rclone, Settings};
 use crate::store::records::{self, Request, VERSION};
-use crate::store::snapshot::Kind;
 use crate::store::state::{self, State, is_fresh};
 use crate::store::{Store, keys};
 use jiff::Timestamp;
@@ -181,8 +180,7 @@ fn absent(state: &State, place: &str) -> Result<(), Error> {
     let last = state
         .last
         .map_or_else(|| "there is none".to_owned(), |id| id.to_string());
-    let is_final = state.last.is_some_and(|id| id.kind == Kind::Final);
-    if state.released || is_final || !state.owed {
+    if !state.owed {
         say(&format!(
             "{place}: no pod runs, and nothing is owed; the last backup is\n{last}"
         ));
@@ -222,6 +220,8 @@ mod tests {
             (Some(state(true, false, "final")), true),
             (Some(state(false, false, "auto")), true),
             (Some(state(false, true, "auto")), false),
+            (Some(state(true, true, "auto")), false),
+            (Some(state(true, true, "final")), false),
             (None, false),
         ] {
             let store = Memory::default();

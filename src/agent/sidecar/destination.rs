@@ -74,6 +74,17 @@ enum End {
     Fenced(Fenced),
 }
 
+/// How the place is held, as the summary says it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// By us.
+    Held,
+    /// Not any more: the last backup is made.
+    Released,
+    /// Not any more, though changes are on the volume that no snapshot has.
+    Owing,
+}
+
 /// Something that was left for later.
 struct Later {
     due: Instant,
@@ -268,7 +279,9 @@ impl Worker {
                 self.say(&refusal.to_string());
                 // Looked at again with the next change or scan: it is not the store that has to recover.
                 self.failures = 0;
-                return stop.map(|_| End::Stopped);
+                stop?;
+                self.release_owing().await;
+                return Some(End::Stopped);
             }
             other => {
                 let store = matches!(other, Failure::Store(_) | Failure::Undone { .. });
@@ -296,6 +309,21 @@ impl Worker {
                 self.destination.inbox.rest(Instant::now() + rest).await;
                 None
             }
+        }
+    }
+
+    /// No last backup is to come: whoever comes next need not wait for it, and is told that one is owed.
+    async fn release_owing(&mut self) {
+        match self.beat(Hold::Owing).await {
+            Ok(()) => tracing::error!(
+                destination = %self.name,
+                "the last backup was refused, and the place is released without it: what was not saved is on the volume alone"
+            ),
+            Err(failure) => tracing::error!(
+                destination = %self.name,
+                "the last backup was refused, and the place could not be released, so the next pod waits until this one has been silent for three minutes: {}",
+                with_sources(&failure)
+            ),
         }
     }
 
@@ -492,7 +520,7 @@ impl Worker {
             return Ok(());
         }
         self.is_stopping = true;
-        self.beat(false).await
+        self.beat(Hold::Held).await
     }
 
     /// Everything, at once, whatever is young; then the place is released.
@@ -504,7 +532,7 @@ impl Worker {
         let left = stop.deadline.saturating_duration_since(Instant::now());
         order.patience = LAST_PATIENCE.min(left / 2);
         let report = self.backup(order).await?;
-        self.beat(true).await?;
+        self.beat(Hold::Released).await?;
         let snapshot = self.site.as_ref().and_then(|site| site.known.last());
         tracing::info!(
             destination = %self.name,
@@ -570,7 +598,7 @@ impl Worker {
             );
             self.served(kind).await?;
             if kind != Kind::Final {
-                self.beat(false).await?;
+                self.beat(Hold::Held).await?;
             }
         }
         Ok(report)
@@ -600,7 +628,7 @@ impl Worker {
     /// Once a minute: we are here, nobody has taken over, and whoever left a request is served. One call.
     async fn pulse(&mut self) -> Result<(), Failure> {
         self.next_heartbeat = Instant::now() + HEARTBEAT;
-        let (Some(state), Some(site)) = (self.state(false), &self.site) else {
+        let (Some(state), Some(site)) = (self.state(Hold::Held), &self.site) else {
             return Ok(());
         };
         let store = self.destination.store.clone();
@@ -669,15 +697,15 @@ impl Worker {
     }
 
     /// The summary of the place.
-    async fn beat(&mut self, released: bool) -> Result<(), Failure> {
+    async fn beat(&mut self, hold: Hold) -> Result<(), Failure> {
         self.next_heartbeat = Instant::now() + HEARTBEAT;
-        let Some(state) = self.state(released) else {
+        let Some(state) = self.state(hold) else {
             return Ok(());
         };
         Ok(self.destination.store.write(keys::STATE, &encode(&state)).await?)
     }
 
-    fn state(&self, released: bool) -> Option<State> {
+    fn state(&self, hold: Hold) -> Option<State> {
         let site = self.site.as_ref()?;
         let totals = site.known.totals();
         Some(State {
@@ -686,11 +714,15 @@ impl Worker {
             volume_id: site.holder.volume_id.clone(),
             pod: self.destination.started.pod.clone(),
             heartbeat: Timestamp::now(),
-            released,
-            stopping: self.is_stopping && !released,
+            released: hold != Hold::Held,
+            stopping: self.is_stopping && hold == Hold::Held,
             last: site.known.last(),
             last_success: self.last_success,
-            owed: !released && self.destination.inbox.owes(),
+            owed: match hold {
+                Hold::Held => self.destination.inbox.owes(),
+                Hold::Released => false,
+                Hold::Owing => true,
+            },
             files: totals.files,
             bytes: totals.bytes,
         })
