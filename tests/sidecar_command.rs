@@ -116,6 +116,44 @@ fn in_the_pod_itself_a_refusal_is_accepted_by_its_id() {
 }
 
 #[test]
+fn in_the_pod_itself_snapshots_are_listed_and_restored_though_it_has_no_room_of_its_own() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "content");
+    pod.init(&server);
+    pod.start();
+    let place = until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    let in_pod = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
+        command
+            .args(arguments)
+            .arg("--restore-dir")
+            .arg(pod.scratch.path())
+            .arg("--rclone-config")
+            .arg(server.rclone_dir())
+            .env("PATH", support::path_with_tools())
+            .env_remove("VIXENS_BACKUP_DESTINATION")
+            // Nobody can make a file here: a container's own file system is read-only.
+            .env("TMPDIR", "/proc")
+            .env("HOME", "/proc");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let newest = place.newest().to_string();
+    assert!(in_pod(&["snapshots"]).contains(&newest));
+    let to = pod.scratch.path().join("back");
+    in_pod(&["restore", "--to", to.to_str().unwrap(), "config/a"]);
+    assert_eq!(std::fs::read(to.join("config/a")).unwrap(), b"content");
+    let left: Vec<String> = std::fs::read_dir(pod.scratch.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("vixens-backup-"))
+        .collect();
+    assert_eq!(left, [""; 0], "what was made there is gone");
+}
+
+#[test]
 fn without_a_pod_it_says_what_the_last_backup_was() {
     let server = S3::start();
     let scratch = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
 //! What was typed about a destination → the store, and what lies there. Each failure is told with its way out.
 
 use super::Error;
-use crate::agent::arguments::{Destination, RestoreAt};
+use crate::agent::arguments::{Destination, RCLONE_PATH, RESTORE_PATH, RestoreAt};
 use crate::agent::place::{self, Backup, Place};
 use crate::agent::restore::at::{NoSuch, at};
+use crate::agent::start::Start;
 use crate::store::keys;
 use crate::store::rclone::{Rclone, Settings};
 use crate::store::snapshot::{Point, SnapshotId};
@@ -38,6 +39,10 @@ pub(super) struct Access {
         hide_short_help = true
     )]
     rclone: PathBuf,
+    /// In a pod of ours, the folder that its injected containers share: the destination, if none is given, and room
+    /// for temporary files
+    #[arg(long, global = true, value_name = "FOLDER", default_value = RESTORE_PATH, hide_short_help = true)]
+    restore_dir: PathBuf,
 }
 
 /// A destination that answered.
@@ -56,20 +61,21 @@ pub(super) struct Opened {
 impl Access {
     /// Looks at the destination.
     pub(super) async fn open(&self) -> Result<Opened, Error> {
-        let destination = self.destination.as_ref().ok_or_else(|| {
+        let meant = self.meant().ok_or_else(|| {
             Error::Usage(
                 "--destination is missing (or VIXENS_BACKUP_DESTINATION): where the copies lie, such as \
                  minio:vixens-backups/app; `vixens-backup explain` and the annotation vixens.io/backup-destination tell it"
                     .to_owned(),
             )
         })?;
+        let destination = &meant;
         if let Some(open) = destination.path().find('{') {
             return Err(Error::Usage(format!(
                 "{destination} still has {}: write the namespace, name or pod that it stands for",
                 &destination.path()[open..]
             )));
         }
-        let scratch = Scratch::new()?;
+        let scratch = Scratch::new(&self.restore_dir)?;
         let store = Rclone::new(destination.remote(), destination.path(), self.settings(scratch.path())?);
         let hinted = |error| self.hinted(destination, error);
         let mut top = Vec::new();
@@ -98,13 +104,28 @@ impl Access {
         })
     }
 
+    /// The destination that was given, or in a pod of ours the one that it backs up to first.
+    fn meant(&self) -> Option<Destination> {
+        self.destination.clone().or_else(|| {
+            let start = Start::read(&self.restore_dir).ok().flatten()?;
+            start.destinations.first()?.destination.parse().ok()
+        })
+    }
+
+    /// The configuration that was given, or in a pod of ours its Secret.
+    fn configuration(&self) -> Option<PathBuf> {
+        let in_pod = || Start::read(&self.restore_dir).is_ok_and(|start| start.is_some());
+        let secret = || Some(PathBuf::from(RCLONE_PATH)).filter(|folder| folder.is_dir() && in_pod());
+        self.rclone_config.clone().or_else(secret)
+    }
+
     fn settings(&self, scratch: &Path) -> Result<Settings, Error> {
         let mut settings = Settings {
             program: self.rclone.clone(),
             config_dir: None,
             ..Settings::fast(Path::new(""), scratch)
         };
-        if let Some(path) = &self.rclone_config {
+        if let Some(path) = &self.configuration() {
             let found = std::fs::metadata(path)
                 .map_err(|source| Error::local(format!("--rclone-config {} can't be read", path.display()), source))?;
             if found.is_dir() {
@@ -189,13 +210,13 @@ impl Access {
 
     /// The destination as it was typed.
     pub(super) fn destination(&self) -> String {
-        self.destination.as_ref().map(ToString::to_string).unwrap_or_default()
+        self.meant().map(|meant| meant.to_string()).unwrap_or_default()
     }
 
     /// A store's error, with its way out, once the destination is known.
     pub(super) fn failed(&self, error: StoreError) -> Error {
-        match &self.destination {
-            Some(destination) => self.hinted(destination, error),
+        match self.meant() {
+            Some(destination) => self.hinted(&destination, error),
             None => Error::Store {
                 error,
                 hint: String::new(),
@@ -275,24 +296,33 @@ impl FromStr for Wanted {
     }
 }
 
-/// A folder of our own in the system's one for temporary files, for indexes. It goes with this value.
+/// A folder of our own in the system's one for temporary files, for indexes. In a pod, whose own file system is
+/// read-only, in the folder that our containers share. It goes with this value.
 #[derive(Debug)]
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self, Error> {
+    fn new(restore_dir: &Path) -> Result<Self, Error> {
+        let made = Self::below(&std::env::temp_dir());
+        made.or_else(|(path, source)| {
+            // The first is where people look.
+            Self::below(restore_dir)
+                .map_err(|_| Error::local(format!("the folder {} can't be made", path.display()), source))
+        })
+    }
+
+    fn below(above: &Path) -> Result<Self, (PathBuf, std::io::Error)> {
         use std::os::unix::fs::DirBuilderExt;
 
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let nanoseconds = jiff::Timestamp::now().subsec_nanosecond();
-        let path = std::env::temp_dir().join(format!("vixens-backup-{}-{nanoseconds}-{number}", std::process::id()));
+        let path = above.join(format!("vixens-backup-{}-{nanoseconds}-{number}", std::process::id()));
         // Made for this process and no other: somebody else's folder of that name is an error.
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|source| Error::local(format!("the folder {} can't be made", path.display()), source))?;
-        Ok(Self(path))
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err((path, source)),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
