@@ -87,6 +87,27 @@ fn an_emptied_volume_is_refused_and_nothing_is_deleted() {
 }
 
 #[test]
+fn the_one_large_file_of_a_small_volume_may_be_deleted_but_not_lose_its_content() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    for (file, size) in [("a", 10), ("b", 10), ("large", 100_000), ("larger", 200_000)] {
+        pod.write(file, vec![b'x'; size]);
+    }
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
+    std::fs::remove_file(pod.path("larger")).unwrap();
+    let place = until_place(&server, |place| place.snapshots.len() == 2 && place.pending.is_empty());
+    assert_eq!(place.files(&place.snapshots[0]).len(), 4, "it can be taken back");
+    pod.write("large", "");
+    pod.until_said("would vanish", 1);
+    assert!(pod.stop().success());
+    let after = Place::read(&server);
+    assert_eq!(after.snapshots, place.snapshots);
+    assert_eq!(after.content("config/large").unwrap().len(), 100_000);
+}
+
+#[test]
 fn the_last_backup_takes_everything_however_young() {
     let server = S3::start();
     let mut pod = Pod::new(&server, "aa");

@@ -47,6 +47,9 @@ impl From<Trouble> for Refusal {
 
 /// Refuses to mirror a volume that lost more than `most` percent of its files or bytes since the snapshot `last`.
 ///
+/// On a small volume one file can be most of the bytes, and deleting it is nothing unusual: the largest that is gone,
+/// unless it is a large one, counts as a file and not in bytes. A file that is still there and lost its content counts.
+///
 /// The refusal's id stands for the snapshot that would be left and for how much would vanish, in steps of ten percent:
 /// accepting the loss of half does not accept the loss of everything.
 pub fn shrink(
@@ -62,6 +65,7 @@ pub fn shrink(
         },
         files,
         bytes,
+        largest,
     } = *vanishing;
     let percent = |part: u64, whole: u64| {
         if whole == 0 {
@@ -71,7 +75,7 @@ pub fn shrink(
         }
     };
     let exceeds = |part: u64, whole: u64| u128::from(part) * 100 > u128::from(whole) * u128::from(most.0);
-    if !exceeds(files, files_before) && !exceeds(bytes, bytes_before) {
+    if !exceeds(files, files_before) && !exceeds(bytes.saturating_sub(largest), bytes_before) {
         return Ok(());
     }
     let worst = percent(files, files_before).max(percent(bytes, bytes_before));
@@ -156,6 +160,7 @@ mod tests {
             },
             files,
             bytes,
+            largest: 0,
         }
     }
 
@@ -175,6 +180,32 @@ mod tests {
             (vanishing((10, 100), 1, 1), 0, false),
             (vanishing((10, 100), 0, 0), 0, true),
             (vanishing((u64::MAX, u64::MAX), u64::MAX, 0), 99, false),
+        ] {
+            assert_eq!(
+                shrink(&case, Percent(most), Some(last()), None).is_ok(),
+                allowed,
+                "{case:?} at {most}%"
+            );
+        }
+    }
+
+    #[test]
+    fn one_file_of_a_small_volume_may_go_however_much_of_it_that_is() {
+        let vanishing = |before: (u64, u64), files, bytes, largest| Vanishing {
+            largest,
+            ..vanishing(before, files, bytes)
+        };
+        for (case, most, allowed) in [
+            (vanishing((3, 100), 1, 98, 98), 50, true),
+            // Two of them are not one.
+            (vanishing((10, 200), 2, 190, 95), 50, true),
+            (vanishing((10, 200), 3, 198, 66), 50, false),
+            // All of them, and none where none may.
+            (vanishing((1, 100), 1, 100, 100), 50, false),
+            (vanishing((3, 100), 1, 98, 98), 0, false),
+            // Emptied, not deleted; and a large one.
+            (vanishing((3, 100), 0, 98, 0), 50, false),
+            (vanishing((3, 1 << 40), 1, 1 << 39 | 1, 0), 50, false),
         ] {
             assert_eq!(
                 shrink(&case, Percent(most), Some(last()), None).is_ok(),

@@ -16,7 +16,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A file above this that never rests is given more time.
+/// A file above this that never rests is given more time, and one that is gone is missed.
 pub const LARGE: u64 = 64 << 20;
 
 /// What is to be done about one path.
@@ -98,6 +98,8 @@ pub struct Vanishing {
     pub files: u64,
     /// Bytes by which everything shrank.
     pub bytes: u64,
+    /// The largest of the files that are gone, among those up to [`LARGE`].
+    pub largest: u64,
 }
 
 /// Why there is no plan.
@@ -419,7 +421,11 @@ impl Planner<'_> {
             {
                 return Ok(());
             }
-            self.plan.vanishing.files += 1;
+            let vanishing = &mut self.plan.vanishing;
+            vanishing.files += 1;
+            if known.stored_size <= LARGE {
+                vanishing.largest = vanishing.largest.max(known.stored_size);
+            }
             self.shrunk += known.stored_size;
         }
         self.write(&Change::Gone { known })
