@@ -185,7 +185,8 @@ fn waits_for(
             Decision::Restore | Decision::RestoreMissing | Decision::SetAsideAndRestore
         )
     });
-    if !restores {
+    // What is newest is not known while somebody may still save, and `always` goes by that.
+    if !restores && init.arguments.restore != RestorePolicy::Always {
         return None;
     }
     let now = Timestamp::now();
