@@ -19,7 +19,7 @@ fn check(bed: &Bed, flags: &[&str]) -> Said {
 fn check_of(bed: &Bed, destinations: &[&str], flags: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
     command
-        .args(["agent", "pre-sync", "--workload=Deployment/app"])
+        .args(["agent", "pre-sync"])
         .arg(format!("--volume=data:{FOLDER}:/config"))
         .args(
             destinations
@@ -29,6 +29,7 @@ fn check_of(bed: &Bed, destinations: &[&str], flags: &[&str]) -> Said {
         .arg(format!("--restore-dir={}", bed.restore_dir().display()))
         .arg(format!("--rclone-dir={}", bed.server.rclone_dir().display()))
         .args(flags)
+        .args((!flags.iter().any(|flag| flag.starts_with("--workload"))).then_some("--workload=Deployment/app"))
         .env("POD_NAMESPACE", "home")
         .env("VIXENS_BACKUP_CLUSTER_ID", "c1");
     said(&mut command)
@@ -196,4 +197,30 @@ async fn a_secret_that_does_not_exist_yet_is_no_failure() {
     );
     let error = check(&bed, &[]).failed(1);
     assert!(error.contains("is not configured"), "{error}");
+}
+
+#[tokio::test]
+async fn each_pod_of_a_stateful_set_is_checked_in_its_own_place() {
+    let bed = backed_up().await;
+    let command = |replicas: &str| {
+        let destination = format!("minio:{BUCKET}/{{pod}}");
+        check_of(
+            &bed,
+            &[&destination],
+            &["--workload=StatefulSet/app", &format!("--replicas={replicas}")],
+        )
+    };
+    let out = command("2").fine();
+    for pod in ["app-0", "app-1"] {
+        assert!(out.contains(&format!("minio:{BUCKET}/{pod}")), "{out}");
+    }
+    assert!(!out.contains("app-2"), "{out}");
+    // Of what one of them has nothing is said in the name of another.
+    bed.server
+        .store("app-1")
+        .write("snapshots/20260101T100000Z-1.1-auto.json", b"{\"version\":9}")
+        .await
+        .unwrap();
+    let error = command("2").failed(1);
+    assert!(error.contains("/app-1") && !error.contains("/app-0"), "{error}");
 }

@@ -415,6 +415,25 @@ pub struct PreSyncArguments {
     /// The Secret with the store's credentials, for messages: it may not exist yet.
     #[arg(long)]
     pub secret: Option<String>,
+    /// A StatefulSet's replicas: a destination with {pod} is checked for each of its pods.
+    #[arg(long, default_value_t = 1)]
+    pub replicas: u32,
+}
+
+impl PreSyncArguments {
+    /// The destinations of each pod, the primary first. Where no path holds `{pod}`, all pods have the same.
+    #[must_use]
+    pub fn places(&self) -> Vec<Vec<Destination>> {
+        let destinations = &self.protection.destinations;
+        if !destinations.iter().any(|to| to.path().contains("{pod}")) {
+            return vec![destinations.clone()];
+        }
+        let filled = |ordinal| {
+            let pod = format!("{}-{ordinal}", self.protection.workload.name);
+            destinations.iter().map(|to| to.filled(&[("{pod}", &pod)])).collect()
+        };
+        (0..self.replicas).map(filled).collect()
+    }
 }
 
 impl Flags for PreSyncArguments {
@@ -426,9 +445,11 @@ impl Flags for PreSyncArguments {
             verify,
             pin,
             secret,
+            replicas,
         } = self;
         let mut writer = Writer(protection.flags());
         writer.unless("verify", verify, &Verify::Listing);
+        writer.unless("replicas", replicas, &1);
         if *pin {
             writer.0.push("--pin".to_owned());
         }

@@ -170,6 +170,7 @@ proptest! {
             verify: Verify::Full,
             pin,
             secret: Some("rclone-minio-config".to_owned()),
+            replicas: if pin { 3 } else { 1 },
         };
         prop_assert_eq!(&parse::<PreSyncArguments>(&pre_sync.flags()), &pre_sync);
         let nudge = NudgeArguments { port: Port::From(9476), restore_dir: RESTORE_PATH.into() };

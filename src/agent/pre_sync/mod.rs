@@ -4,7 +4,7 @@
 mod check;
 mod report;
 
-use super::arguments::{Folders, PreSyncArguments};
+use super::arguments::{Destination, Folders, PreSyncArguments};
 use crate::store::rclone::{Rclone, Settings};
 use crate::store::records::{Pin, VERSION, encode};
 use crate::store::{Store, keys};
@@ -55,8 +55,24 @@ pub async fn run(arguments: &PreSyncArguments) -> Result<(), Error> {
     }
     let scratch = Scratch::new(&arguments.folders)?;
     let mut untrusted = Vec::new();
+    for destinations in arguments.places() {
+        untrusted.extend(check(arguments, &destinations, &scratch).await?);
+    }
+    if untrusted.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Untrusted(untrusted.join("; ")))
+}
+
+/// Checks the destinations of one pod. One that can be trusted is enough; else the result says what is wrong with each.
+async fn check(
+    arguments: &PreSyncArguments,
+    destinations: &[Destination],
+    scratch: &Scratch,
+) -> Result<Vec<String>, Error> {
+    let mut untrusted = Vec::new();
     let mut trusted = 0;
-    for destination in &arguments.protection.destinations {
+    for destination in destinations {
         let began = Instant::now();
         let settings = Settings::fast(&arguments.folders.rclone_dir, &scratch.0);
         let store = Rclone::new(destination.remote(), destination.path(), settings);
@@ -89,14 +105,11 @@ pub async fn run(arguments: &PreSyncArguments) -> Result<(), Error> {
             }
         }
     }
-    if untrusted.is_empty() {
-        return Ok(());
-    }
-    if trusted > 0 {
+    if trusted > 0 && !untrusted.is_empty() {
         say("warning: a restore comes from the other destination\n");
-        return Ok(());
+        untrusted.clear();
     }
-    Err(Error::Untrusted(untrusted.join("; ")))
+    Ok(untrusted)
 }
 
 /// Whether the Secret was not mounted, and not given by environment: it is optional, and not there.
