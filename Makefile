@@ -23,8 +23,17 @@ demo-down: ## remove what the demo has made
 # --- check it -----------------------------------------------------------------------------
 
 .PHONY: test
-test: tools ## unit and property tests, the router, a real API server, a real store
-	@PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH cargo test --locked --no-fail-fast
+test: tools ## unit and property tests, the router, a real API server, a real store (LARGE=true: 100,000 files and 5 GiB too)
+	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH; \
+		cargo test --locked --no-fail-fast $(if $(filter true,$(LARGE)),-- --include-ignored); status=$$?; \
+		echo 'The same on MinIO:'; \
+		VIXENS_BACKUP_TEST_STORE=minio cargo test --locked --no-fail-fast $(on-minio) -- --test-threads=4 $(not-on-minio) \
+			|| status=$$?; \
+		exit $$status
+
+# What differs between servers of S3. What a sidecar does without its store needs no second one.
+on-minio := --test store_rclone --test init_restore --test sidecar_backup
+not-on-minio := --skip nudge --skip credentials --skip accepted --skip takeover --skip settled_start --skip content
 
 .PHONY: e2e
 e2e: ## the demo's steps as assertions

@@ -235,11 +235,8 @@ async fn a_place_made_by_hand_is_adopted_and_restored_by_listing() {
 
 #[tokio::test]
 async fn a_missing_bucket_is_named_and_made() {
-    let bed = Bed::new();
-    fs::remove_dir_all(bed.server.bucket()).unwrap();
-    let mut bed = bed;
-    bed.server.stop();
-    bed.server.resume();
+    let mut bed = Bed::new();
+    bed.server.drop_bucket();
     let (said, start) = bed.start();
     assert!(said.contains("bucket of minio:backups/app does not exist"), "{said}");
     assert!(

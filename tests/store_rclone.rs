@@ -56,10 +56,10 @@ async fn a_listing_of_nothing_is_empty_and_a_missing_bucket_is_said() {
 
 #[tokio::test]
 async fn listings_tell_folders_at_one_level_and_files_at_all() {
-    let server = S3::start();
+    let mut server = S3::start();
     let store = server.store("app");
-    write(&server.bucket().join("app/config/a/b.txt"), "hello");
-    write(&server.bucket().join("app/state.json"), "{}");
+    server.place("app/config/a/b.txt", "hello");
+    server.place("app/state.json", "{}");
     let one: Vec<(String, bool)> = listed(&store, "", Depth::One)
         .await
         .unwrap()

@@ -14,6 +14,7 @@ pub mod bed;
 pub mod laptop;
 pub mod pod;
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -87,9 +88,13 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// `rclone serve s3`: what it stores are plain files below [`S3::bucket`].
+    /// `rclone serve s3`, or MinIO where VIXENS_BACKUP_TEST_STORE says so.
     pub fn start() -> Self {
-        Self::of(Kind::Rclone)
+        match std::env::var("VIXENS_BACKUP_TEST_STORE").as_deref() {
+            Err(_) | Ok("rclone") => Self::of(Kind::Rclone),
+            Ok("minio") => Self::of(Kind::Minio),
+            Ok(other) => panic!("VIXENS_BACKUP_TEST_STORE is rclone or minio, not {other:?}"),
+        }
     }
 
     /// A server of this kind.
@@ -148,15 +153,28 @@ impl S3 {
             .spawn()
             .unwrap();
         self.process = Some(Process(child));
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.answers() {
             assert!(
                 Instant::now() < deadline,
-                "{:?} does not listen on {address}",
+                "{:?} does not answer on {address}",
                 self.kind
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn answers(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else {
+            return false;
+        };
+        if matches!(self.kind, Kind::Rclone) {
+            return true;
+        }
+        // MinIO listens before it serves.
+        let asked = stream.write_all(b"GET /minio/health/cluster HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        let mut answer = String::new();
+        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
     }
 
     /// Ends it: connections are refused from now on.
@@ -169,17 +187,52 @@ impl S3 {
         TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).unwrap()
     }
 
-    /// Writes an object behind the server's back, and lets it see that.
+    /// Writes an object as somebody else would: with `rclone serve s3`, whose objects are files, behind its back.
     pub fn place(&mut self, key: &str, content: impl AsRef<[u8]>) {
-        write(&self.bucket().join(key), content);
-        self.stop();
-        self.resume();
+        match self.kind {
+            Kind::Rclone => {
+                write(&self.bucket().join(key), content);
+                // It does not see what changes there until it is started again.
+                self.stop();
+                self.resume();
+            }
+            Kind::Minio => {
+                let file = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(file.path(), content).unwrap();
+                let local = file.path().to_str().unwrap().to_owned();
+                self.rclone(&["copyto", &local, &format!("minio:{BUCKET}/{key}")]);
+            }
+        }
     }
 
-    /// The bucket's folder: for `rclone serve s3`, an object is a file below it. It does not see what changes here
-    /// until it is started again.
+    /// The bucket's folder. Only for `rclone serve s3`, where an object is a file below it.
     pub fn bucket(&self) -> PathBuf {
+        assert!(
+            matches!(self.kind, Kind::Rclone),
+            "what MinIO stores are no plain files"
+        );
         self.data.path().join(BUCKET)
+    }
+
+    /// Removes the bucket with all that is in it.
+    pub fn drop_bucket(&mut self) {
+        self.rclone(&["purge", &format!("minio:{BUCKET}")]);
+    }
+
+    /// Runs rclone with the Secret's settings.
+    fn rclone(&self, arguments: &[&str]) {
+        let mut command = Command::new(tool("rclone"));
+        command.args(["--config", "/dev/null"]).args(arguments);
+        for entry in std::fs::read_dir(self.rclone_dir()).unwrap() {
+            let path = entry.unwrap().path();
+            command.env(path.file_name().unwrap(), std::fs::read_to_string(&path).unwrap());
+        }
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "rclone {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     /// The folder that a pod would have at `/rclone`: one file for each key of the Secret.

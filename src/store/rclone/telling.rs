@@ -1,6 +1,6 @@
 //! rclone's exit code, messages and result → which of the store's errors it was. Pure.
 //!
-//! Found by trying the pinned version, and held by `tests/store_telling.rs` on real servers: a refused key exits
+//! Found by trying the pinned version, and held by `tests/store_rclone.rs` on real servers: a refused key exits
 //! with 1 like a name that does not resolve, so the words decide.
 
 use super::process::{Complaint, Ended};
