@@ -75,7 +75,7 @@ impl Backup {
         let claimed = self.claim.as_ref().map(|claim| claim.time);
         match &self.state {
             Some(state) if state.epoch == holder.epoch && state.volume_id == holder.volume_id => {
-                (!state.released).then(|| claimed.map_or(state.heartbeat, |time| time.max(state.heartbeat)))
+                (!state.released).then_some(state.heartbeat)
             }
             _ => claimed,
         }

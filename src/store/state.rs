@@ -51,16 +51,17 @@ pub struct State {
     pub bytes: u64,
 }
 
-/// Whether `time` is at most [`FRESH`] ago; a time to come (clocks differ) is fresh.
+/// Whether `time` is at most [`FRESH`] ago.
 #[must_use]
 pub fn is_fresh(time: Timestamp, now: Timestamp) -> bool {
     is_within(FRESH, time, now)
 }
 
-/// Whether `time` is at most `span` ago, or still to come.
+/// Whether `time` is at most `span` away. Clocks differ, so a time to come may be a moment ago; but one that lies farther
+/// ahead is of a clock that was set back since, and says nothing for as long as that is.
 #[must_use]
 pub fn is_within(span: std::time::Duration, time: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(time) <= SignedDuration::from_secs(span.as_secs().cast_signed())
+    now.duration_since(time).abs() <= SignedDuration::from_secs(span.as_secs().cast_signed())
 }
 
 /// Reads the summary; `None` where there is none.
@@ -89,6 +90,10 @@ mod tests {
         assert!(
             is_fresh(beat, time("2026-11-22T13:04:00Z")),
             "the writer's clock is ahead"
+        );
+        assert!(
+            !is_fresh(beat, time("2026-11-22T12:05:00Z")),
+            "a clock was set back: nobody waits for an hour"
         );
     }
 }

@@ -104,7 +104,11 @@ impl Bed {
 
     /// `vixens-backup agent init`, ready to run.
     pub fn init(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
+        self.init_by(Command::new(env!("CARGO_BIN_EXE_vixens-backup")))
+    }
+
+    /// The same by `command`, the program's own arguments to be added.
+    pub fn init_by(&self, mut command: Command) -> Command {
         command
             .args([
                 "agent",
@@ -139,7 +143,12 @@ impl Bed {
 
     /// A start that must fail: what it said. It leaves no word for the sidecar.
     pub fn refused(&self) -> String {
-        let output = self.init().output().unwrap();
+        self.refused_by(Command::new(env!("CARGO_BIN_EXE_vixens-backup")))
+    }
+
+    /// The same by `command`.
+    pub fn refused_by(&self, command: Command) -> String {
+        let output = self.init_by(command).output().unwrap();
         let (out, err) = texts(&output);
         assert_eq!(output.status.code(), Some(1), "{out}{err}");
         assert_eq!(Start::read(&self.restore_dir()).unwrap(), None);

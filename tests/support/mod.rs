@@ -13,6 +13,7 @@
 pub mod bed;
 pub mod laptop;
 pub mod pod;
+pub mod wire;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -85,6 +86,10 @@ pub struct S3 {
     port: u16,
     data: TempDir,
     config: TempDir,
+    /// A certificate and its key: then it speaks TLS.
+    certificate: Option<TempDir>,
+    /// What it stores lies in memory, in so much of it until this folder has a file `more`.
+    room: Option<(&'static str, TempDir)>,
 }
 
 impl S3 {
@@ -107,6 +112,8 @@ impl S3 {
             port: free_port(),
             data,
             config: tempfile::tempdir().unwrap(),
+            certificate: None,
+            room: None,
         };
         server.configure("RCLONE_CONFIG_MINIO_TYPE", "s3");
         server.configure("RCLONE_CONFIG_MINIO_PROVIDER", "Minio");
@@ -118,9 +125,63 @@ impl S3 {
         server
     }
 
+    /// `rclone serve s3` that has so much room, as for a mount of tmpfs. Nothing where this machine allows no namespace.
+    pub fn small(size: &'static str) -> Option<Self> {
+        pod::namespace("--mount", "", Path::new("true"))?;
+        let mut server = Self::of(Kind::Rclone);
+        server.room = Some((size, tempfile::tempdir().unwrap()));
+        server.stop();
+        server.resume();
+        Some(server)
+    }
+
+    /// Gives it all the room that it needs.
+    pub fn enlarge(&self) {
+        let (_, folder) = self.room.as_ref().unwrap();
+        std::fs::write(folder.path().join("more"), "").unwrap();
+    }
+
+    /// From now on it speaks TLS, with a certificate that nobody knows.
+    pub fn certify(&mut self) {
+        let folder = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        std::fs::write(folder.path().join("certificate"), certificate.pem()).unwrap();
+        std::fs::write(folder.path().join("key"), key.serialize_pem()).unwrap();
+        self.certificate = Some(folder);
+        let endpoint = self.endpoint();
+        self.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &endpoint);
+        self.stop();
+        self.resume();
+    }
+
+    /// From now on what the Secret calls minio is a crypt remote before this server, with this password.
+    pub fn encrypt(&self, password: &str) {
+        for key in ["PROVIDER", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT"] {
+            let value = std::fs::read_to_string(self.rclone_dir().join(format!("RCLONE_CONFIG_MINIO_{key}"))).unwrap();
+            self.configure(&format!("RCLONE_CONFIG_PLAIN_{key}"), &value);
+        }
+        self.configure("RCLONE_CONFIG_PLAIN_TYPE", "s3");
+        self.configure("RCLONE_CONFIG_MINIO_TYPE", "crypt");
+        self.configure("RCLONE_CONFIG_MINIO_REMOTE", &format!("plain:{BUCKET}/encrypted"));
+        let obscured = Command::new(tool("rclone"))
+            .args(["obscure", password])
+            .output()
+            .unwrap();
+        let obscured = String::from_utf8(obscured.stdout).unwrap();
+        self.configure("RCLONE_CONFIG_MINIO_PASSWORD", obscured.trim());
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it listens.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let protocol = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{protocol}://127.0.0.1:{}", self.port)
     }
 
     /// Starts it again, on the same port with the same content.
@@ -128,7 +189,14 @@ impl S3 {
         let address = format!("127.0.0.1:{}", self.port);
         let mut command = match self.kind {
             Kind::Rclone => {
-                let mut command = Command::new(tool("rclone"));
+                let mut command = match &self.room {
+                    None => Command::new(tool("rclone")),
+                    Some((size, folder)) => self.in_memory(size, folder.path()),
+                };
+                if let Some(folder) = &self.certificate {
+                    command.env("RCLONE_CERT", folder.path().join("certificate"));
+                    command.env("RCLONE_KEY", folder.path().join("key"));
+                }
                 command
                     .args(["serve", "s3", "--addr", &address, "--auth-key"])
                     .arg(format!("{ACCESS_KEY},{SECRET_KEY}"))
@@ -162,6 +230,16 @@ impl S3 {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn in_memory(&self, size: &str, folder: &Path) -> Command {
+        let script = format!(
+            r#"mount -t tmpfs -o size={size} none "{data}" && mkdir "{data}/{BUCKET}"
+            (while [ ! -e "{more}" ] && kill -0 $$; do sleep 0.1; done; mount -o remount,size=1g "{data}") >/dev/null 2>&1 &"#,
+            data = self.data.path().display(),
+            more = folder.join("more").display(),
+        );
+        pod::namespace("--mount", &script, &tool("rclone")).unwrap()
     }
 
     fn answers(&self) -> bool {

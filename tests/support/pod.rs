@@ -318,7 +318,16 @@ impl Pod {
 /// The program under test in a namespace of its own (`--user`, `--mount`), after `script` was run in it as root. Nothing
 /// where this machine does not allow that.
 pub fn in_namespace(kind: &str, script: &str) -> Option<Command> {
-    let map: &[&str] = if kind == "--user" { &["--map-root-user"] } else { &[] };
+    namespace(kind, script, Path::new(env!("CARGO_BIN_EXE_vixens-backup")))
+}
+
+/// Any program, in the same way.
+pub fn namespace(kind: &str, script: &str, program: &Path) -> Option<Command> {
+    let map: &[&str] = match kind {
+        "--user" => &["--map-root-user"],
+        _ if !rustix::process::geteuid().is_root() => &["--user", "--map-root-user"],
+        _ => &[],
+    };
     let allowed = Command::new("unshare")
         .arg(kind)
         .args(map)
@@ -334,8 +343,7 @@ pub fn in_namespace(kind: &str, script: &str) -> Option<Command> {
     }
     let mut command = Command::new("unshare");
     command.arg(kind).args(map).args(["sh", "-c"]);
-    command.arg(format!("{script}\nexec \"$@\"")).arg("sh");
-    command.arg(env!("CARGO_BIN_EXE_vixens-backup"));
+    command.arg(format!("{script}\nexec \"$@\"")).arg("sh").arg(program);
     Some(command)
 }
 

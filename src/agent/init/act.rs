@@ -12,9 +12,9 @@ use crate::agent::restore::{self, Brought, Restore, aside};
 use crate::agent::start::Status;
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::{INCOMING, Mode, RESTORING, Restoring};
-use crate::store::Store;
 use crate::store::records::VERSION;
 use crate::store::snapshot::{Kind, SnapshotId};
+use crate::store::{Error as StoreError, Store};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
@@ -232,7 +232,10 @@ async fn retried(
     loop {
         match attempt().await {
             Ok(brought) => return Ok(brought),
-            Err(restore::Error::Store(error)) if Instant::now() + pause < init.deadline => {
+            // A volume without room, or a tool that is missing, is for somebody to look at now.
+            Err(restore::Error::Store(error))
+                if !matches!(error, StoreError::Local { .. }) && Instant::now() + pause < init.deadline =>
+            {
                 tracing::warn!("{error}; trying again in {} s", pause.as_secs());
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(30));

@@ -1,6 +1,7 @@
 //! One rclone process: arguments, environment and standard input in; what it printed and complained about out.
 //! It stays in our process group, ends when its future is dropped, and is never believed by its exit code alone.
 
+use super::telling::is_about_one_file;
 use super::{Configuration, Settings, missing};
 use crate::store::{Done, Error, Object, Undone};
 use serde::Deserialize;
@@ -10,12 +11,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
+use tokio::sync::Notify;
 
 /// What is said of a file that rclone was given and did not mention.
 pub(super) const NOTHING_SAID: &str = "rclone left it out without a word";
 
 /// Complaints beyond so many are counted, not kept.
 const KEPT_COMPLAINTS: usize = 10_000;
+
+/// So many files may fail one after the other before the store is taken to be gone.
+const MOST_IN_A_ROW: u32 = 3;
 
 /// A process that is being put together.
 pub(super) struct Call<'a> {
@@ -54,6 +59,8 @@ pub(super) struct Ended {
     /// What went wrong, in its order.
     pub(super) complaints: Vec<Complaint>,
     done: HashSet<String>,
+    /// It was ended by us, because the store was gone.
+    pub(super) given_up: bool,
     /// A listing was printed to its closing bracket.
     whole: bool,
 }
@@ -205,14 +212,30 @@ impl<'a> Call<'a> {
             }
             drop(stdin);
         };
-        let (status, (), printed, log) = tokio::join!(child.wait(), feeding, printed(stdout, work), log(stderr, done));
-        let (status, (bytes, whole), (complaints, done)) =
-            (status.map_err(local)?, printed.map_err(local)?, log.map_err(local)?);
+        let gone = Notify::new();
+        let ending = async {
+            tokio::select! {
+                status = child.wait() => status,
+                () = gone.notified() => {
+                    child.start_kill()?;
+                    child.wait().await
+                }
+            }
+        };
+        let log = log(stderr, done, &gone);
+        let (status, (), printed, log) = tokio::join!(ending, feeding, printed(stdout, work), log);
+        let (status, (bytes, whole), log) = (status.map_err(local)?, printed.map_err(local)?, log.map_err(local)?);
+        let Log {
+            complaints,
+            done,
+            given_up,
+        } = log;
         Ok(Ended {
             status,
             bytes,
             complaints,
             done,
+            given_up,
             whole,
         })
     }
@@ -266,15 +289,25 @@ fn is_complaint(level: &str, message: &str) -> bool {
     matches!(level, "error" | "critical" | "alert" | "emergency") || message.starts_with("Failed to ")
 }
 
-/// Reads the log: what was done, and what went wrong.
-async fn log(stderr: impl AsyncRead + Unpin, done: Done<'_>) -> std::io::Result<(Vec<Complaint>, HashSet<String>)> {
+/// What a log told.
+#[derive(Default)]
+struct Log {
+    complaints: Vec<Complaint>,
+    done: HashSet<String>,
+    given_up: bool,
+}
+
+/// Reads the log: what was done, and what went wrong. Calls `gone` once more than a few files in a row failed for a reason
+/// that is not their own: rclone tries each of the others too, with pauses of seconds, and a batch has thousands.
+async fn log(stderr: impl AsyncRead + Unpin, done: Done<'_>, gone: &Notify) -> std::io::Result<Log> {
     let mut lines = BufReader::new(stderr);
     let mut line = Vec::new();
-    let (mut complaints, mut names) = (Vec::new(), HashSet::new());
+    let mut found = Log::default();
+    let mut in_a_row: u32 = 0;
     loop {
         line.clear();
         if lines.read_until(b'\n', &mut line).await? == 0 {
-            return Ok((complaints, names));
+            return Ok(found);
         }
         let text = line.trim_ascii();
         if text.is_empty() {
@@ -284,13 +317,24 @@ async fn log(stderr: impl AsyncRead + Unpin, done: Done<'_>) -> std::io::Result<
             Ok(LogLine { level, msg, object }) => {
                 if level == "info" && (msg.contains("Copied (") || msg == "Deleted") {
                     done(&object);
-                    names.insert(object);
-                } else if is_complaint(&level, &msg) && complaints.len() < KEPT_COMPLAINTS {
-                    complaints.push(Complaint { object, message: msg });
+                    found.done.insert(object);
+                    in_a_row = 0;
+                } else if is_complaint(&level, &msg) {
+                    let complaint = Complaint { object, message: msg };
+                    if !complaint.object.is_empty() && !is_about_one_file(&complaint) {
+                        in_a_row += 1;
+                    }
+                    if in_a_row > MOST_IN_A_ROW && !found.given_up {
+                        found.given_up = true;
+                        gone.notify_one();
+                    }
+                    if found.complaints.len() < KEPT_COMPLAINTS {
+                        found.complaints.push(complaint);
+                    }
                 }
             }
             // Usage errors and crashes are no JSON. Only their first words are of use.
-            Err(_) if complaints.len() < 3 => complaints.push(Complaint {
+            Err(_) if found.complaints.len() < 3 => found.complaints.push(Complaint {
                 object: String::new(),
                 message: String::from_utf8_lossy(text).chars().take(300).collect(),
             }),

@@ -60,6 +60,13 @@ const MISCONFIGURED: [&str; 7] = [
     "InvalidBucketName",
 ];
 
+/// Said of a disk of this machine.
+const NO_ROOM: [&str; 3] = [
+    "no space left on device",
+    "file too big for remaining disk space",
+    "disk quota exceeded",
+];
+
 const NETWORK: [&str; 14] = [
     "StatusCode: 0",
     "StatusCode: 5",
@@ -87,7 +94,7 @@ fn class(message: &str) -> Class {
         Class::Misconfigured
     } else if message.contains("NoSuchBucket") {
         Class::NoBucket
-    } else if message.contains("no space left on device") {
+    } else if says(&NO_ROOM) {
         Class::Local
     } else if says(&NETWORK) {
         Class::Network
@@ -140,7 +147,7 @@ pub(super) fn failure(destination: &str, ended: &Ended) -> Error {
         },
         |(_, complaint)| shortened(complaint),
     );
-    if let (None, Some(signal)) = (ended.status.code(), ended.status.signal()) {
+    if let (None, Some(signal), false) = (ended.status.code(), ended.status.signal(), ended.given_up) {
         return Error::Local {
             what: format!("rclone was ended by signal {signal}, as when memory runs out"),
             source: io::Error::other(why),

@@ -1,0 +1,257 @@
+//! `agent init` on bad days: the store or the volume fails in the middle of it, or is not what it seems. The app does
+//! not start on less than it had, nothing that is stored is lost, and the next start ends as an undisturbed one does.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
+mod support;
+
+use jiff::{SignedDuration, Timestamp};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use support::bed::{Bed, FOLDER, lived_in, seen};
+use support::pod::in_namespace;
+use support::wire::Wire;
+use support::{BUCKET, S3, write};
+use tempfile::TempDir;
+use vixens_backup::agent::start::{Start, Status, Writing};
+use vixens_backup::store::{Depth, Store, claims, listed};
+
+const FIRST: &str = "20261122T130500Z-3.1-auto";
+const SECOND: &str = "20261122T140500Z-3.2-auto";
+
+/// Files that take the store some time.
+fn many() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..60 {
+        write(
+            &folder.path().join(format!("d{}/{number}", number % 7)),
+            vec![b'x'; 20_000 + number],
+        );
+    }
+    folder
+}
+
+/// What the app sees on a volume.
+fn is_empty(volume: &Path) -> bool {
+    fs::read_dir(volume)
+        .unwrap()
+        .all(|entry| entry.unwrap().file_name() == ".vixens-backup")
+}
+
+#[tokio::test]
+async fn a_wrong_crypt_password_is_no_empty_store() {
+    let bed = Bed::new();
+    bed.server.encrypt("right");
+    let before = lived_in();
+    bed.backup(before.path(), FIRST).await;
+    let plain = bed.server.store_of("plain", BUCKET);
+    let stored = listed(&plain, "", Depth::All).await.unwrap();
+    bed.server.encrypt("wrong");
+    let bed = bed.with("--restore-timeout=2s");
+    let said = bed.refused();
+    assert!(said.contains("undecryptable"), "{said}");
+    assert!(is_empty(&bed.volume()));
+    // Not even a start on vanilla writes there.
+    let bed = bed.with("--store-down=start");
+    let (said, start) = bed.start();
+    assert_eq!(start.volumes[0].status, Status::Provisional, "{said}");
+    assert_eq!(listed(&plain, "", Depth::All).await.unwrap(), stored);
+    bed.server.encrypt("right");
+    bed.start();
+    assert_eq!(
+        fs::read_to_string(bed.volume().join("configuration.yaml")).unwrap(),
+        "title: home\n"
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_knows_is_no_empty_store() {
+    let mut bed = Bed::on(S3::of(support::Kind::Rclone)).with("--restore-timeout=2s");
+    bed.server.certify();
+    let said = bed.refused();
+    assert!(said.contains("x509"), "{said}");
+    assert!(is_empty(&bed.volume()));
+}
+
+#[tokio::test]
+async fn a_store_that_goes_away_in_the_middle_is_waited_for_and_what_came_is_kept() {
+    let bed = Bed::new();
+    let before = many();
+    bed.backup(before.path(), FIRST).await;
+    let wire = Wire::to(bed.server.port());
+    bed.server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &wire.endpoint());
+    // In time: the same start goes on.
+    wire.cut_after(500_000);
+    let mut command = bed.init();
+    let starting = std::thread::spawn(move || command.output().unwrap());
+    while !wire.is_cut() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(
+        is_empty(&bed.volume()),
+        "nothing is in its place before all of it has come"
+    );
+    wire.mend();
+    let output = starting.join().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("trying again"), "{said}");
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
+    // Not in time: the app does not start, and the next start fetches what is missing.
+    bed.lose_volume();
+    wire.cut_after(500_000);
+    let bed = bed.with("--restore-timeout=4s");
+    bed.refused();
+    assert!(is_empty(&bed.volume()));
+    wire.cut_after(1_200_000);
+    bed.start();
+    assert!(!wire.is_cut(), "what had come was not fetched again");
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
+}
+
+/// Runs init in a mount namespace with a volume of its own.
+fn on_a_volume(bed: &Bed, mount: &str) -> Option<Command> {
+    in_namespace(
+        "--mount",
+        &format!("mount -t tmpfs -o {mount} none '{}'", bed.volume().display()),
+    )
+}
+
+#[tokio::test]
+async fn a_volume_that_is_too_small_is_said_and_holds_nothing_by_half() {
+    let bed = Bed::new();
+    let before = many();
+    bed.backup(before.path(), FIRST).await;
+    let (Some(small), Some(large)) = (on_a_volume(&bed, "size=600k"), on_a_volume(&bed, "size=64m")) else {
+        return;
+    };
+    let bed = bed.with("--restore-timeout=3s");
+    let said = bed.refused_by(small);
+    assert!(said.contains("there is no space left"), "{said}");
+    assert!(
+        !said.contains("trying the one before"),
+        "an older snapshot is no answer to that: {said}"
+    );
+    let output = bed.init_by(large).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_volume_that_is_read_only_is_said() {
+    let bed = Bed::new();
+    let before = lived_in();
+    bed.backup(before.path(), FIRST).await;
+    let Some(command) = on_a_volume(&bed, "ro") else {
+        return;
+    };
+    let said = bed.refused_by(command);
+    assert!(said.contains("Read-only file system"), "{said}");
+}
+
+#[tokio::test]
+async fn a_volume_that_this_user_may_not_write_is_said_with_the_ways_out() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let bed = Bed::new();
+    let before = lived_in();
+    bed.backup(before.path(), FIRST).await;
+    std::os::unix::fs::chown(bed.volume(), Some(1234), Some(4321)).unwrap();
+    // Root may write everywhere, unless it may not.
+    let mut command = Command::new("setpriv");
+    for set in ["--bounding-set", "--inh-caps"] {
+        command.args([set, "-dac_override,-dac_read_search"]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_vixens-backup"));
+    let said = bed.refused_by(command);
+    assert!(
+        said.contains("for user 0:0, it belongs to 1234:4321") && said.contains("vixens.io/backup-run-as"),
+        "{said}"
+    );
+    assert!(is_empty(&bed.volume()));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_keeps_nobody_waiting_and_loses_nothing() {
+    let bed = Bed::new().with("--restore-timeout=60s");
+    let before = many();
+    // All of it was written by a pod whose clock was a day ahead; it is gone, and has let go of nothing.
+    let ahead = Timestamp::now() + SignedDuration::from_hours(24);
+    let id = format!("{}-3.1-auto", ahead.strftime("%Y%m%dT%H%M%SZ"));
+    bed.claim(bed.owner(), 3, "theirs", "app-0", "g1").await;
+    bed.backup(before.path(), &id).await;
+    bed.heartbeat(3, "theirs", ahead, false).await;
+    let (said, start) = bed.start();
+    assert_eq!(start.volumes[0].restored, Some(id.parse().unwrap()), "{said}");
+    assert!(
+        matches!(start.destinations[0].writing, Writing::Claimed { .. }),
+        "{said}"
+    );
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
+}
+
+#[tokio::test]
+async fn a_truncated_index_falls_back_loudly_and_is_never_no_backup() {
+    let mut bed = Bed::new().with("--restore-timeout=2s");
+    let volume = tempfile::tempdir().unwrap();
+    write(&volume.path().join("a"), "first");
+    bed.backup(volume.path(), FIRST).await;
+    write(&volume.path().join("b"), "second");
+    bed.backup(volume.path(), SECOND).await;
+    let whole = |key: &str| {
+        let key = key.to_owned();
+        let store = bed.store();
+        async move { store.read(&key).await.unwrap() }
+    };
+    let (first, second) = (
+        whole(&format!("snapshots/{FIRST}.json")).await,
+        whole(&format!("snapshots/{SECOND}.json")).await,
+    );
+    bed.server
+        .place(&format!("app/snapshots/{SECOND}.json"), &second[..second.len() - 40]);
+    let (said, start) = bed.start();
+    assert_eq!(start.volumes[0].restored, Some(FIRST.parse().unwrap()));
+    assert!(said.contains("WARNING") && said.contains(SECOND), "{said}");
+    assert!(!bed.volume().join("b").exists());
+    // None is whole: the app does not start.
+    bed.lose_volume();
+    bed.server
+        .place(&format!("app/snapshots/{FIRST}.json"), &first[..first.len() / 2]);
+    let said = bed.refused();
+    assert!(said.contains(FIRST) || said.contains(SECOND), "{said}");
+    assert!(is_empty(&bed.volume()));
+    assert!(bed.store().read(&format!("{FOLDER}/a")).await.is_ok());
+}
+
+#[tokio::test]
+async fn of_two_pods_that_start_at_once_one_holds_the_place() {
+    let one = Bed::new();
+    let mut two = Bed::on(S3::of(support::Kind::Rclone));
+    two.pod = "app-2".to_owned();
+    two.server
+        .configure("RCLONE_CONFIG_MINIO_ENDPOINT", &one.server.endpoint());
+    let before = lived_in();
+    one.backup(before.path(), FIRST).await;
+    let started = |bed: &Bed| {
+        let mut command = bed.init();
+        std::thread::spawn(move || command.output().unwrap())
+    };
+    let both = [started(&one), started(&two)].map(|one| one.join().unwrap());
+    for output in &both {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let claims = claims::list(&one.store()).await.unwrap();
+    let holds = |bed: &Bed| {
+        let start = Start::read(&bed.restore_dir()).unwrap().unwrap();
+        matches!(&start.destinations[0].writing, Writing::Claimed { holder } if claims.last() == Some(holder))
+    };
+    assert!(holds(&one) != holds(&two), "the place has one writer: {claims:?}");
+    assert_eq!(seen(&one.volume()), seen(before.path()));
+    assert_eq!(seen(&two.volume()), seen(before.path()));
+}
