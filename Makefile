@@ -24,13 +24,15 @@ demo-down: ## remove what the demo has made
 
 .PHONY: test
 test: tools ## unit and property tests, the router, a real API server, a real store (LARGE=true: 100,000 files and 5 GiB too)
-	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH; \
-		cargo test --locked --no-fail-fast $(if $(filter true,$(LARGE)),-- --include-ignored); status=$$?; \
+	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH; status=0; \
+		test() { cargo test --locked --no-fail-fast "$$@" || status=$$?; }; \
+		test --lib --bins --test '[!is]*' $(if $(filter true,$(LARGE)),-- --include-ignored); \
+		test --test '[is]*' -- --test-threads=4; \
 		echo 'The same on MinIO:'; \
-		VIXENS_BACKUP_TEST_STORE=minio cargo test --locked --no-fail-fast $(on-minio) -- --test-threads=4 $(not-on-minio) \
-			|| status=$$?; \
+		VIXENS_BACKUP_TEST_STORE=minio test $(on-minio) -- --test-threads=4 $(not-on-minio); \
 		exit $$status
 
+# Tests of init and the sidecar wait most of the time: four of them at once keep no machine busy.
 # What differs between servers of S3. What a sidecar does without its store needs no second one.
 on-minio := --test store_rclone --test init_restore --test sidecar_backup
 not-on-minio := --skip nudge --skip credentials --skip accepted --skip takeover --skip settled_start --skip content

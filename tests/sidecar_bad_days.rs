@@ -15,11 +15,14 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::S3;
-use support::pod::{Place, Pod, in_namespace, tree, until_place};
+use support::pod::{PLACE, Place, Pod, block_on, in_namespace, tree, until_place};
+use support::wire::Wire;
 use vixens_backup::store::index::What;
-use vixens_backup::store::keys;
+use vixens_backup::store::{Depth, Store, keys, listed};
 
 fn settled(place: &Place, snapshots: usize) -> bool {
     place.snapshots.len() == snapshots && place.pending.is_empty()
@@ -444,4 +447,225 @@ fn what_a_fenced_pod_wrote_late_is_found_and_kept_aside() {
     let history = keys::history_of(&place.newest());
     assert_eq!(place.content(&format!("{history}/config/stranger")).unwrap(), b"late");
     assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+}
+
+#[test]
+fn a_wrong_crypt_password_is_no_emptied_place_and_nothing_is_written_by_it() {
+    let server = S3::start();
+    server.encrypt("right");
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--interval=10s".to_owned()];
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    pod.kill();
+    let plain = server.store_of("plain", support::BUCKET);
+    let stored = || block_on(listed(&plain, "", Depth::All)).unwrap();
+    let before = stored();
+    server.encrypt("wrong");
+    pod.write("a", "two");
+    pod.start();
+    pod.until_said("undecryptable", 1);
+    assert_eq!(stored(), before);
+    assert!(!pod.log().contains("somebody emptied the place"), "{}", pod.log());
+    // The Secret is put right, and the pod goes on.
+    server.encrypt("right");
+    let place = until_place(&server, |place| settled(place, 2));
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+}
+
+#[test]
+fn a_store_that_goes_away_in_the_middle_of_a_backup_gets_the_rest_when_it_is_back() {
+    let server = S3::start();
+    let wire = Wire::to(server.port());
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &wire.endpoint());
+    pod.start();
+    let first = until_place(&server, |place| settled(place, 1));
+    let files = first.files(&first.newest());
+    wire.cut_after(400_000);
+    pod.write("a", "two");
+    for number in 0..60 {
+        pod.write(&format!("d{}/{number}", number % 7), vec![b'x'; 20_000 + number]);
+    }
+    pod.until_said("can't be reached", 1);
+    assert!(wire.is_cut());
+    let near = wire.endpoint();
+    server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &server.endpoint());
+    let half = Place::read(&server);
+    assert_eq!(half.snapshots, first.snapshots);
+    assert_eq!(half.files(&half.newest()), files, "what was published is whole");
+    server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &near);
+    wire.mend();
+    let place = until_place(&server, |place| {
+        place.pending.is_empty() && place.files(&place.newest()) == tree(pod.volume.path())
+    });
+    assert_eq!(place.files(&first.newest()), files);
+}
+
+#[test]
+fn a_store_that_is_full_is_said_and_keeps_what_it_has() {
+    let Some(server) = S3::small("300k") else { return };
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.write("b", "one");
+    pod.init(&server);
+    pod.start();
+    let first = until_place(&server, |place| settled(place, 1));
+    let files = first.files(&first.newest());
+    pod.write("a", "two");
+    pod.write("large", vec![b'x'; 1_000_000]);
+    // All that this server says of it.
+    pod.until_said("InternalError", 1);
+    let place = Place::read(&server);
+    assert_eq!(place.snapshots, first.snapshots);
+    assert_eq!(place.files(&place.newest()), files);
+    server.enlarge();
+    let place = until_place(&server, |place| {
+        place.pending.is_empty() && place.files(&place.newest()) == tree(pod.volume.path())
+    });
+    assert_eq!(place.files(&first.newest()), files);
+}
+
+#[test]
+fn a_scratch_folder_that_is_full_is_said_and_harms_nothing() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    let trigger = pod.volume.path().join(".vixens-backup/turn");
+    let script = format!(
+        r#"mount -t tmpfs -o size=2m none "{scratch}/sidecar"
+        (while [ ! -e "{trigger}" ] && kill -0 $$; do sleep 0.1; done
+        dd if=/dev/zero of="{scratch}/sidecar/filler" bs=4k
+        while [ -e "{trigger}" ] && kill -0 $$; do sleep 0.1; done; rm "{scratch}/sidecar/filler") >/dev/null 2>&1 &"#,
+        scratch = pod.scratch.path().display(),
+        trigger = trigger.display(),
+    );
+    fs::create_dir(pod.scratch.path().join("sidecar")).unwrap();
+    let Some(command) = in_namespace("--mount", &script) else {
+        return;
+    };
+    pod.start_with(command);
+    let first = until_place(&server, |place| settled(place, 1));
+    fs::write(&trigger, "").unwrap();
+    // Until there is no room left, backups go on.
+    let mut number = 0;
+    while !pod.log().contains("No space left on device") {
+        pod.write("a", format!("{number}"));
+        number += 1;
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(number < 120, "{}", pod.log());
+    }
+    let place = Place::read(&server);
+    assert_eq!(place.files(&first.newest())["a"], b"one");
+    fs::remove_file(&trigger).unwrap();
+    pod.write("b", "after");
+    until_place(&server, |place| {
+        place.pending.is_empty() && place.files(&place.newest()) == tree(pod.volume.path())
+    });
+}
+
+#[test]
+fn a_clock_that_was_set_back_changes_no_order() {
+    let mut server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    let first = until_place(&server, |place| settled(place, 1));
+    pod.kill();
+    // That was tomorrow: the clock was a day ahead.
+    let id = first.newest();
+    let ahead = vixens_backup::store::snapshot::SnapshotId {
+        time: id.time + jiff::SignedDuration::from_hours(24),
+        ..id
+    };
+    for suffix in ["base", "json"] {
+        let content = first.content(&format!("snapshots/{id}.{suffix}")).unwrap();
+        server.place(&format!("{PLACE}/snapshots/{ahead}.{suffix}"), content);
+    }
+    let both = ["base", "json"].map(|suffix| format!("{id}.{suffix}"));
+    assert_eq!(
+        block_on(server.store(PLACE).delete(keys::SNAPSHOTS, &both)).unwrap(),
+        []
+    );
+    for (round, word) in ["two", "three"].into_iter().enumerate() {
+        pod.write("a", word);
+        pod.init(&server);
+        pod.start();
+        let place = until_place(&server, |place| settled(place, round + 2));
+        assert_eq!(place.snapshots[0], ahead);
+        assert!(place.newest().time < ahead.time, "{:?}", place.snapshots);
+        assert_eq!(place.files(&place.newest())["a"], word.as_bytes());
+        assert_eq!(place.files(&ahead)["a"], b"one");
+        pod.kill();
+    }
+}
+
+#[test]
+fn more_events_than_the_kernel_keeps_are_made_up_for_by_a_scan() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.write("sub/b", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    pod.signal(Signal::STOP);
+    let kept: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    // Two events each, of which none is like the one before it.
+    for _ in 0..kept {
+        fs::rename(pod.path("a"), pod.path("c")).unwrap();
+        fs::rename(pod.path("c"), pod.path("a")).unwrap();
+    }
+    pod.write("sub/b", "two");
+    pod.write("sub/late", "two");
+    pod.signal(Signal::CONT);
+    let place = until_place(&server, |place| settled(place, 2));
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+}
+
+#[test]
+fn a_large_file_that_never_rests_is_saved_all_the_same() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.arguments = vec!["--settle=1s".to_owned()];
+    pod.write("rests", "rests");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    let (path, ended) = (pod.path("large"), Arc::new(AtomicBool::new(false)));
+    let writer = std::thread::spawn({
+        let ended = ended.clone();
+        move || {
+            use std::os::unix::fs::FileExt;
+            let file = fs::File::create(path).unwrap();
+            // Larger than what is taken without waiting for it, and no room on any disk.
+            file.set_len(65 << 20).unwrap();
+            while !ended.load(Ordering::SeqCst) {
+                file.write_all_at(b"x", 0).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    });
+    pod.write("beside", "beside");
+    let beside = until_place(&server, |place| settled(place, 2));
+    assert!(
+        !beside.keys.contains(&"config/large".to_owned()),
+        "nothing waits for it"
+    );
+    let place = until_place(&server, |place| {
+        place.keys.contains(&"config/large".to_owned()) && place.pending.is_empty()
+    });
+    assert_eq!(place.files(&place.newest())["large"].len(), 65 << 20);
+    ended.store(true, Ordering::SeqCst);
+    writer.join().unwrap();
 }

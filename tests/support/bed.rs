@@ -46,7 +46,15 @@ impl Bed {
 
     /// An empty volume, and a place at this server.
     pub fn on(server: S3) -> Self {
-        let root = in_memory();
+        Self::at(in_memory(), server)
+    }
+
+    /// The same with a volume on the disk, for what is large.
+    pub fn on_disk(server: S3) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), server)
+    }
+
+    fn at(root: TempDir, server: S3) -> Self {
         for folder in ["volume", "restore", "defaults", "secrets"] {
             fs::create_dir(root.path().join(folder)).unwrap();
         }

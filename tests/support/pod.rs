@@ -20,7 +20,7 @@ use vixens_backup::store::claims::{self, Holder, Owner, Taken};
 use vixens_backup::store::index::{Entry, IndexReader, What, merged};
 use vixens_backup::store::keys::{self, SnapshotObject, of_snapshot};
 use vixens_backup::store::snapshot::SnapshotId;
-use vixens_backup::store::{Depth, Store, listed};
+use vixens_backup::store::{Depth, Error, Store, listed};
 
 /// Nothing in these tests takes longer, unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -380,11 +380,22 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Every key below the place, in order.
-async fn all_keys(store: &impl Store) -> Vec<String> {
-    let objects = listed(store, "", Depth::All).await.unwrap();
+async fn all_keys(store: &impl Store) -> Result<Vec<String>, Error> {
+    let objects = listed(store, "", Depth::All).await?;
     let mut keys: Vec<String> = objects.into_iter().map(|object| object.name).collect();
     keys.sort();
-    keys
+    Ok(keys)
+}
+
+/// Everything below the place, if it was the same before and after.
+async fn fetched(store: &impl Store) -> Result<Option<(Vec<String>, TempDir)>, Error> {
+    let keys = all_keys(store).await?;
+    let folder = tempfile::tempdir().unwrap();
+    let undone = store
+        .download("", &keys, folder.path(), &vixens_backup::store::unwatched)
+        .await?;
+    let is_same = undone.is_empty() && all_keys(store).await? == keys;
+    Ok(is_same.then_some((keys, folder)))
 }
 
 /// What a place holds, as a reader of the bucket sees it.
@@ -400,24 +411,18 @@ pub struct Place {
 
 impl Place {
     /// Lists and fetches everything as of one moment: again, where something came or went away meanwhile. A sidecar at
-    /// work replaces a file and lays the old one aside between our listing and our download.
+    /// work replaces a file and lays the old one aside between our listing and our download, and `rclone serve s3`
+    /// fails to read an object that is just being replaced.
     pub fn read(server: &S3) -> Self {
         let store = server.store(PLACE);
-        let (keys, folder) = block_on(async {
-            let mut keys = all_keys(&store).await;
-            loop {
-                let folder = tempfile::tempdir().unwrap();
-                let undone = store
-                    .download("", &keys, folder.path(), &vixens_backup::store::unwatched)
-                    .await
-                    .unwrap();
-                let now = all_keys(&store).await;
-                if undone.is_empty() && now == keys {
-                    return (keys, folder);
-                }
-                keys = now;
+        let deadline = Instant::now() + PATIENCE;
+        let (keys, folder) = loop {
+            match block_on(fetched(&store)) {
+                Ok(Some(found)) => break found,
+                Ok(None) => {}
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
             }
-        });
+        };
         let mut place = Self {
             keys,
             snapshots: Vec::new(),

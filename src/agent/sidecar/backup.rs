@@ -255,7 +255,7 @@ impl Site {
 
     async fn require_claim(&self) -> Result<(), Failure> {
         let claims = claims::list(self.store.as_ref()).await?;
-        Ok(guard::claim(&claims, &self.holder, &self.store.destination())?)
+        guard::claim_in(self.store.as_ref(), &claims, &self.holder).await
     }
 
     /// The pending mark, before anything else is written.

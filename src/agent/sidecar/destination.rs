@@ -646,7 +646,7 @@ impl Worker {
             key: keys::CLAIMS.to_owned(),
             why,
         })?;
-        guard::claim(&claims, &site.holder, &self.name)?;
+        guard::claim_in(store.as_ref(), &claims, &site.holder).await?;
         self.destination.shared.metrics.store_up(&self.name, true);
         for ((folder, name), content) in &found {
             if let Some(id) = name.strip_suffix(".json").filter(|_| folder == keys::REQUESTS) {

@@ -1,9 +1,12 @@
 //! What must hold before a backup writes, and again before its index is published: the volumes are what they were, not
-//! too much of them would vanish, and nobody else has claimed the place. Facts in, a refusal out.
+//! too much of them would vanish, and nobody else has claimed the place. Facts in, a refusal out; the store is asked where
+//! it shows no claim at all.
 
+use super::backup::Failure;
 use super::plan::Vanishing;
 use super::volume::Trouble;
 use crate::agent::arguments::Percent;
+use crate::store::Store;
 use crate::store::claims::Holder;
 use crate::store::index::Totals;
 use crate::store::keys::sha256_hex;
@@ -131,8 +134,17 @@ pub enum Fenced {
     },
 }
 
+/// Whether the place is still ours, from its claims in order, as the store listed them. Where there are none at all, the
+/// store has to be believed first: with a wrong password, a crypt remote looks empty.
+pub async fn claim_in(store: &dyn Store, claims: &[Holder], ours: &Holder) -> Result<(), Failure> {
+    if claims.is_empty() {
+        store.probe().await?;
+    }
+    Ok(claim(claims, ours, &store.destination())?)
+}
+
 /// Whether the place is still ours, from its claims in order.
-pub fn claim(claims: &[Holder], ours: &Holder, destination: &str) -> Result<(), Fenced> {
+fn claim(claims: &[Holder], ours: &Holder, destination: &str) -> Result<(), Fenced> {
     let destination = destination.to_owned();
     match claims.last() {
         Some(holder) if holder == ours => Ok(()),

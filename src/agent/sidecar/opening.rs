@@ -87,7 +87,7 @@ impl Site {
     pub async fn settle(&mut self, anew: bool) -> Result<Vec<String>, Failure> {
         let mut warnings = Vec::new();
         let (claims, seen) = futures::join!(claims::list(self.store.as_ref()), Seen::list(self.store.as_ref()));
-        guard::claim(&claims?, &self.holder, &self.store.destination())?;
+        guard::claim_in(self.store.as_ref(), &claims?, &self.holder).await?;
         let seen = seen?;
         let ours = seen.indexes.iter().chain(&seen.pending).chain(&seen.bases);
         let highest = ours
