@@ -230,6 +230,25 @@ async fn a_truncated_index_falls_back_loudly_and_is_never_no_backup() {
 }
 
 #[tokio::test]
+async fn secrets_with_any_sign_are_laid_as_they_are() {
+    let bed = Bed::new();
+    let odd = "a=b $HOME ${X} \"quoted\" 'and so' `id` \\ #\nsecond line";
+    write(
+        &bed.defaults().join("app.conf"),
+        "odd: ${ODD}\nenv: ${FROM_ENV}\nx: ${UNKNOWN}\n",
+    );
+    write(&bed.secrets().join("app/ODD"), odd);
+    write(
+        &bed.secrets().join("app/settings.env"),
+        "# a comment\nexport FROM_ENV='it is = $5 \"now\"'\n",
+    );
+    let (said, _) = bed.start();
+    let laid = fs::read_to_string(bed.volume().join("app.conf")).unwrap();
+    assert_eq!(laid, format!("odd: {odd}\nenv: it is = $5 \"now\"\nx: ${{UNKNOWN}}\n"));
+    assert!(said.contains("UNKNOWN") && !said.contains("quoted"), "{said}");
+}
+
+#[tokio::test]
 async fn of_two_pods_that_start_at_once_one_holds_the_place() {
     let one = Bed::new();
     let mut two = Bed::on(S3::of(support::Kind::Rclone));

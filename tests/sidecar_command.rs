@@ -177,34 +177,6 @@ fn without_a_pod_it_says_what_the_last_backup_was() {
 }
 
 #[test]
-fn where_the_network_forbids_asking_a_request_in_the_store_is_answered() {
-    let server = S3::start();
-    let mut pod = Pod::new(&server, "aa");
-    pod.write("a", "one");
-    pod.init(&server);
-    pod.start();
-    until_place(&server, |place| {
-        place.content("state.json").is_some() && place.pending.is_empty()
-    });
-    let scratch = tempfile::tempdir().unwrap();
-    let ask = [format!("--ask={}", free_address()), "--manual".to_owned()];
-    let output = backup(&server, scratch.path(), &ask);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let place = Place::read(&server);
-    assert!(
-        text(&output.stdout).ends_with(&format!("\n{}\n", place.newest())),
-        "{}",
-        text(&output.stdout)
-    );
-    assert!(place.newest().to_string().ends_with("-manual"));
-    assert!(
-        place.keys.iter().all(|key| !key.starts_with("requests/")),
-        "{:?}",
-        place.keys
-    );
-}
-
-#[test]
 fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
     let server = S3::start();
     let pod = Pod::new(&server, "aa");

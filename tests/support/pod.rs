@@ -190,6 +190,8 @@ impl Pod {
             .arg(format!("--restore-dir={}", self.scratch.path().display()))
             .arg(format!("--rclone-dir={}", self.rclone_dir.display()))
             .arg(format!("--port={}", self.port))
+            // As soon as it may be, where a test does not say otherwise.
+            .args((!self.arguments.iter().any(|flag| flag.starts_with("--settle"))).then_some("--settle=1s"))
             .args(&self.arguments)
             .env("PATH", path_with_tools())
             .stdin(Stdio::null())
