@@ -23,7 +23,7 @@ demo-down: ## remove what the demo has made
 # --- check it -----------------------------------------------------------------------------
 
 .PHONY: test
-test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, cert-manager
+test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, cert-manager, Argo CD
 	@PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH cargo test --locked --no-fail-fast
 
 .PHONY: e2e
@@ -64,8 +64,8 @@ tools-control-plane:
 
 .PHONY: tools-deployment
 tools-deployment: # what is deployed with
-	@.tools/need go
-	@.tools/install cert-manager
+	@.tools/need go git
+	@.tools/install cert-manager argocd kustomize
 
 .PHONY: tools-image
 tools-image:

@@ -41,7 +41,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use tools::Tool;
 use webhook::{Process, guarded};
 use workload::{FIRST, stored_deployment};
@@ -63,9 +63,9 @@ struct Installation {
 /// The one installation, for one case at a time: what is renewed is everybody's.
 fn installation() -> (&'static Installation, MutexGuard<'static, ()>) {
     static TURN: Mutex<()> = Mutex::new(());
-    static INSTALLATION: OnceLock<Installation> = OnceLock::new();
+    static INSTALLATION: LazyLock<Installation> = LazyLock::new(Installation::new);
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    (INSTALLATION.get_or_init(Installation::new), turn)
+    (&INSTALLATION, turn)
 }
 
 impl Installation {
@@ -73,12 +73,12 @@ impl Installation {
         let service = Service::new();
         let plane = control_plane_with(|folder| egress::egress(&service, folder));
         let tool = Tool::new("cert-manager");
-        let types = tool.files();
-        let types = types.to_str().expect("UTF-8");
-        plane.kubectl(&["apply", "--server-side", "-f", types]).succeeds();
-        plane
-            .kubectl(&["wait", "--for=condition=Established", "-f", types, "--timeout=60s"])
-            .succeeds();
+        tool.define(&[
+            "cert-manager.io_certificaterequests.yaml",
+            "cert-manager.io_certificates.yaml",
+            "cert-manager.io_clusterissuers.yaml",
+            "cert-manager.io_issuers.yaml",
+        ]);
         let mut cert_manager = guarded(tool.programs().join("cert-manager"));
         cert_manager.env("KUBECONFIG", &plane.kubeconfig);
         let cert_manager = Process::of(cert_manager);

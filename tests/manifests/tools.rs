@@ -1,6 +1,6 @@
 //! The pinned tools of `.tools`, each built where it is not there yet.
 
-use crate::control_plane::{Said, root};
+use crate::control_plane::{Said, control_plane, eventually, root};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -26,8 +26,18 @@ impl Tool {
         self.programs.clone()
     }
 
-    /// The folder of the files that it ships beside them.
-    pub(crate) fn files(&self) -> PathBuf {
-        self.programs.with_file_name("files")
+    /// Teaches the cluster the kinds of the tool: of the files that it ships, those that are called so.
+    pub(crate) fn define(&self, files: &[&str]) {
+        for file in files {
+            let file = self.programs.with_file_name("files").join(file);
+            let file = file.to_str().expect("UTF-8");
+            let apply = ["apply", "--server-side", "-f", file];
+            control_plane().kubectl(&apply).succeeds();
+            let established = ["wait", "--for=condition=Established", "--timeout=60s", "-f", file];
+            // It does not wait for the first condition.
+            eventually("the kind is known", || {
+                control_plane().kubectl(&established).succeeded.then_some(())
+            });
+        }
     }
 }
