@@ -35,19 +35,19 @@ impl Application {
         }
     }
 
-    /// Has it compared anew with what Git has now, as by a call from the Git server.
-    pub(crate) fn refresh(&self) {
+    /// Has it compared anew with what Git has now, as by a call from the Git server. What came of it.
+    pub(crate) fn refresh(&self) -> Value {
         let object = format!("application/{}", self.name);
         let annotate = ["annotate", &object, "argocd.argoproj.io/refresh=normal"];
         control_plane()
             .kubectl(&[&[NAMESPACE], &annotate[..]].concat())
             .succeeds();
         eventually(&format!("{} is compared anew", self.name), || {
+            let mut object = self.get();
             // Argo CD takes it away with what it has found.
-            self.get()["metadata"]["annotations"]["argocd.argoproj.io/refresh"]
-                .is_null()
-                .then_some(())
-        });
+            let done = object["metadata"]["annotations"]["argocd.argoproj.io/refresh"].is_null();
+            done.then(|| object["status"].take())
+        })
     }
 
     /// Compares again and again: nothing may differ, nothing may be applied, and what `look` sees stands still.
@@ -55,8 +55,7 @@ impl Application {
         let operation = self.status()["operationState"].clone();
         let before = look();
         for _ in 0..5 {
-            self.refresh();
-            let status = self.status();
+            let status = self.refresh();
             assert_eq!(status["sync"]["status"], "Synced", "{:#}", status["resources"]);
             assert_eq!(status["operationState"], operation, "it was applied again");
             assert_eq!(look(), before);

@@ -219,9 +219,11 @@ fn is_injected(namespace: &Namespace, image: &str) {
 }
 
 /// What must not move: a rollout would be somebody's app restarted.
-fn seen(namespace: &Namespace) -> [Value; 2] {
-    ["deployment/app", "deployment/outspoken"].map(|name| {
-        let stored = Stored(namespace.get(name));
-        json!([stored.generation(), stored.spec()])
-    })
+fn seen(namespace: &Namespace) -> Vec<Value> {
+    let list = control_plane().get(&["--namespace", namespace.name(), "deployments"]);
+    let items = list["items"].as_array().expect("a list");
+    items
+        .iter()
+        .map(|item| json!([item["metadata"]["generation"], item["spec"]]))
+        .collect()
 }
