@@ -23,7 +23,7 @@ demo-down: ## remove what the demo has made
 # --- check it -----------------------------------------------------------------------------
 
 .PHONY: test
-test: tools ## unit and property tests, the router, a real API server, a real store
+test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, cert-manager, Argo CD
 	@PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH cargo test --locked --no-fail-fast
 
 .PHONY: e2e
@@ -61,6 +61,11 @@ tools: tools-control-plane ## build what the tests need: a control plane, rclone
 tools-control-plane:
 	@.tools/need go cc cargo openssl curl
 	@.tools/install etcd kubernetes
+
+.PHONY: tools-deployment
+tools-deployment: # what is deployed with
+	@.tools/need go git
+	@.tools/install cert-manager argocd kustomize
 
 .PHONY: tools-image
 tools-image:
