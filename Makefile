@@ -23,7 +23,7 @@ demo-down: ## remove what the demo has made
 # --- check it -----------------------------------------------------------------------------
 
 .PHONY: test
-test: tools ## unit and property tests, the router, a real API server, a real store (LARGE=true: 100,000 files and 5 GiB too)
+test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, cert-manager, Argo CD (LARGE=true: 100,000 files, 5 GiB)
 	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH; status=0; \
 		test() { cargo test --locked --no-fail-fast "$$@" || status=$$?; }; \
 		test --lib --bins --test '[!is]*' $(if $(filter true,$(LARGE)),-- --include-ignored); \
@@ -32,7 +32,7 @@ test: tools ## unit and property tests, the router, a real API server, a real st
 		VIXENS_BACKUP_TEST_STORE=minio test $(on-minio) -- --test-threads=4 $(not-on-minio); \
 		exit $$status
 
-# Tests of init and the sidecar wait most of the time: four of them at once keep no machine busy.
+# Tests of init, the sidecar and the store ([is]*) wait most of the time: four of them at once keep no machine busy.
 # What differs between servers of S3. What a sidecar does without its store needs no second one.
 on-minio := --test store_rclone --test init_restore --test sidecar_backup
 not-on-minio := --skip nudge --skip credentials --skip accepted --skip takeover --skip settled_start --skip content
@@ -72,6 +72,11 @@ tools: tools-control-plane ## build what the tests need: a control plane, rclone
 tools-control-plane:
 	@.tools/need go cc cargo openssl curl
 	@.tools/install etcd kubernetes
+
+.PHONY: tools-deployment
+tools-deployment: # what is deployed with
+	@.tools/need go git
+	@.tools/install cert-manager argocd kustomize
 
 .PHONY: tools-image
 tools-image:

@@ -62,14 +62,33 @@ impl Service {
     }
 }
 
-fn copy(from: &TcpStream, to: &TcpStream) {
-    let mut from = from.try_clone().expect("a socket");
-    let mut to = to.try_clone().expect("a socket");
+/// Passes on what comes from one end to the other, until it ends.
+pub(crate) fn copy(from: &impl End, to: &impl End) {
+    let mut from = from.duplicate();
+    let mut to = to.duplicate();
     std::thread::spawn(move || {
         // A connection that breaks ends both ways.
         let _ = io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
+        to.close();
     });
+}
+
+/// One end of a connection.
+pub(crate) trait End: Read + Write + Send + Sized + 'static {
+    /// The same end once more.
+    fn duplicate(&self) -> Self;
+    /// Nothing more will be written.
+    fn close(&self);
+}
+
+impl End for TcpStream {
+    fn duplicate(&self) -> Self {
+        self.try_clone().expect("a socket")
+    }
+
+    fn close(&self) {
+        let _ = self.shutdown(Shutdown::Write);
+    }
 }
 
 /// The certificates that `port` shows to somebody who trusts everybody.

@@ -52,8 +52,13 @@ impl Said {
 
 /// The one control plane.
 pub(crate) fn control_plane() -> &'static ControlPlane {
+    control_plane_with(|_| Vec::new())
+}
+
+/// The same; where it does not run yet, its API server is given the flags that `flags` makes, with files in a folder.
+pub(crate) fn control_plane_with(flags: impl FnOnce(&Path) -> Vec<String>) -> &'static ControlPlane {
     static CONTROL_PLANE: OnceLock<ControlPlane> = OnceLock::new();
-    CONTROL_PLANE.get_or_init(ControlPlane::start)
+    CONTROL_PLANE.get_or_init(|| ControlPlane::start(flags))
 }
 
 /// The root of the checkout.
@@ -62,8 +67,9 @@ pub(crate) fn root() -> &'static Path {
 }
 
 impl ControlPlane {
-    fn start() -> Self {
+    fn start(flags: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let scratch = tempfile::tempdir().expect("a folder");
+        let flags = flags(scratch.path());
         let state = scratch.path().join("state");
         let script = root().join("tests/bed/control-plane");
         // Ends what is started when this process is gone, however it goes.
@@ -73,21 +79,23 @@ impl ControlPlane {
                 .arg(&script)
                 .arg(&state),
         );
-        let run = |arguments: &[&str]| {
+        let run = |arguments: &[&str], flags: &[String]| {
             let output = Command::new("bash")
                 .args(["-c", r#""$@""#, "control-plane"])
                 .arg(&script)
                 .args(arguments)
                 .arg("--state")
                 .arg(&state)
+                .arg("--")
+                .args(flags)
                 .env_remove("USE_EXISTING_CLUSTER")
                 .output()
                 .expect("bash");
             Said::from(output)
         };
-        let up = run(&["up"]);
+        let up = run(&["up"], &flags);
         assert!(up.succeeded, "no control plane: {}", up.stderr);
-        let exports = run(&["env"]).succeeds();
+        let exports = run(&["env"], &[]).succeeds();
         let output = Command::new("bash")
             .args([
                 "-c",

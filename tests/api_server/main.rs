@@ -15,6 +15,7 @@ mod connection;
 mod control_plane;
 mod load;
 mod messages;
+mod mounted;
 mod namespace;
 mod outage;
 mod rolling;

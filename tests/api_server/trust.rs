@@ -4,6 +4,7 @@
 use crate::connection::{Service, chain, get};
 use crate::control_plane::{control_plane, eventually};
 use crate::load::Load;
+use crate::mounted::Mounted;
 use crate::namespace::in_namespace;
 use crate::webhook::{Process, await_called, configuration, labels};
 use jiff::Timestamp;
@@ -11,7 +12,6 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
 use vixens_backup::certificates::Authority;
 
@@ -196,47 +196,37 @@ fn not_ready_until_the_configuration_trusts_what_is_served() {
         .succeeds();
 }
 
-/// A certificate of somebody else's, as files that are swapped as the kubelet does: a link to a folder, renamed over.
-struct Mounted {
-    folder: tempfile::TempDir,
+/// A certificate of somebody else's, as files.
+struct Foreign {
+    mounted: Mounted,
     authority: Authority,
 }
 
-impl Mounted {
+impl Foreign {
     fn new() -> Self {
         let authority = Authority::make(Timestamp::now(), Duration::from_secs(3600)).expect("an authority");
-        let mounted = Self {
-            folder: tempfile::tempdir().expect("a folder"),
-            authority,
-        };
-        for file in ["tls.crt", "tls.key"] {
-            let link = mounted.folder.path().join(file);
-            std::os::unix::fs::symlink(format!("..data/{file}"), link).expect("a link");
-        }
-        mounted.renew(1);
-        mounted
+        let mounted = Mounted::new();
+        let foreign = Self { mounted, authority };
+        foreign.renew();
+        foreign
     }
 
-    fn renew(&self, number: u8) {
-        let folder = self.folder.path();
+    fn renew(&self) {
         let names = BTreeSet::from(["127.0.0.1".to_owned()]);
         let leaf = self
             .authority
             .sign(&names, Timestamp::now(), Duration::from_secs(600))
             .expect("a leaf");
-        let data = folder.join(format!("..{number}"));
-        fs::create_dir(&data).expect("a folder");
-        fs::write(data.join("tls.crt"), leaf.chain_pem()).expect("a file");
-        fs::write(data.join("tls.key"), leaf.key_pem()).expect("a file");
-        std::os::unix::fs::symlink(format!("..{number}"), folder.join("..next")).expect("a link");
-        fs::rename(folder.join("..next"), folder.join("..data")).expect("a link");
+        self.mounted
+            .hold(&[("tls.crt", leaf.chain_pem().as_bytes()), ("tls.key", leaf.key_pem())]);
     }
 
     fn arguments(&self) -> [String; 2] {
-        ["cert", "key"].map(|part| {
-            let file = if part == "cert" { "tls.crt" } else { "tls.key" };
-            format!("--tls-{part}={}", self.folder.path().join(file).display())
-        })
+        let folder = self.mounted.path().display();
+        [
+            format!("--tls-cert={folder}/tls.crt"),
+            format!("--tls-key={folder}/tls.key"),
+        ]
     }
 }
 
@@ -244,15 +234,15 @@ impl Mounted {
 fn a_certificate_from_files_is_trusted_by_the_configuration_and_reread_when_it_changes() {
     use base64::Engine;
     let name = "files";
-    let mounted = Mounted::new();
-    let [certificate, key] = mounted.arguments();
+    let foreign = Foreign::new();
+    let [certificate, key] = foreign.arguments();
     let arguments = [LISTEN, SHUTDOWN, "--webhook-configuration", name, &certificate, &key];
     let process = Process::start(&arguments, &[]);
     let port = process.port();
     control_plane().apply(&configuration(name, &format!("https://127.0.0.1:{port}/mutate")));
     process.says("has no caBundle yet");
     // As cert-manager's cainjector does.
-    let bundle = base64::prelude::BASE64_STANDARD.encode(mounted.authority.certificate_pem());
+    let bundle = base64::prelude::BASE64_STANDARD.encode(foreign.authority.certificate_pem());
     let patch = json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]).to_string();
     let object = format!("mutatingwebhookconfiguration/{name}");
     control_plane()
@@ -264,7 +254,7 @@ fn a_certificate_from_files_is_trusted_by_the_configuration_and_reread_when_it_c
     let before = chain(port);
     in_namespace(&labels(name), "files", |namespace| {
         let load = Load::start(namespace);
-        mounted.renew(2);
+        foreign.renew();
         process.says("the certificate's files changed");
         assert_ne!(chain(port), before);
         load.loses_none_of(50);
@@ -278,8 +268,8 @@ fn without_the_controller_no_cluster_is_needed() {
     let answer = get(process.port(), "/readyz").expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
-    let mounted = Mounted::new();
-    let [certificate, key] = mounted.arguments();
+    let foreign = Foreign::new();
+    let [certificate, key] = foreign.arguments();
     let arguments = [LISTEN, SHUTDOWN, "--without-controller", &certificate, &key];
     let process = Process::start(&arguments, &[("KUBECONFIG", "/nowhere")]);
     let port = process.port();

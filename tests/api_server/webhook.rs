@@ -3,6 +3,7 @@
 
 use crate::control_plane::{Guarded, control_plane, eventually, root};
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -34,15 +35,18 @@ struct Log {
 impl Process {
     /// Starts `vixens-backup serve` with `arguments`.
     pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        // The shell tells it to end as Kubernetes does, and passes its exit code on.
-        let script = r#""$@" </dev/null & pid=$!; read -r _; kill -TERM $pid; wait $pid"#;
-        let mut command = Command::new("sh");
+        let mut command = guarded(env!("CARGO_BIN_EXE_vixens-backup"));
         command
-            .args(["-c", script, "guard", env!("CARGO_BIN_EXE_vixens-backup"), "serve"])
+            .arg("serve")
             .args(arguments)
             .env("KUBECONFIG", &control_plane().kubeconfig)
-            .envs(variables.iter().copied())
-            .stderr(Stdio::piped());
+            .envs(variables.iter().copied());
+        Self::of(command)
+    }
+
+    /// Starts what [`guarded`] has made.
+    pub(crate) fn of(mut command: Command) -> Self {
+        command.stderr(Stdio::piped());
         let mut guarded = Guarded::start(&mut command);
         let stderr = guarded.child().stderr.take().expect("a pipe");
         let log = Arc::new(Log::default());
@@ -69,7 +73,7 @@ impl Process {
             .wait_timeout_while(text, patience, |text| !text.contains(words))
             .expect("a log");
         let line = text.lines().find(|line| line.contains(words)).map(str::to_owned);
-        line.unwrap_or_else(|| panic!("the webhook did not say {words:?}:\n{text}"))
+        line.unwrap_or_else(|| panic!("it did not say {words:?}:\n{text}"))
     }
 
     /// What it said.
@@ -96,6 +100,15 @@ impl Process {
     pub(crate) fn end(mut self) -> bool {
         self.guarded.end()
     }
+}
+
+/// A command that ends, as Kubernetes ends it, when its standard input does.
+pub(crate) fn guarded(program: impl AsRef<OsStr>) -> Command {
+    // The shell passes its exit code on.
+    let script = r#""$@" </dev/null & pid=$!; read -r _; kill -TERM $pid; wait $pid"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "guard"]).arg(program);
+    command
 }
 
 impl Webhook {

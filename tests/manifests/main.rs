@@ -10,6 +10,7 @@
 
 #[path = "../api_server/control_plane.rs"]
 mod control_plane;
+mod deployed;
 #[path = "../api_server/webhook.rs"]
 mod webhook;
 
@@ -34,18 +35,7 @@ impl Installation {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let plane = control_plane();
         plane.kubectl(&["apply", "-k", "deploy/base"]).succeeds();
-        let account = ["--namespace", "vixens-backup", "create", "token", "vixens-backup"];
-        let token = plane.kubectl(&account).succeeds();
-        let mut kubeconfig: Value =
-            serde_saphyr::from_str(&fs::read_to_string(&plane.kubeconfig).expect("a kubeconfig")).expect("YAML");
-        kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
-        let file = plane.scratch().join("account.kubeconfig");
-        fs::write(&file, kubeconfig.to_string()).expect("a kubeconfig");
-        let file = file.to_str().expect("UTF-8");
-        let arguments = ["--listen=127.0.0.1:0", "--shutdown-delay=0s"];
-        let process = Process::start(&arguments, &[("KUBECONFIG", file), ("POD_NAMESPACE", "vixens-backup")]);
-        process.says("ready part=\"certificates\"");
-        process.says("ready part=\"cluster\"");
+        let process = deployed::serve(&[]);
         Self { process, _turn: turn }
     }
 }
