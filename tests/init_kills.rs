@@ -59,14 +59,17 @@ fn kill_and_look(bed: &Bed, kills: usize, mut prepare: impl FnMut(&Bed), expecte
     prepare(bed);
     let began = Instant::now();
     bed.start();
-    let whole = began.elapsed();
+    let mut whole = began.elapsed();
     let (mut done, mut too_late) = (0, 0);
-    while done < kills {
+    // On a busy machine each kill takes longer, and fewer have to do.
+    while done < kills / 4 || (done < kills && began.elapsed() < Duration::from_secs(40)) {
         prepare(bed);
         for _ in 0..=dice.roll(8) {
             let after =
                 Duration::from_micros(dice.roll(whole.subsec_micros().into()) + dice.roll(1_000_000 * whole.as_secs()));
             if killed(bed, after) {
+                // It has become faster since that was measured.
+                whole = whole * 9 / 10;
                 too_late += 1;
                 prepare(bed);
             } else if Start::read(&bed.restore_dir()).unwrap().is_some() {
