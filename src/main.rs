@@ -5,6 +5,11 @@ use std::io::Write;
 use std::process::ExitCode;
 use vixens_backup::cli::CommandLine;
 
+// A review is some thousand small allocations: with the C library's allocator they are half of the time that an answer
+// takes, and a sidecar at rest is larger by a mebibyte.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Only ring is compiled in; a second call would be the only way to fail.
     let _ = rustls::crypto::ring::default_provider().install_default();

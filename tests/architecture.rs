@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("manifests", &["workload", "policy"]),
     // Readiness waits until the API server trusts the certificates.
     ("certificates", &["admission"]),
-    ("admission", &["inject", "policy", "agent::arguments"]),
+    ("admission", &["inject", "policy", "workload", "agent::arguments"]),
     ("serve", &["admission", "certificates", "inject", "policy"]),
     ("store", &["agent::arguments"]),
     ("agent", &["store", "agent::arguments"]),

@@ -37,8 +37,10 @@ pub(super) struct Request<'a> {
     #[serde(deserialize_with = "null_as_default")]
     pub(super) dry_run: bool,
     /// The object as it shall become; nothing on a deletion.
+    #[serde(deserialize_with = "crate::workload::reading::object")]
     pub(super) object: Option<Value>,
     /// The object as it is; nothing on a creation.
+    #[serde(deserialize_with = "crate::workload::reading::object")]
     pub(super) old_object: Option<Value>,
 }
 
@@ -396,7 +398,7 @@ mod tests {
 
     #[test]
     fn nesting_that_would_overflow_the_stack_is_unreadable() {
-        let body = format!(r#"{{"request":{{"uid":"{UID}","object":{}"#, "[".repeat(100_000));
+        let body = format!(r#"{{"request":{{"uid":"{UID}","object":{{"x":{}"#, "[".repeat(100_000));
         let unreadable = parse(body.as_bytes()).expect_err("too deep");
         assert_eq!(unreadable.uid.as_deref(), Some(UID));
         assert!(unreadable.problem.contains("recursion limit"), "{}", unreadable.problem);

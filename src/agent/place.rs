@@ -117,11 +117,7 @@ pub async fn look(store: &dyn Store, folders: &[String]) -> Result<Place, Error>
     );
     let (presence, claims) = (presence?, claims?);
     let Points { snapshots, pending } = points?;
-    // A summary that can't be understood says nothing; the claims do.
-    let state = match state {
-        Err(Error::Damaged { .. }) => None,
-        other => other?,
-    };
+    let state = state?;
     let mut by_listing = false;
     if snapshots.is_empty() {
         for folder in folders {

@@ -133,7 +133,7 @@ fn init_container(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Val
         mounts.push(mount(SECRETS_VOLUME, &places.secrets, true));
     }
     mounts.push(no_token());
-    container(plan, INIT_CONTAINER, "init", &arguments.flags(), &mounts, cluster_id)
+    container(plan, INIT_CONTAINER, "init", &arguments.flags(), mounts, cluster_id)
 }
 
 fn sidecar(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Value {
@@ -162,7 +162,7 @@ fn sidecar(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Value {
         SIDECAR_CONTAINER,
         "sidecar",
         &arguments.flags(),
-        &mounts,
+        mounts,
         cluster_id,
     );
     let nudge = NudgeArguments {
@@ -184,7 +184,7 @@ fn container(
     name: &str,
     command: &str,
     flags: &[String],
-    mounts: &[Value],
+    mounts: Vec<Value>,
     cluster_id: Option<&str>,
 ) -> Value {
     let kind = if name == INIT_CONTAINER {
@@ -206,7 +206,7 @@ fn container(
     }
     container["resources"] = json!({"requests": requirements.requests, "limits": requirements.limits});
     container["securityContext"] = security_context(plan, kind);
-    container["volumeMounts"] = Value::Array(mounts.to_vec());
+    container["volumeMounts"] = Value::Array(mounts);
     container["terminationMessagePath"] = json!("/dev/termination-log");
     // The reason of a failure is then in `kubectl describe pod`.
     container["terminationMessagePolicy"] = json!("FallbackToLogsOnError");

@@ -3,13 +3,12 @@
 use super::plan::{CONTAINERS, PlannedUser, VOLUMES};
 use crate::agent::arguments::{Databases, Tier, WorkloadKind};
 use crate::policy::{Mode, Policy, Problem, is_ours, key};
-use crate::workload::{Candidate, TEMPLATE, Workload, annotations};
+use crate::workload::{Candidate, TEMPLATE, Workload, annotations, at};
 use serde_json::Value;
 
 /// Keys of ours on the pod template, where nobody reads them.
 pub(super) fn template_problems(object: &Value) -> Vec<Problem> {
-    let labels = object
-        .pointer(&format!("{TEMPLATE}/metadata/labels"))
+    let labels = at(object, &format!("{TEMPLATE}/metadata/labels"))
         .and_then(Value::as_object)
         .into_iter()
         .flatten()

@@ -1,12 +1,12 @@
 //! PURE: a stripped object + a plan → the injected object, with its marker. Positions are computed afresh each time.
 
 use super::block::Block;
-use super::marker::{LIMIT, Marker, VERSION};
+use super::marker::{self, LIMIT};
 use super::plan::Plan;
 use super::strip::before;
 use crate::policy::{InitPosition, Problem, key};
-use crate::workload::{POD, Setting, TEMPLATE};
-use serde_json::{Map, Value, json};
+use crate::workload::{POD, Setting, TEMPLATE, at, at_mut};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Injects a plan's block into a stripped object.
@@ -26,11 +26,11 @@ pub(super) fn insert(
 
     let labels = format!("{TEMPLATE}/metadata/labels");
     let metadata = format!("{TEMPLATE}/metadata");
-    if !object.pointer(&metadata).is_some_and(Value::is_object) {
+    if !at(&object, &metadata).is_some_and(Value::is_object) {
         from.insert(metadata.clone(), before(&object, &metadata));
         set(&mut object, TEMPLATE, "metadata", json!({}));
     }
-    if !object.pointer(&labels).is_some_and(Value::is_object) {
+    if !at(&object, &labels).is_some_and(Value::is_object) {
         from.insert(labels.clone(), before(&object, &labels));
         set(&mut object, &metadata, "labels", json!({}));
     }
@@ -57,16 +57,7 @@ pub(super) fn insert(
     };
     extend(&mut object, "initContainers", init_containers, Some(index), &mut from);
 
-    let plan = match serde_json::to_value(plan) {
-        Ok(Value::Object(plan)) => plan,
-        _ => Map::new(),
-    };
-    let marker = Marker {
-        version: VERSION,
-        plan,
-        from,
-    };
-    write_marker(&mut object, &marker)?;
+    write_marker(&mut object, marker::text(plan, &from))?;
     Ok(object)
 }
 
@@ -85,8 +76,7 @@ pub(super) fn set_settings(
 }
 
 /// Writes the marker's annotation.
-pub(super) fn write_marker(object: &mut Value, marker: &Marker) -> Result<(), Problem> {
-    let text = marker.text();
+pub(super) fn write_marker(object: &mut Value, text: String) -> Result<(), Problem> {
     if text.len() > LIMIT {
         return Err(Problem::conflict(
             key::INJECTED,
@@ -97,7 +87,7 @@ pub(super) fn write_marker(object: &mut Value, marker: &Marker) -> Result<(), Pr
             ),
         ));
     }
-    if !object.pointer("/metadata/annotations").is_some_and(Value::is_object) {
+    if !at(object, "/metadata/annotations").is_some_and(Value::is_object) {
         set(object, "/metadata", "annotations", json!({}));
     }
     set(object, "/metadata/annotations", key::INJECTED, Value::String(text));
@@ -105,7 +95,7 @@ pub(super) fn write_marker(object: &mut Value, marker: &Marker) -> Result<(), Pr
 }
 
 fn set(object: &mut Value, parent: &str, name: &str, value: Value) {
-    if let Some(parent) = object.pointer_mut(parent).and_then(Value::as_object_mut) {
+    if let Some(parent) = at_mut(object, parent).and_then(Value::as_object_mut) {
         parent.insert(name.to_owned(), value);
     }
 }
@@ -113,12 +103,12 @@ fn set(object: &mut Value, parent: &str, name: &str, value: Value) {
 /// Adds items to a list of the pod; the list is made where there is none.
 fn extend(object: &mut Value, name: &str, items: Vec<Value>, index: Option<usize>, from: &mut BTreeMap<String, Value>) {
     let path = format!("{POD}/{name}");
-    let existing = object.pointer(&path).and_then(Value::as_array).map_or(0, Vec::len);
+    let existing = at(object, &path).and_then(Value::as_array).map_or(0, Vec::len);
     if existing == 0 {
         from.insert(path.clone(), before(object, &path));
         set(object, POD, name, json!([]));
     }
-    if let Some(Value::Array(list)) = object.pointer_mut(&path) {
+    if let Some(Value::Array(list)) = at_mut(object, &path) {
         let index = index.unwrap_or(list.len()).min(list.len());
         list.splice(index..index, items);
     }

@@ -2,7 +2,7 @@
 //! by us and by the controller; no secrets, at most 8 KiB.
 
 use crate::policy::key;
-use crate::workload::{Setting, annotations};
+use crate::workload::{Setting, annotations, at};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -68,13 +68,29 @@ impl Marker {
     pub fn our_settings(&self, object: &Value) -> Vec<Setting> {
         self.settings()
             .into_iter()
-            .filter(|(setting, value)| object.pointer(setting.path()) == Some(value))
+            .filter(|(setting, value)| at(object, setting.path()) == Some(value))
             .map(|(setting, _)| setting)
             .collect()
     }
 
     /// The annotation's text.
-    pub fn text(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+    pub(super) fn text(&self) -> String {
+        text(&self.plan, &self.from)
     }
+}
+
+/// The text of a marker of this release's version.
+pub(super) fn text(plan: &impl Serialize, from: &BTreeMap<String, Value>) -> String {
+    #[derive(Serialize)]
+    struct Written<'a, P> {
+        version: u64,
+        plan: &'a P,
+        from: &'a BTreeMap<String, Value>,
+    }
+    let written = Written {
+        version: VERSION,
+        plan,
+        from,
+    };
+    serde_json::to_string(&written).unwrap_or_default()
 }

@@ -23,7 +23,7 @@ pub use plan::{Draft, Plan, PlannedUser, PlannedVolume};
 pub use strip::{is_our_container, strip};
 
 use crate::policy::{Installation, Intent, Policy, Problem, Subject, key};
-use crate::workload::{Ownership, Workload, annotations, kind, text};
+use crate::workload::{Ownership, Workload, annotations, at, kind, text};
 use json_patch::Patch;
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ impl Outcome {
         }
     }
 
-    fn changed(from: &Value, to: &Value, warnings: Vec<String>) -> Self {
+    fn changed(from: &Value, to: Value, warnings: Vec<String>) -> Self {
         Self::Allowed {
             patch: patch(from, to),
             warnings,
@@ -87,9 +87,7 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
     let Some(object) = review.object else {
         return Outcome::unchanged(Vec::new());
     };
-    let is_leaving = object
-        .pointer("/metadata/deletionTimestamp")
-        .is_some_and(|time| !time.is_null());
+    let is_leaving = at(object, "/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
     let is_excluded = installation
         .excluded_namespaces
         .iter()
@@ -128,7 +126,7 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
     let kept = before
         .and_then(|(object, marker)| sticky::Before { object, marker }.kept(&pass, review.namespace, installation));
     match kept.map_or_else(|| pass.result(installation), Ok) {
-        Ok(result) => Outcome::changed(object, &result, warnings),
+        Ok(result) => Outcome::changed(object, result, warnings),
         Err(problem) => refused(object, old, &[problem], review.namespace, installation),
     }
 }

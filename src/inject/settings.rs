@@ -2,7 +2,7 @@
 
 use crate::agent::arguments::Tier;
 use crate::policy::{Policy, key};
-use crate::workload::{Setting, Workload, text};
+use crate::workload::{Setting, Workload, at, text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -46,9 +46,7 @@ pub(super) fn settings(
     }
     if is_deployment && policy.tier != Tier::Tier1 {
         let restore = policy.restore_timeout.duration().as_secs();
-        let deadline = workload
-            .object
-            .pointer("/spec/progressDeadlineSeconds")
+        let deadline = at(workload.object, "/spec/progressDeadlineSeconds")
             .and_then(Value::as_u64)
             .unwrap_or(600);
         if deadline <= restore {

@@ -6,7 +6,7 @@ use super::marker::Marker;
 use super::strip::strip;
 use super::{Pass, intent};
 use crate::policy::{Installation, Intent};
-use crate::workload::{Ownership, Setting, TEMPLATE};
+use crate::workload::{Ownership, Setting, TEMPLATE, at};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -33,11 +33,11 @@ impl Before<'_> {
         }
         let ownership = super::ownership(self.object, Some(self.marker), Ownership::recorded(self.object));
         let stripped = strip(self.object.clone(), Some(self.marker), &ownership);
-        if !is_same(stripped.pointer(TEMPLATE)?, pass.stripped.pointer(TEMPLATE)?) {
+        if !is_same(at(&stripped, TEMPLATE)?, at(&pass.stripped, TEMPLATE)?) {
             return None;
         }
         let mut kept = pass.stripped.clone();
-        kept["spec"]["template"] = self.object.pointer(TEMPLATE)?.clone();
+        kept["spec"]["template"] = at(self.object, TEMPLATE)?.clone();
         let mut marker = self.marker.clone();
         let free: BTreeMap<Setting, Value> = settings
             .into_iter()
@@ -68,7 +68,7 @@ impl Before<'_> {
             let text = crate::workload::annotations(self.object, "").get(crate::policy::key::INJECTED)?;
             kept["metadata"]["annotations"][crate::policy::key::INJECTED] = text.clone();
         } else {
-            write_marker(&mut kept, &marker).ok()?;
+            write_marker(&mut kept, marker.text()).ok()?;
         }
         Some(kept)
     }

@@ -4,7 +4,7 @@
 use super::marker::Marker;
 use super::plan::{CONTAINERS, VOLUMES};
 use crate::policy::key;
-use crate::workload::{Ownership, POD, TEMPLATE};
+use crate::workload::{Ownership, POD, TEMPLATE, at, at_mut};
 use serde_json::{Map, Value};
 
 /// The pod template's label that we add.
@@ -24,7 +24,7 @@ pub fn is_our_container(container: &Value) -> bool {
 /// Takes out what was injected. `marker` is the object's own, or the one it had before it was replaced.
 pub fn strip(mut object: Value, marker: Option<&Marker>, ownership: &Ownership) -> Value {
     for list in ["initContainers", "containers"] {
-        if let Some(Value::Array(items)) = object.pointer_mut(&format!("{POD}/{list}")) {
+        if let Some(Value::Array(items)) = at_mut(&mut object, &format!("{POD}/{list}")) {
             items.retain(|container| !is_our_container(container));
         }
     }
@@ -34,7 +34,7 @@ pub fn strip(mut object: Value, marker: Option<&Marker>, ownership: &Ownership) 
     let Some(marker) = marker else {
         return object;
     };
-    if let Some(Value::Array(volumes)) = object.pointer_mut(&format!("{POD}/volumes")) {
+    if let Some(Value::Array(volumes)) = at_mut(&mut object, &format!("{POD}/volumes")) {
         volumes.retain(|volume| {
             let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
             !VOLUMES.contains(&name)
@@ -44,7 +44,7 @@ pub fn strip(mut object: Value, marker: Option<&Marker>, ownership: &Ownership) 
         labels.shift_remove(key::APP_LABEL);
     }
     for (setting, ours) in marker.settings() {
-        let is_ours = object.pointer(setting.path()) == Some(&ours) && !ownership.claims(setting);
+        let is_ours = at(&object, setting.path()) == Some(&ours) && !ownership.claims(setting);
         if is_ours && let Some(before) = marker.from.get(setting.path()) {
             put_back(&mut object, setting.path(), before);
         }
@@ -57,7 +57,7 @@ pub fn strip(mut object: Value, marker: Option<&Marker>, ownership: &Ownership) 
         &format!("{TEMPLATE}/metadata"),
     ] {
         if let Some(before) = marker.from.get(path)
-            && object.pointer(path).is_some_and(is_empty)
+            && at(&object, path).is_some_and(is_empty)
         {
             put_back(&mut object, path, before);
         }
@@ -66,7 +66,7 @@ pub fn strip(mut object: Value, marker: Option<&Marker>, ownership: &Ownership) 
 }
 
 fn map<'a>(object: &'a mut Value, path: &str) -> Option<&'a mut Map<String, Value>> {
-    object.pointer_mut(path).and_then(Value::as_object_mut)
+    at_mut(object, path).and_then(Value::as_object_mut)
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -79,7 +79,7 @@ fn is_empty(value: &Value) -> bool {
 
 /// What the marker says of a value that is about to change.
 pub(super) fn before(object: &Value, path: &str) -> Value {
-    match object.pointer(path) {
+    match at(object, path) {
         None => Value::Null,
         Some(Value::Null) => Value::String("null".to_owned()),
         Some(value) => value.clone(),

@@ -62,14 +62,19 @@ pub fn is_within(span: std::time::Duration, time: Timestamp, now: Timestamp) -> 
     now.duration_since(time) <= SignedDuration::from_secs(span.as_secs().cast_signed())
 }
 
-/// Reads the summary; `None` where there is none.
+/// Reads the summary; `None` where there is none. One that can't be understood, as a store leaves it whose writer was
+/// killed in the middle, says nothing either: the claims are the truth, and the next heartbeat writes it anew.
 pub async fn read(store: &dyn Store) -> Result<Option<State>, Error> {
     match store.read(keys::STATE).await {
-        Ok(bytes) => decode(&bytes).map(Some).map_err(|Damage(why)| Error::Damaged {
-            destination: store.destination(),
-            key: keys::STATE.to_owned(),
-            why,
-        }),
+        Ok(bytes) => Ok(decode(&bytes)
+            .inspect_err(|Damage(why)| {
+                tracing::warn!(
+                    "{}: {} is damaged and says nothing: {why}",
+                    store.destination(),
+                    keys::STATE
+                );
+            })
+            .ok()),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
@@ -78,6 +83,16 @@ pub async fn read(store: &dyn Store) -> Result<Option<State>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::memory::Memory;
+
+    #[tokio::test]
+    async fn a_summary_that_was_cut_off_says_nothing() {
+        let store = Memory::default();
+        for text in ["", "{\"version\":1,\"epo", "[]"] {
+            store.objects().insert(keys::STATE.to_owned(), text.into());
+            assert_eq!(read(&store).await.unwrap(), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_heartbeat_is_fresh_for_three_minutes() {

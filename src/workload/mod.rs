@@ -2,10 +2,13 @@
 //! an applier owns. Reads raw JSON, and tolerates every absent parent; edits nothing.
 
 mod ownership;
+mod path;
 mod pod;
+pub mod reading;
 mod volumes;
 
 pub use ownership::{Ownership, Setting};
+pub use path::{at, at_mut};
 pub use pod::{PodFacts, User};
 pub use volumes::{Candidate, Mount, Source, Volume, select};
 
@@ -45,23 +48,19 @@ pub fn kind(object: &Value) -> Option<WorkloadKind> {
 /// The annotations of an object, or of its pod template.
 pub fn annotations<'a>(object: &'a Value, parent: &str) -> &'a Map<String, Value> {
     static NONE: std::sync::OnceLock<Map<String, Value>> = std::sync::OnceLock::new();
-    object
-        .pointer(&format!("{parent}/metadata/annotations"))
+    at(object, &format!("{parent}/metadata/annotations"))
         .and_then(Value::as_object)
         .unwrap_or_else(|| NONE.get_or_init(Map::new))
 }
 
 /// The text at a path, where there is one.
 pub fn text<'a>(object: &'a Value, path: &str) -> Option<&'a str> {
-    object.pointer(path).and_then(Value::as_str)
+    at(object, path).and_then(Value::as_str)
 }
 
 /// The list at a path; absent and `null` are empty.
 pub fn list<'a>(object: &'a Value, path: &str) -> &'a [Value] {
-    object
-        .pointer(path)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    at(object, path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 impl<'a> Workload<'a> {
@@ -75,7 +74,7 @@ impl<'a> Workload<'a> {
                 name: name.to_owned(),
             },
             object,
-            replicas: object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1),
+            replicas: at(object, "/spec/replicas").and_then(Value::as_u64).unwrap_or(1),
             volumes: volumes::read(object),
             pod: PodFacts::read(object),
             ownership,

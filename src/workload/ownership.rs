@@ -2,12 +2,25 @@
 //! `managedFields` entry of operation `Apply`. An entry of operation `Update` counts only where there is no last-applied
 //! annotation and the value is not the API's default: a client-side create names kubectl as the owner of defaults too.
 
+use super::at;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 const LAST_APPLIED: &str = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
 const INJECTED: &str = "/metadata/annotations/vixens.io~1backup-injected";
+
+/// The names that `managedFields` is asked for, anywhere in it: the parts of the paths above and of each [`Setting`].
+pub(super) const ASKED_FIELDS: [&str; 8] = [
+    "metadata",
+    "annotations",
+    "vixens.io/backup-injected",
+    "spec",
+    "strategy",
+    "progressDeadlineSeconds",
+    "template",
+    "terminationGracePeriodSeconds",
+];
 
 /// A scalar that we would like to set, where nobody else has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -89,7 +102,7 @@ impl Ownership {
         let is_written = |setting: &Setting| {
             last_applied.is_none()
                 && named_by("Update", setting.path())
-                && object.pointer(setting.path()) != Some(&setting.default())
+                && at(object, setting.path()) != Some(&setting.default())
         };
         Self {
             applied: Setting::ALL
@@ -106,10 +119,10 @@ impl Ownership {
         Self {
             applied: Setting::ALL
                 .into_iter()
-                .filter(|setting| object.pointer(setting.path()).is_some_and(|value| !value.is_null()))
+                .filter(|setting| at(object, setting.path()).is_some_and(|value| !value.is_null()))
                 .collect(),
             written: Vec::new(),
-            rendered: object.pointer(INJECTED).is_some(),
+            rendered: at(object, INJECTED).is_some(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The pod of a workload: who it runs as, which ports it takes, and what else decides how our containers must look.
 
-use super::{POD, list, text};
+use super::{POD, at, list, text};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ pub struct PodFacts {
 impl PodFacts {
     /// Reads the template of a workload.
     pub fn read(object: &Value) -> Self {
-        let Some(pod) = object.pointer(POD) else {
+        let Some(pod) = at(object, POD) else {
             return Self::default();
         };
         let containers = list(pod, "/containers");
@@ -74,12 +74,10 @@ impl PodFacts {
             dns_policy: text(pod, "/dnsPolicy").map(str::to_owned),
             share_process_namespace: flag(pod, "/shareProcessNamespace"),
             guaranteed: !containers.is_empty() && all().all(is_guaranteed),
-            grace_period: pod
-                .pointer("/terminationGracePeriodSeconds")
+            grace_period: at(pod, "/terminationGracePeriodSeconds")
                 .and_then(Value::as_u64)
                 .unwrap_or(30),
-            profile_label: object
-                .pointer("/spec/template/metadata/labels/vixens.io~1backup-profile")
+            profile_label: at(object, "/spec/template/metadata/labels/vixens.io~1backup-profile")
                 .and_then(Value::as_str)
                 .map(str::to_owned),
         }
@@ -96,20 +94,20 @@ impl PodFacts {
 }
 
 fn flag(value: &Value, path: &str) -> bool {
-    value.pointer(path).and_then(Value::as_bool).unwrap_or(false)
+    at(value, path).and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn user(pod: &Value, container: &Value) -> User {
     let number = |name: &str| {
         let path = format!("/securityContext/{name}");
-        let own = container.pointer(&path).and_then(Value::as_u64);
-        own.or_else(|| pod.pointer(&path).and_then(Value::as_u64))
+        let own = at(container, &path).and_then(Value::as_u64);
+        own.or_else(|| at(pod, &path).and_then(Value::as_u64))
     };
     let non_root = "/securityContext/runAsNonRoot";
     User {
         uid: number("runAsUser"),
         gid: number("runAsGroup"),
-        non_root: match container.pointer(non_root).and_then(Value::as_bool) {
+        non_root: match at(container, non_root).and_then(Value::as_bool) {
             Some(own) => own,
             None => flag(pod, non_root),
         },
@@ -119,8 +117,8 @@ fn user(pod: &Value, container: &Value) -> User {
 /// QoS class Guaranteed asks for limits of CPU and memory, and requests that equal them or are absent.
 fn is_guaranteed(container: &Value) -> bool {
     ["cpu", "memory"].iter().all(|name| {
-        let limit = container.pointer(&format!("/resources/limits/{name}"));
-        let request = container.pointer(&format!("/resources/requests/{name}"));
+        let limit = at(container, &format!("/resources/limits/{name}"));
+        let request = at(container, &format!("/resources/requests/{name}"));
         limit.is_some_and(|limit| request.is_none_or(|request| request == limit))
     })
 }

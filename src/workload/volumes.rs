@@ -1,7 +1,7 @@
 //! The volumes of a workload: what each is, who mounts it where, and which of them is to be protected
 //! (interface, "Detection of volumes").
 
-use super::{POD, list, text};
+use super::{POD, at, list, text};
 use crate::policy::{Problem, key};
 use serde_json::Value;
 
@@ -116,7 +116,7 @@ const SCRATCH: [&str; 6] = ["/tmp", "/run", "/var/run", "/var/cache", "/dev/shm"
 
 /// Reads the volumes of a workload and of a StatefulSet's claim templates.
 pub(super) fn read(object: &Value) -> Vec<Volume> {
-    let Some(pod) = object.pointer(POD) else {
+    let Some(pod) = at(object, POD) else {
         return Vec::new();
     };
     let mounts = |name: &str| -> Vec<Mount> {

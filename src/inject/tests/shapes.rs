@@ -31,7 +31,7 @@ fn every_shape_of_the_real_world_is_injected_and_given_back() {
             inject(&object, "media", &installation()).unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
         assert_eq!(eject(&injected.object).object, object, "{name}");
         let explanation = explain(&object, Some("media"), &installation()).unwrap();
-        let changes = serde_json::to_string_pretty(&patch(&object, &injected.object)).unwrap();
+        let changes = serde_json::to_string_pretty(&patch(&object, injected.object.clone())).unwrap();
         insta::assert_snapshot!(format!("shape-{name}"), format!("{explanation}\n{changes}"));
     }
 }
