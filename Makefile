@@ -93,5 +93,12 @@ clean-cache: demo-down ## remove what was built and kept outside this folder
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/vixens-backup"
 
 .PHONY: bench
-bench: ## measure against what one would run instead
+bench: bench-admission bench-agent ## measure against what one would run instead
+
+.PHONY: bench-admission
+bench-admission: ## the same, of the admission server alone
 	@benches/admission
+
+.PHONY: bench-agent
+bench-agent: ## the same, of the agent alone (half an hour)
+	@benches/agent

@@ -4,6 +4,8 @@ mod offline;
 
 use crate::{agent, operator, serve};
 use clap::Parser;
+use std::io::Write;
+use std::process::ExitCode;
 
 /// One annotation on a workload, and its files are backed up as they change and restored when they are missing.
 #[derive(Debug, Parser)]
@@ -42,6 +44,32 @@ pub struct Failure {
     pub error: anyhow::Error,
 }
 
+impl Failure {
+    /// Prints the error with its causes; the process's exit code.
+    #[must_use]
+    pub fn told(&self) -> ExitCode {
+        let mut line = format!("vixens-backup: {}", self.error);
+        for cause in self.error.chain().skip(1).map(ToString::to_string) {
+            // An error that is no more than its cause has its text.
+            if !line.ends_with(&cause) {
+                line.push_str(": ");
+                line.push_str(&cause);
+            }
+        }
+        let _ = writeln!(std::io::stderr(), "{line}");
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<agent::Error> for Failure {
+    fn from(error: agent::Error) -> Self {
+        Self {
+            code: error.exit_code(),
+            error: error.into(),
+        }
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self { code: 1, error }
@@ -64,10 +92,7 @@ impl CommandLine {
             Command::Inject(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Eject(command) => command.run(),
-            Command::Agent(command) => agent::run(&command).map_err(|error| Failure {
-                code: error.exit_code(),
-                error: error.into(),
-            }),
+            Command::Agent(command) => Ok(agent::run(&command)?),
             Command::Serve(arguments) => serve::run(arguments).map_err(|error| Failure {
                 code: 1,
                 error: error.into(),

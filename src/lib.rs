@@ -1,7 +1,7 @@
 //! `vixens-backup`: one annotation on a workload, and its files are backed up and restored.
 //!
-//! Two halves, one binary. The cluster half is an admission webhook and a controller; the pod half is the `agent`
-//! commands that run inside the injected containers.
+//! Two halves. The cluster half is an admission webhook and a controller; the pod half is the `agent` commands that run
+//! inside the injected containers, from a program of their own (`src/bin`) where it lies beside the other.
 //!
 //! ```text
 //! kubectl apply / Argo CD ──► API server ──► POST /mutate

@@ -111,15 +111,18 @@ async fn every_name_goes_up_and_comes_back() {
         .await
         .unwrap();
     assert_eq!((undone, *seen.lock().unwrap()), (vec![], raw.len()));
-    let back = tempfile::tempdir().unwrap();
     let wanted: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
-    let undone = store
-        .download("config", &wanted, back.path(), &unwatched)
-        .await
-        .unwrap();
-    assert_eq!(undone, []);
-    for (file, name) in files.iter().zip(raw) {
-        assert_eq!(std::fs::read(back.path().join(&file.name)).unwrap(), *name);
+    for listing in [false, true] {
+        let back = tempfile::tempdir().unwrap();
+        let download = if listing {
+            store.download_most("config", &wanted, back.path(), &unwatched)
+        } else {
+            store.download("config", &wanted, back.path(), &unwatched)
+        };
+        assert_eq!(download.await.unwrap(), [], "listing: {listing}");
+        for (file, name) in files.iter().zip(raw) {
+            assert_eq!(std::fs::read(back.path().join(&file.name)).unwrap(), *name);
+        }
     }
     assert!(matches!(stored_name(b"\xff\xfe"), StoredName::Named(_)));
 }
@@ -142,6 +145,11 @@ async fn what_was_not_done_is_named_whatever_the_exit_code() {
     let wanted = names(&["here", "gone"]);
     let undone = store
         .download("config", &wanted, volume.path(), &unwatched)
+        .await
+        .unwrap();
+    assert_eq!(undone.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["gone"]);
+    let undone = store
+        .download_most("config", &wanted, volume.path(), &unwatched)
         .await
         .unwrap();
     assert_eq!(undone.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["gone"]);

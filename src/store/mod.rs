@@ -74,6 +74,18 @@ pub trait Store: Send + Sync {
         done: Done<'a>,
     ) -> Answer<'a, Vec<Undone>>;
 
+    /// The same, where `names` are most of what lies in their folders: listing those takes fewer requests than asking for
+    /// each name.
+    fn download_most<'a>(
+        &'a self,
+        prefix: &'a str,
+        names: &'a [String],
+        to: &'a Path,
+        done: Done<'a>,
+    ) -> Answer<'a, Vec<Undone>> {
+        self.download(prefix, names, to, done)
+    }
+
     /// Copies `from/name` to `to/name` within the store, for each name. Returns what was not copied, missing
     /// objects among it.
     fn copy<'a>(&'a self, from: &'a str, to: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>>;

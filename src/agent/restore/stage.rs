@@ -19,6 +19,8 @@ use std::time::Duration;
 const ROUNDS: usize = 3;
 /// A line of progress is written so often.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// rclone keeps a folder in memory while it lists it: one with more files of the plan is asked for file by file.
+const LARGEST_LISTED: usize = 20_000;
 /// What is said of a file that came, and is not the one of the index.
 const DIFFERS: &str = "size or SHA-256 differs";
 
@@ -113,7 +115,7 @@ pub async fn stage_what_can_be(
         if wanted.is_empty() {
             break;
         }
-        let (right, undone) = fetch(store, &wanted, incoming, watch, &progress).await?;
+        let (right, undone) = fetch(store, plan, &wanted, incoming, watch, &progress).await?;
         why = undone;
         wanted.retain(|key, _| !right.contains(key));
     }
@@ -168,6 +170,7 @@ fn there(path: &Path, content: &Content) -> Result<bool, Error> {
 /// One run over what is wanted: the keys that verified, and what was said about others.
 async fn fetch(
     store: &dyn Store,
+    plan: &Plan,
     wanted: &HashMap<String, Content>,
     incoming: &Path,
     watch: &Watch<'_>,
@@ -185,7 +188,11 @@ async fn fetch(
         let _ = arrivals.send(key.to_owned());
     };
     let fetched = {
-        let download = store.download("", &keys, incoming, &arrived);
+        let download = if most_of_their_folders(plan, wanted) {
+            store.download_most("", &keys, incoming, &arrived)
+        } else {
+            store.download("", &keys, incoming, &arrived)
+        };
         watched(download, watch, progress).await
     };
     drop(arrived);
@@ -211,6 +218,31 @@ async fn fetch(
         why.insert(undone.name, undone.why);
     }
     Ok((right, why))
+}
+
+/// Whether listing the folders of what is wanted takes fewer requests, and not much more memory, than asking for each file.
+fn most_of_their_folders(plan: &Plan, wanted: &HashMap<String, Content>) -> bool {
+    let mut folders: HashMap<&str, usize> = HashMap::new();
+    for key in wanted.keys() {
+        let mut folder = key.as_str();
+        while let Some((above, _)) = folder.rsplit_once('/')
+            && folders.insert(above, 0).is_none()
+        {
+            folder = above;
+        }
+    }
+    for item in &plan.items {
+        if let Planned::File(content, _) = &item.what
+            && let Some((folder, _)) = content.key.rsplit_once('/')
+            && let Some(files) = folders.get_mut(folder)
+        {
+            *files += 1;
+        }
+    }
+    let listed: usize = folders.values().sum();
+    folders.len() * 2 <= wanted.len()
+        && listed <= wanted.len() * 2
+        && folders.values().all(|files| *files <= LARGEST_LISTED)
 }
 
 /// Awaits a download, and tells of its progress.

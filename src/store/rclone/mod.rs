@@ -66,7 +66,7 @@ impl Settings {
     #[must_use]
     pub fn fast(config_dir: &Path, scratch_dir: &Path) -> Self {
         Self {
-            transfers: 16,
+            transfers: 32,
             memory: 160,
             ..Self::lean(config_dir, scratch_dir)
         }
@@ -342,10 +342,30 @@ impl Store for Rclone {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut undone = Vec::new();
             for names in names.chunks(BATCH) {
-                let call = self.call("copy").arg(self.folder(prefix)).arg(to).download();
+                let call = self.call("copy").arg(self.folder(prefix)).arg(to).named().download();
                 undone.extend(self.batch(call, names, done).await?);
             }
             Ok(undone)
+        })
+    }
+
+    fn download_most<'a>(
+        &'a self,
+        prefix: &'a str,
+        names: &'a [String],
+        to: &'a Path,
+        done: Done<'a>,
+    ) -> Answer<'a, Vec<Undone>> {
+        Box::pin(async move {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut left = Vec::new();
+            for names in names.chunks(BATCH) {
+                let call = self.call("copy").arg(self.folder(prefix)).arg(to).listed().download();
+                let ended = call.run(Work::Files { names, done }).await?;
+                left.extend(ended.undone(names).into_iter().map(|one| one.name));
+            }
+            // What went wrong is told apart there; and what a listing does not show may be had by its name.
+            self.download(prefix, &left, to, done).await
         })
     }
 
@@ -366,7 +386,12 @@ impl Store for Rclone {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut undone = Vec::new();
             for names in names.chunks(BATCH) {
-                let call = self.call("delete").arg(self.folder(prefix)).named();
+                // Nobody looks whether it is there first.
+                let call = self
+                    .call("delete")
+                    .arg(self.folder(prefix))
+                    .named()
+                    .arg("--s3-no-head-object");
                 let left = self.batch(call, names, &super::unwatched).await?;
                 // Nothing was said about what is not there: it is as good as deleted.
                 undone.extend(left.into_iter().filter(|one| one.why != process::NOTHING_SAID));
@@ -421,9 +446,12 @@ fn root_of(file: &Upload) -> Option<PathBuf> {
 impl Call<'_> {
     /// Files by name, from standard input, without looking for others.
     fn named(self) -> Self {
-        self.arg("--files-from-raw=-")
-            .arg("--no-traverse")
-            .arg("--no-unicode-normalization")
+        self.listed().arg("--no-traverse")
+    }
+
+    /// Files by name, from standard input, found by listing their folders.
+    fn listed(self) -> Self {
+        self.arg("--files-from-raw=-").arg("--no-unicode-normalization")
     }
 
     /// One PUT a file, whatever is there.
@@ -440,8 +468,7 @@ impl Call<'_> {
 
     /// Straight into place, unverified: the caller verifies, and sets times.
     fn download(self) -> Self {
-        self.named()
-            .arg("--no-check-dest")
+        self.arg("--no-check-dest")
             .arg("--ignore-checksum")
             .arg("--inplace")
             .arg("--local-no-set-modtime")
