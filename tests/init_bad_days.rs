@@ -88,9 +88,16 @@ async fn a_store_that_goes_away_in_the_middle_is_waited_for_and_what_came_is_kep
     bed.server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &wire.endpoint());
     // In time: the same start goes on.
     wire.cut_after(500_000);
-    let mut command = bed.init();
-    let starting = std::thread::spawn(move || command.output().unwrap());
-    while !wire.is_cut() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let said = || std::fs::read_to_string(log.path()).unwrap();
+    let mut starting = bed
+        .init()
+        .stdout(std::process::Stdio::null())
+        .stderr(log.reopen().unwrap())
+        .spawn()
+        .unwrap();
+    while !said().contains("trying again") {
+        assert_eq!(starting.try_wait().unwrap(), None, "{}", said());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert!(
@@ -98,10 +105,7 @@ async fn a_store_that_goes_away_in_the_middle_is_waited_for_and_what_came_is_kep
         "nothing is in its place before all of it has come"
     );
     wire.mend();
-    let output = starting.join().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("trying again"), "{said}");
+    assert!(starting.wait().unwrap().success(), "{}", said());
     assert_eq!(seen(&bed.volume()), seen(before.path()));
     // Not in time: the app does not start, and the next start fetches what is missing.
     bed.lose_volume();
