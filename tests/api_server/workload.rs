@@ -102,15 +102,18 @@ impl Way {
     pub(crate) fn change(self, namespace: &Namespace, before: App, after: App) -> Said {
         match self {
             Self::ClientSideApply | Self::ServerSideApply => self.create(namespace, after),
-            Self::Replace => {
+            Self::Replace => on_the_latest_version(|| {
                 let mut manifest = after.deployment();
-                // The deployment controller's own annotation: without it, `generation` moves for anybody's Deployment.
-                let annotation = "deployment.kubernetes.io/revision";
-                if let Some(revision) = stored_deployment(namespace).annotation(annotation) {
-                    manifest["metadata"]["annotations"][annotation] = json!(revision);
+                let Stored(now) = stored_deployment(namespace);
+                // Of this version and no other: the deployment controller may be about to write its own annotation.
+                manifest["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"].clone();
+                // Without that annotation, `generation` moves for anybody's Deployment.
+                let revision = "deployment.kubernetes.io/revision";
+                if let Some(value) = now["metadata"]["annotations"].get(revision) {
+                    manifest["metadata"]["annotations"][revision] = value.clone();
                 }
-                on_the_latest_version(|| namespace.kubectl_with(&["replace", "-f", "-"], &manifest, &[]))
-            }
+                namespace.kubectl_with(&["replace", "-f", "-"], &manifest, &[])
+            }),
             Self::Edit => edit(namespace, before, after),
         }
     }
