@@ -21,6 +21,7 @@ pub mod admission;
 pub mod agent;
 pub mod certificates;
 pub mod cli;
+pub mod controller;
 pub mod inject;
 pub mod manifests;
 pub mod operator;

@@ -25,6 +25,7 @@ pub use explain::{Explanation, explain};
 pub use marker::{Found, Marker};
 pub use patch::patch;
 pub use plan::{Draft, Plan, PlannedUser, PlannedVolume};
+pub use plan::{INIT_CONTAINER, RCLONE_VOLUME, SECRETS_VOLUME, SIDECAR_CONTAINER, VANILLA_VOLUME};
 pub use strip::{is_our_container, strip};
 
 use crate::policy::{Installation, Intent, Policy, Problem, Subject, key};

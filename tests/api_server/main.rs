@@ -11,6 +11,7 @@
 #![expect(clippy::panic, reason = "that is how a test fails")]
 
 mod apply;
+mod companions;
 mod connection;
 mod control_plane;
 mod load;

@@ -40,6 +40,8 @@ impl Process {
             .arg("serve")
             .args(arguments)
             .env("KUBECONFIG", &control_plane().kubeconfig)
+            // Who wants companions says for which workloads: all processes share the one cluster.
+            .env("VIXENS_BACKUP_WATCH_LABEL_SELECTOR", "webhook.test=nobody")
             .envs(variables.iter().copied());
         Self::of(command)
     }

@@ -48,7 +48,7 @@ fn arguments(manifest: &Value) -> String {
 #[test]
 fn the_companions_of_an_app_with_a_sidecar_one_with_several_pods_and_one_without_a_sidecar() {
     for (name, shape, annotations) in [
-        ("sidecar", "home-assistant", &[][..]),
+        ("sidecar", "two-containers", &[][..]),
         ("stateful-set", "stateful-set", &[]),
         ("cronjob", "sub-path", &[("vixens.io/backup-mode", "cronjob")]),
     ] {
