@@ -7,7 +7,9 @@ use super::key::{Key, Regarding};
 use super::known::Kept;
 use super::places::places_of;
 use crate::agent::arguments::WorkloadKind;
-use crate::inject::{CompanionKind, CompanionName, Found, Plan, Surroundings, companion_name, companions, listed};
+use crate::inject::{
+    CompanionKind, CompanionName, Found, Plan, Surroundings, companion_name, companions, inject, listed,
+};
 use crate::policy::{Installation, key};
 use crate::workload::{annotations, reading, text};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -55,6 +57,8 @@ pub(super) enum State {
     Protected,
     /// Its annotations ask for something else than what is injected: the webhook has not seen it.
     Unseen,
+    /// Its annotations ask for what can't be done: the webhook would refuse it, or has let it through as it was.
+    Invalid,
     /// Injected by a release that this one does not understand: all is left as it is.
     Foreign,
 }
@@ -120,9 +124,8 @@ pub(super) async fn reconcile(
         (Some("disabled" | "off"), Found::Nothing) => look.disabled().await,
         (None, Found::Nothing) => look.plain().await,
         (_, Found::Unknown) => Ok(look.not_understood().await),
-        (Some("disabled" | "off") | None, Found::Known(_)) | (Some(_), Found::Nothing) => {
-            Ok(Outcome::new(State::Unseen, uid))
-        }
+        (Some("disabled" | "off") | None, Found::Known(_)) => Ok(Outcome::new(State::Unseen, uid)),
+        (Some(_), Found::Nothing) => Ok(look.not_injected().await),
         (Some(_), Found::Known(marker)) => match marker.plan() {
             Some(plan) => look.protected(&plan).await,
             None => Ok(look.not_understood().await),
@@ -223,6 +226,24 @@ impl Look<'_> {
             self.tell_the_end("vixens.io/backup was removed").await;
         }
         Ok(outcome)
+    }
+
+    /// The webhook's own functions say whether a touch would help.
+    async fn not_injected(&self) -> Outcome {
+        let namespace = &self.workload.key.namespace;
+        let state = match inject(self.object, namespace, &self.context.installation) {
+            Ok(_) => State::Unseen,
+            Err(problems) => {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let note = format!(
+                    "it is annotated, and nothing is backed up, because it can't be protected as it is written: {}",
+                    lines.join("; ")
+                );
+                self.tell(News::warning("BackupNotInjected", note)).await;
+                State::Invalid
+            }
+        };
+        Outcome::new(state, &self.workload.uid)
     }
 
     async fn not_understood(&self) -> Outcome {

@@ -93,6 +93,18 @@ impl Process {
             .expect("a port")
     }
 
+    /// Kills it, so that it can say goodbye to nobody.
+    pub(crate) fn kill(&mut self) {
+        // The shell that guards it has one child.
+        let guard = self.guarded.child().id();
+        let children = std::fs::read_to_string(format!("/proc/{guard}/task/{guard}/children")).expect("a process");
+        let killed = Command::new("kill")
+            .arg("-KILL")
+            .args(children.split_whitespace())
+            .status();
+        assert!(killed.expect("kill").success(), "{children:?}");
+    }
+
     /// Tells it to end, as Kubernetes does.
     pub(crate) fn tell_to_end(&mut self) {
         self.guarded.tell_to_end();
@@ -164,6 +176,21 @@ impl Webhook {
     pub(crate) fn stop(&mut self) {
         let process = self.process.take().expect("a process");
         assert!(process.end(), "it does not end well");
+    }
+
+    /// Takes the configuration away, and waits until the process knows.
+    pub(crate) fn unregister(&self) {
+        control_plane()
+            .kubectl(&["delete", "mutatingwebhookconfiguration", &self.name])
+            .succeeds();
+        self.process()
+            .says("not ready: there is no MutatingWebhookConfiguration");
+    }
+
+    /// Brings the configuration back.
+    pub(crate) fn register(&self) {
+        let url = format!("https://127.0.0.1:{}/mutate", self.port);
+        control_plane().apply(&configuration(&self.name, &url));
     }
 
     /// Its name, and its configuration's.
