@@ -1,0 +1,35 @@
+# What the controller keeps beside an app. Sourced. Needs pods.
+
+# log_of JOB : what its pod has written.
+log_of() { kubectl -n "$namespace" logs "job/$1"; }
+
+events_of() { kubectl -n "$namespace" get events --field-selector "involvedObject.name=$1,involvedObject.kind=Deployment" -o 'jsonpath={range .items[*]}{.reason}{": "}{.message}{"\n"}{end}'; }
+
+has_event() { events_of app | grep -q "^$1: "; }
+
+companions_stand_beside_the_app() {
+	local id
+	eventually 30 'the controller has made them' kubectl -n "$namespace" get cronjob/app-backup job/app-restore service/app-backup
+	show kubectl -n "$namespace" get cronjobs,jobs,services -l vixens.io/backup-companion
+	expect 'they belong to the Deployment' is 'Deployment/app Deployment/app Deployment/app' \
+		"$(kubectl -n "$namespace" get cronjob/app-backup job/app-restore service/app-backup -o 'jsonpath={.items[*].metadata.ownerReferences[0].kind}' | sed 's|Deployment|&/app|g')"
+	eventually 60 'the restore Job has looked at the store' kubectl -n "$namespace" wait --for=condition=Complete job/app-restore --timeout=1s
+	log_of app-restore | indent
+	eventually 20 'its owner is told what a restore would bring' has_event RestoreChecked
+	show kubectl -n "$namespace" create job --from=cronjob/app-backup now
+	require 'a backup made now comes to its end' success kubectl -n "$namespace" wait --for=condition=Complete job/now --timeout=120s
+	log_of now | indent
+	id=$(log_of now | tail -n 1)
+	expect "its log ends with the snapshot's id" contains '-manual' "$id"
+	expect 'and the bucket has that snapshot' contains "$id.json" "$(bucket lsf minio:vixens-backups/app/snapshots)"
+	tell 'kubectl get events:'
+	events_of app | indent
+	show kubectl -n "$namespace" delete service app-backup
+	eventually 20 'one that is deleted comes back' kubectl -n "$namespace" get service/app-backup
+	kubectl -n "$namespace" delete job now >/dev/null
+}
+
+companions_are_gone() {
+	! kubectl -n "$namespace" get cronjob/app-backup 2>/dev/null && ! kubectl -n "$namespace" get job/app-restore 2>/dev/null &&
+		! kubectl -n "$namespace" get service/app-backup 2>/dev/null
+}
