@@ -151,15 +151,13 @@ pub(super) async fn apply(
         return Ok(Applied::Unchanged(Box::new(found)));
     }
     api.delete(&name.name, &uid).await?;
-    match api.get(&name.name).await? {
-        Some(_) => Ok(Applied::InTheWay),
-        None => {
-            let made = api
-                .patch(&name.name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(manifest))
-                .await?;
-            Ok(Applied::Changed(Box::new(made)))
-        }
+    if api.get(&name.name).await?.is_some() {
+        return Ok(Applied::InTheWay);
     }
+    let made = api
+        .patch(&name.name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(manifest))
+        .await?;
+    Ok(Applied::Changed(Box::new(made)))
 }
 
 /// Who controls an object that is not ours.

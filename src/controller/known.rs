@@ -264,7 +264,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn app(annotations: Value, generation: i64) -> Change<ObjectMeta> {
+    fn app(annotations: &Value, generation: i64) -> Change<ObjectMeta> {
         Change::Found(metadata(json!({"namespace": "media", "name": "app", "uid": "u",
             "generation": generation, "annotations": annotations})))
     }
@@ -281,29 +281,29 @@ mod tests {
     #[test]
     fn only_what_concerns_us_makes_a_workload_worth_a_look() {
         let mut known = Known::default();
-        assert_eq!(known.see_workload(DEPLOYMENT, app(json!({}), 1)).len(), 0);
+        assert_eq!(known.see_workload(DEPLOYMENT, app(&json!({}), 1)).len(), 0);
         let tier2 = json!({"vixens.io/backup": "tier2"});
-        assert_eq!(known.see_workload(DEPLOYMENT, app(tier2.clone(), 1)).len(), 1);
+        assert_eq!(known.see_workload(DEPLOYMENT, app(&tier2, 1)).len(), 1);
         let status = json!({"vixens.io/backup": "tier2", "deployment.kubernetes.io/revision": "2"});
-        assert_eq!(known.see_workload(DEPLOYMENT, app(status, 1)).len(), 0);
+        assert_eq!(known.see_workload(DEPLOYMENT, app(&status, 1)).len(), 0);
         assert_eq!(
-            known.see_workload(DEPLOYMENT, app(tier2, 2)).len(),
+            known.see_workload(DEPLOYMENT, app(&tier2, 2)).len(),
             1,
             "its spec changed"
         );
         assert_eq!(known.tiers(), BTreeMap::from([("tier2".to_owned(), 1)]));
         assert_eq!(
-            known.see_workload(DEPLOYMENT, app(json!({}), 3)).len(),
+            known.see_workload(DEPLOYMENT, app(&json!({}), 3)).len(),
             1,
             "the annotation went"
         );
-        assert_eq!(known.see_workload(DEPLOYMENT, app(json!({}), 4)).len(), 0);
+        assert_eq!(known.see_workload(DEPLOYMENT, app(&json!({}), 4)).len(), 0);
     }
 
     #[test]
     fn what_a_new_list_lacks_is_gone() {
         let mut known = Known::default();
-        known.see_workload(DEPLOYMENT, app(json!({"vixens.io/backup": "tier2"}), 1));
+        known.see_workload(DEPLOYMENT, app(&json!({"vixens.io/backup": "tier2"}), 1));
         known.see_companion(CompanionKind::Service, Change::Found(service("1")));
         known.see_workload(DEPLOYMENT, Change::Listing);
         assert_eq!(known.see_workload(DEPLOYMENT, Change::Listed).len(), 1);

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn pod(status: Value) -> Pod {
+    fn pod(status: &Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"namespace": "media", "name": "db-0", "uid": "p",
                 "labels": {"controller-revision-hash": "db-1"},
@@ -242,30 +242,30 @@ mod tests {
         .unwrap()
     }
 
-    fn init(state: Value, restarts: u32) -> Value {
+    fn init(state: &Value, restarts: u32) -> Value {
         json!({"initContainerStatuses": [{"name": "init-config", "restartCount": restarts, "state": state}]})
     }
 
     #[test]
     fn a_pod_is_stuck_only_when_our_init_container_has_failed() {
-        let stuck = |status| injected(&pod(status)).unwrap().stuck.is_some();
-        assert!(stuck(init(json!({"waiting": {"reason": "CrashLoopBackOff"}}), 2)));
-        assert!(stuck(init(json!({"running": {"startedAt": "now"}}), 1)));
-        assert!(stuck(init(json!({"waiting": {"reason": "ImagePullBackOff"}}), 0)));
-        assert!(!stuck(init(json!({"running": {}}), 0)), "it may be restoring");
-        assert!(!stuck(init(json!({"waiting": {"reason": "PodInitializing"}}), 0)));
-        assert!(!stuck(init(json!({"terminated": {"exitCode": 0}}), 3)));
+        let stuck = |status: Value| injected(&pod(&status)).unwrap().stuck.is_some();
+        assert!(stuck(init(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), 2)));
+        assert!(stuck(init(&json!({"running": {"startedAt": "now"}}), 1)));
+        assert!(stuck(init(&json!({"waiting": {"reason": "ImagePullBackOff"}}), 0)));
+        assert!(!stuck(init(&json!({"running": {}}), 0)), "it may be restoring");
+        assert!(!stuck(init(&json!({"waiting": {"reason": "PodInitializing"}}), 0)));
+        assert!(!stuck(init(&json!({"terminated": {"exitCode": 0}}), 3)));
     }
 
     #[test]
     fn a_sidecar_is_asked_where_it_runs() {
         let status = json!({"podIP": "10.1.2.3", "initContainerStatuses": [{"name": "backup-sidecar", "state": {"running": {}}}]});
         assert_eq!(
-            injected(&pod(status)).unwrap().sidecar,
+            injected(&pod(&status)).unwrap().sidecar,
             Some("10.1.2.3:9477".parse().unwrap())
         );
         let status = json!({"podIP": "10.1.2.3", "initContainerStatuses": [{"name": "backup-sidecar", "state": {"waiting": {}}}]});
-        assert_eq!(injected(&pod(status)).unwrap().sidecar, None);
+        assert_eq!(injected(&pod(&status)).unwrap().sidecar, None);
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
         let mut pods = Pods::default();
         assert!(pods.see_mount(Change::Found(event("rclone-config"))).is_empty());
         pods.see(Change::Listing);
-        pods.see(Change::Found(pod(json!({}))));
+        pods.see(Change::Found(pod(&json!({}))));
         let told = pods.see(Change::Listed);
         assert_eq!(told.len(), 1);
         assert!(told[0].1.note.contains("Secret keys does not exist"), "{told:?}");

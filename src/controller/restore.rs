@@ -69,8 +69,8 @@ fn last_words(pods: &[Pod], succeeded: bool) -> Option<String> {
     let mut ended: Vec<_> = pods
         .iter()
         .filter_map(|pod| {
-            let statuses = pod.status.container_statuses.iter();
-            let ended = statuses.filter_map(|status| status.state.terminated.as_ref()).next()?;
+            let mut statuses = pod.status.container_statuses.iter();
+            let ended = statuses.find_map(|status| status.state.terminated.as_ref())?;
             let fits = (ended.exit_code == 0) == succeeded && !ended.message.trim().is_empty();
             fits.then_some((
                 pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn job(conditions: Value) -> Job {
+    fn job(conditions: &Value) -> Job {
         serde_json::from_value(json!({"metadata": {"namespace": "media", "name": "app-restore", "uid": "j",
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "app", "uid": "u", "controller": true}]},
             "status": {"conditions": conditions}}))
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn a_job_has_ended_when_it_says_so_and_an_old_end_was_told_before() {
         let now: Timestamp = "2026-11-22T13:10:00Z".parse().unwrap();
-        let at = |kind: &str, time: &str| job(json!([{"type": kind, "status": "True", "lastTransitionTime": time}]));
-        assert_eq!(ended(&job(json!([])), now), None);
+        let at = |kind: &str, time: &str| job(&json!([{"type": kind, "status": "True", "lastTransitionTime": time}]));
+        assert_eq!(ended(&job(&json!([])), now), None);
         assert_eq!(ended(&at("Suspended", "2026-11-22T13:05:00Z"), now), None);
         assert!(ended(&at("Complete", "2026-11-22T13:05:00Z"), now).unwrap().succeeded);
         assert!(!ended(&at("Failed", "2026-11-22T13:05:00Z"), now).unwrap().succeeded);

@@ -127,8 +127,8 @@ fn no_claim_is_mounted_where_a_sidecar_runs_else_beside_the_apps_pod() {
         "{text}"
     );
 
-    let mode = [("vixens.io/backup-mode", "cronjob")];
-    let (mut object, plan) = stored(shape("home-assistant"), &mode);
+    let by_cron_job = [("vixens.io/backup-mode", "cronjob")];
+    let (mut object, plan) = stored(shape("home-assistant"), &by_cron_job);
     let affinity = |object: &Value| {
         let made = companions(&plan, &Surroundings::read(object, &plan), None);
         let pod = &manifest(&made, CompanionKind::CronJob)["spec"]["jobTemplate"]["spec"]["template"]["spec"];
