@@ -3,12 +3,10 @@
 
 use super::key::Regarding;
 use super::known::Kept;
+use super::slim;
 use crate::inject::{Companion, CompanionKind, OCCASION};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -38,9 +36,9 @@ pub(super) enum Applied {
 /// The API of a kind of companions, metadata alone.
 #[derive(Clone)]
 pub(super) enum Companions {
-    CronJobs(Api<PartialObjectMeta<CronJob>>),
-    Jobs(Api<PartialObjectMeta<Job>>),
-    Services(Api<PartialObjectMeta<Service>>),
+    CronJobs(Api<slim::CronJob>),
+    Jobs(Api<slim::RestoreJob>),
+    Services(Api<slim::Service>),
 }
 
 /// The same call for each kind.

@@ -5,10 +5,9 @@
 use super::events::News;
 use super::key::Key;
 use super::reconcile::Context;
+use super::slim;
 use crate::policy::key;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::PartialObjectMeta;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -125,7 +124,7 @@ pub(super) async fn touch(context: &Context, workload: &Key) -> Touched {
         Ok(request) => request,
         Err(error) => return Touched::Failed(error.to_string()),
     };
-    let answer: kube::Result<PartialObjectMeta<Deployment>> = context.client.request(request).await;
+    let answer: kube::Result<slim::Deployment> = context.client.request(request).await;
     match answer {
         Ok(answer) if is_seen(&answer.metadata) => Touched::Seen,
         Ok(_) => Touched::Unseen,

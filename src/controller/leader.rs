@@ -385,7 +385,7 @@ impl Leader {
 
 /// The revision that a StatefulSet's pods should have, once its controller has seen its last change.
 async fn update_revision(context: &Context, key: &Key) -> Option<String> {
-    let stateful_sets: Api<slim::StatefulSet> = Api::namespaced(context.client.clone(), &key.namespace);
+    let stateful_sets: Api<slim::Revised> = Api::namespaced(context.client.clone(), &key.namespace);
     let (wait, times) = REVISION;
     for _ in 0..times {
         let found = stateful_sets.get_opt(&key.name).await.ok()??;

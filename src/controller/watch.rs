@@ -6,11 +6,7 @@ use crate::agent::arguments::WorkloadKind;
 use crate::inject::CompanionKind;
 use crate::policy::key;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Config};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Client, Resource};
@@ -18,7 +14,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
 /// So many objects are held of a list at a time.
-const PAGE: u32 = 100;
+const PAGE: u32 = 50;
 
 /// One change of one kind of object.
 pub(super) enum Change<T> {
@@ -73,18 +69,22 @@ pub(super) fn watch(client: &Client, selector: Option<&str>) -> BoxStream<'stati
         None => paged(),
     };
     let companions = || paged().labels(key::COMPANION_LABEL);
-    let metadata = |event: PartialObjectMeta<Deployment>| event.metadata;
-    let deployments =
-        follow(client, workloads()).map(move |change| Seen::Workload(WorkloadKind::Deployment, change.map(metadata)));
-    let metadata = |event: PartialObjectMeta<StatefulSet>| event.metadata;
-    let stateful_sets =
-        follow(client, workloads()).map(move |change| Seen::Workload(WorkloadKind::StatefulSet, change.map(metadata)));
-    let metadata = |event: PartialObjectMeta<CronJob>| event.metadata;
-    let cron_jobs =
-        follow(client, companions()).map(move |change| Seen::Companion(CompanionKind::CronJob, change.map(metadata)));
-    let metadata = |event: PartialObjectMeta<Service>| event.metadata;
-    let services =
-        follow(client, companions()).map(move |change| Seen::Companion(CompanionKind::Service, change.map(metadata)));
+    let deployments = follow(client, workloads()).map(|change| {
+        let metadata = change.map(|found: slim::Deployment| found.metadata);
+        Seen::Workload(WorkloadKind::Deployment, metadata)
+    });
+    let stateful_sets = follow(client, workloads()).map(|change| {
+        let metadata = change.map(|found: slim::StatefulSet| found.metadata);
+        Seen::Workload(WorkloadKind::StatefulSet, metadata)
+    });
+    let cron_jobs = follow(client, companions()).map(|change| {
+        let metadata = change.map(|found: slim::CronJob| found.metadata);
+        Seen::Companion(CompanionKind::CronJob, metadata)
+    });
+    let services = follow(client, companions()).map(|change| {
+        let metadata = change.map(|found: slim::Service| found.metadata);
+        Seen::Companion(CompanionKind::Service, metadata)
+    });
     let jobs = follow(client, companions()).map(Seen::Job);
     let pods = follow(client, paged().labels(key::APP_LABEL)).map(Seen::Pod);
     let failed_mounts = paged().fields("reason=FailedMount,involvedObject.kind=Pod");
