@@ -104,6 +104,14 @@ fn an_annotated_workload_gets_its_companions_and_owns_them() {
             note,
             "made CronJob/app-backup (17 * * * *), Job/app-restore, Service/app-backup"
         );
+        namespace
+            .kubectl(&["create", "job", "--from=cronjob/app-backup", "now"])
+            .succeeds();
+        let labels = made(namespace, "job/now")["metadata"]["labels"].clone();
+        assert!(
+            labels["vixens.io/backup-companion"].is_null(),
+            "what a CronJob makes is no companion: {labels}"
+        );
         // Garbage collection is the controller-manager's.
         namespace.kubectl(&["delete", "deployment/app"]).succeeds();
         for object in ALL {

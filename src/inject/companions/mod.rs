@@ -155,7 +155,7 @@ pub fn companions(plan: &Plan, surroundings: &Surroundings, cluster_id: Option<&
     companion_names(plan).into_iter().map(companion).collect()
 }
 
-/// The labels of a companion, and of its pods: none of the app's own, which Services and network policies select on.
+/// The labels of a companion: none of the app's own, which Services and network policies select on.
 fn labels(kind: CompanionKind) -> Map<String, Value> {
     let mut labels = Map::new();
     labels.insert("app.kubernetes.io/managed-by".to_owned(), json!("vixens-backup"));

@@ -3,8 +3,9 @@
 use super::super::block::{Places, cluster_variable, mount};
 use super::super::plan::{Plan, RCLONE_VOLUME, RESTORE_VOLUME};
 use super::{CompanionKind, Surroundings};
-use crate::policy::ContainerKind;
+use crate::policy::{ContainerKind, key};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// One container that runs a command of the agent's.
 pub(super) struct Pod<'a> {
@@ -27,10 +28,13 @@ pub(super) struct Pod<'a> {
 impl Pod<'_> {
     /// The pod template.
     pub(super) fn template(self) -> Value {
-        let labels = super::labels(self.kind);
-        let mut template_labels = labels.clone();
-        // A mesh's proxy would not end with the work.
-        template_labels.insert("sidecar.istio.io/inject".to_owned(), json!("false"));
+        // A Job without labels gets those of its pods: the CronJob's are no companions.
+        let labels = BTreeMap::from([
+            ("app.kubernetes.io/managed-by", "vixens-backup"),
+            (key::JOB_LABEL, self.kind.label()),
+            // A mesh's proxy would not end with the work.
+            ("sidecar.istio.io/inject", "false"),
+        ]);
         let placement = self.surroundings.placement.clone();
         let groups = self.surroundings.groups.clone();
         let volumes = self.all_volumes();
@@ -49,7 +53,7 @@ impl Pod<'_> {
             fields.extend(placement);
         }
         json!({
-            "metadata": {"labels": template_labels, "annotations": {"linkerd.io/inject": "disabled"}},
+            "metadata": {"labels": labels, "annotations": {"linkerd.io/inject": "disabled"}},
             "spec": spec,
         })
     }
