@@ -426,3 +426,38 @@ fn companions_follow_the_live_block_and_an_upgrade_of_ours_checks_no_restore_aga
         }
     });
 }
+
+#[test]
+fn a_tier_that_stores_nothing_has_no_companions_and_the_owner_is_told() {
+    in_namespace(&webhook().labels(), "companions-tier1", |namespace| {
+        namespace.accepts(&annotated(webhook(), &[]));
+        for object in ALL {
+            made(namespace, object);
+        }
+        let tier1 = ["annotate", "--overwrite", "deployment/app", "vixens.io/backup=tier1"];
+        namespace.kubectl(&tier1).succeeds();
+        for object in ALL {
+            gone(namespace, object);
+        }
+        let note = told(namespace, "BackupsEnded");
+        assert!(note.starts_with("tier1 stores nothing"), "{note}");
+    });
+}
+
+#[test]
+fn the_block_of_a_release_to_come_is_left_with_its_companions() {
+    in_namespace(&webhook().labels(), "companions-to-come", |namespace| {
+        namespace.accepts(&annotated(webhook(), &[]));
+        let before = ALL.map(|object| made(namespace, object)["metadata"]["uid"].clone());
+        let marker = r#"vixens.io/backup-injected={"version": 99, "plan": {}, "from": {}}"#;
+        namespace
+            .kubectl(&["annotate", "--overwrite", "deployment/app", marker])
+            .succeeds();
+        let note = told(namespace, "BackupBlockUnknown");
+        assert!(note.contains("another release of vixens-backup"), "{note}");
+        assert_eq!(
+            ALL.map(|object| made(namespace, object)["metadata"]["uid"].clone()),
+            before
+        );
+    });
+}
