@@ -10,7 +10,8 @@ has_event() { events_of app | grep -q "^$1: "; }
 companions_stand_beside_the_app() {
 	local id
 	eventually 30 'the controller has made them' kubectl -n "$namespace" get cronjob/app-backup job/app-restore service/app-backup
-	show kubectl -n "$namespace" get cronjobs,jobs,services -l vixens.io/backup-companion
+	type_in 'kubectl get cronjobs,jobs,services -l vixens.io/backup-companion'
+	kubectl -n "$namespace" get cronjobs,jobs,services -l vixens.io/backup-companion | indent
 	expect 'they belong to the Deployment' is 'Deployment/app Deployment/app Deployment/app' \
 		"$(kubectl -n "$namespace" get cronjob/app-backup job/app-restore service/app-backup -o 'jsonpath={.items[*].metadata.ownerReferences[0].kind}' | sed 's|Deployment|&/app|g')"
 	eventually 60 'the restore Job has looked at the store' kubectl -n "$namespace" wait --for=condition=Complete job/app-restore --timeout=1s
@@ -22,12 +23,16 @@ companions_stand_beside_the_app() {
 	id=$(log_of now | tail -n 1)
 	expect "its log ends with the snapshot's id" contains '-manual' "$id"
 	expect 'and the bucket has that snapshot' contains "$id.json" "$(bucket lsf minio:vixens-backups/app/snapshots)"
+	show kubectl -n "$namespace" delete job app-restore
+	eventually 60 'one that is deleted comes back, and looks again' kubectl -n "$namespace" wait --for=condition=Complete job/app-restore --timeout=1s
+	log_of app-restore | indent
+	eventually 20 "its owner is told of the snapshot's id and age" tells_of "$id"
 	tell 'kubectl get events:'
 	events_of app | indent
-	show kubectl -n "$namespace" delete service app-backup
-	eventually 20 'one that is deleted comes back' kubectl -n "$namespace" get service/app-backup
 	kubectl -n "$namespace" delete job now >/dev/null
 }
+
+tells_of() { events_of app | grep -q "^RestoreChecked: .*: $1, made .* ago, "; }
 
 companions_are_gone() {
 	! kubectl -n "$namespace" get cronjob/app-backup 2>/dev/null && ! kubectl -n "$namespace" get job/app-restore 2>/dev/null &&
