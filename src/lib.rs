@@ -7,7 +7,7 @@
 //! kubectl apply / Argo CD ──► API server ──► POST /mutate
 //!     AdmissionReview ─► policy (annotations parsed once) ─► workload facts ─► plan
 //!         ─► strip what was injected before ─► inject ─► JSON Patch ─► AdmissionReview
-//! watch ─► the plan of the live block ─► CronJob, restore Job, Service: applied, owned by the workload; Events for its owner
+//! watch ─► the plan of the live block ─► companions, applied and owned by the workload; Events for its owner
 //! pod start:  agent init      restore what is missing ─► vanilla where missing ─► secrets
 //!             agent sidecar   watch ─► settle ─► guard ─► copy what changed ─► snapshot ─► prune
 //! pod stop:   agent sidecar   one last backup, after the app has stopped
