@@ -32,6 +32,33 @@ companions_stand_beside_the_app() {
 	kubectl -n "$namespace" delete job now >/dev/null
 }
 
+# A test alone: it takes half a minute.
+without_a_sidecar_the_cron_job_does_the_work_itself() {
+	local before text
+	text="saved by the CronJob at $(date +%T.%N)"
+	before=$(pod_of app)
+	show kubectl -n "$namespace" annotate deployment app vixens.io/backup-mode=cronjob
+	eventually 90 'a new pod is Ready' is_replaced app "$before"
+	expect 'it has no sidecar' is 'init-config' "$(kubectl -n "$namespace" get pods -l app=app -o 'jsonpath={.items[0].spec.initContainers[*].name}')"
+	eventually 20 'the CronJob mounts the claim, and asks nobody' does_the_work_itself
+	in_app app "echo '$text' >/config/by-cron-job.txt"
+	show kubectl -n "$namespace" create job --from=cronjob/app-backup itself
+	require 'its Job comes to its end' success kubectl -n "$namespace" wait --for=condition=Complete job/itself --timeout=120s
+	log_of itself | indent
+	expect "its log ends with the snapshot's id" contains '-manual' "$(log_of itself | tail -n 1)"
+	expect 'the bucket has what was written' success stored_is app/config/by-cron-job.txt "$text"
+	before=$(pod_of app)
+	kubectl -n "$namespace" delete job itself >/dev/null
+	show kubectl -n "$namespace" annotate deployment app vixens.io/backup-mode-
+	eventually 90 'a new pod is Ready' is_replaced app "$before"
+}
+
+does_the_work_itself() {
+	local pod
+	pod=$(kubectl -n "$namespace" get cronjob app-backup -o 'jsonpath={.spec.jobTemplate.spec.template.spec}')
+	[[ $pod == *'"claimName":"app-config","readOnly":true'* && $pod != *--ask* ]] || { echo "$pod"; return 1; }
+}
+
 tells_of() { events_of app | grep -q "^RestoreChecked: .*: $1, made .* ago, "; }
 
 companions_are_gone() {
