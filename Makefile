@@ -93,11 +93,15 @@ clean-cache: demo-down ## remove what was built and kept outside this folder
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/vixens-backup"
 
 .PHONY: bench
-bench: bench-admission bench-agent ## measure against what one would run instead
+bench: bench-admission bench-controller bench-agent ## measure against what one would run instead
 
 .PHONY: bench-admission
 bench-admission: ## the same, of the admission server alone
 	@benches/admission
+
+.PHONY: bench-controller
+bench-controller: ## what keeping the companions of 2,000 workloads takes
+	@benches/controller
 
 .PHONY: bench-agent
 bench-agent: ## the same, of the agent alone (half an hour)

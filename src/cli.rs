@@ -27,7 +27,7 @@ enum Command {
     /// What runs inside the injected containers and the companions.
     #[command(subcommand)]
     Agent(agent::Command),
-    /// The admission webhook, and its certificates.
+    /// The admission webhook with its certificates, and the controller of companions.
     Serve(serve::Arguments),
     Snapshots(operator::Snapshots),
     /// Have the sidecar of this pod make a backup now.

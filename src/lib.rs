@@ -7,6 +7,7 @@
 //! kubectl apply / Argo CD ──► API server ──► POST /mutate
 //!     AdmissionReview ─► policy (annotations parsed once) ─► workload facts ─► plan
 //!         ─► strip what was injected before ─► inject ─► JSON Patch ─► AdmissionReview
+//! watch ─► the plan of the live block ─► companions, applied and owned by the workload; Events for its owner
 //! pod start:  agent init      restore what is missing ─► vanilla where missing ─► secrets
 //!             agent sidecar   watch ─► settle ─► guard ─► copy what changed ─► snapshot ─► prune
 //! pod stop:   agent sidecar   one last backup, after the app has stopped
@@ -21,6 +22,7 @@ pub mod admission;
 pub mod agent;
 pub mod certificates;
 pub mod cli;
+pub mod controller;
 pub mod inject;
 pub mod manifests;
 pub mod operator;

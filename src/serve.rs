@@ -1,10 +1,11 @@
-//! `vixens-backup serve`: arguments → the admission server with its certificates, until a signal ends it. Parts are put
+//! `vixens-backup serve`: arguments → the admission server with its certificates, and the controller, until a signal ends it. Parts are put
 //! together here; what each of them does lies in its own module.
 
 use crate::admission::{self, Admission, Listener, Readiness};
 use crate::certificates::{
     Authority, Files, FilesError, Keeper, Leaf, Lifetimes, Replica, Served, Unusable, watch_trust,
 };
+use crate::controller::{self, Controller};
 use crate::inject;
 use crate::policy::{ConfigurationError, Installation};
 use jiff::{SignedDuration, Timestamp};
@@ -60,6 +61,15 @@ pub struct Arguments {
     /// How long our own certificate authority lasts; it is renewed when a third of that is left.
     #[arg(long, value_name = "DURATION", default_value = "43800h")]
     authority_lifetime: SignedDuration,
+    /// The Lease by which the replicas agree on the one that keeps the companions.
+    #[arg(long, value_name = "NAME", default_value = "vixens-backup")]
+    lease: String,
+    /// Keep the companions of workloads with these labels alone, as in kubectl's -l.
+    #[arg(long, value_name = "SELECTOR", env = "VIXENS_BACKUP_WATCH_LABEL_SELECTOR")]
+    watch_label_selector: Option<String>,
+    /// How often the sidecars are asked how their backups are doing.
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    status_interval: SignedDuration,
     /// How long to go on serving once told to end, until the Service's endpoints are known everywhere.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     shutdown_delay: SignedDuration,
@@ -124,6 +134,11 @@ pub enum Error {
 /// The part of readiness that waits for the cluster's identity.
 const CLUSTER: &str = "cluster";
 
+/// How long the controller may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// After so long, a controller that panicked begins anew.
+const ANEW: Duration = Duration::from_secs(10);
+
 /// How many threads answer at most. A decision takes microseconds: on a large node, more would be nothing but memory.
 const THREADS: usize = 4;
 
@@ -146,6 +161,7 @@ async fn serve(arguments: Arguments, installation: Installation) -> Result<(), E
         authority: positive("authority-lifetime", arguments.authority_lifetime)?,
         leaf: positive("certificate-lifetime", arguments.certificate_lifetime)?,
     };
+    let status_interval = positive("status-interval", arguments.status_interval)?.max(Duration::from_millis(100));
     let mut signals = Signals::listen().map_err(Error::Start)?;
     let mut hurry = Signals::listen().map_err(Error::Start)?;
     let listener = Listener::bind(arguments.listen).await.map_err(|error| {
@@ -155,7 +171,9 @@ async fn serve(arguments: Arguments, installation: Installation) -> Result<(), E
         Error::Listen(address, error)
     })?;
     let readiness = Arc::new(Readiness::default());
-    let admission = Arc::new(Admission::new(inject::admit, Registry::default(), readiness.clone()));
+    let mut registry = Registry::default();
+    let metrics = controller::Metrics::new(&mut registry);
+    let admission = Arc::new(Admission::new(inject::admit, registry, readiness.clone()));
     let own = temporary_leaf(lifetimes)?;
     let served = Arc::new(Served::new(&own)?);
     let announce = {
@@ -164,6 +182,8 @@ async fn serve(arguments: Arguments, installation: Installation) -> Result<(), E
     };
 
     let mut parts = JoinSet::new();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut controller = None;
     let files = match (&arguments.tls_cert, &arguments.tls_key) {
         (Some(certificate), Some(key)) => Some(Files {
             certificate: certificate.clone(),
@@ -203,11 +223,11 @@ async fn serve(arguments: Arguments, installation: Installation) -> Result<(), E
             trust.await;
             "the watch of the MutatingWebhookConfiguration"
         });
+        let namespace = arguments
+            .namespace
+            .clone()
+            .unwrap_or_else(|| cluster.default_namespace().to_owned());
         if own_certificates {
-            let namespace = arguments
-                .namespace
-                .clone()
-                .unwrap_or_else(|| cluster.default_namespace().to_owned());
             let keeper = Keeper {
                 secrets: Api::namespaced(cluster.clone(), &namespace),
                 secret: arguments.certificates_secret.clone(),
@@ -226,8 +246,23 @@ async fn serve(arguments: Arguments, installation: Installation) -> Result<(), E
             CLUSTER,
             "namespace kube-system was not read yet: its UID names the cluster",
         );
-        let identify = identify(cluster, admission.clone(), installation);
-        tokio::spawn(identify);
+        let kept = Kept {
+            cluster,
+            namespace,
+            lease: arguments.lease.clone(),
+            selector: arguments
+                .watch_label_selector
+                .clone()
+                .filter(|selector| !selector.is_empty()),
+            status_interval,
+            metrics,
+        };
+        controller = Some(tokio::spawn(identify_and_keep(
+            kept,
+            admission.clone(),
+            installation,
+            stopped,
+        )));
     }
 
     let tls = Arc::new(served.tls()?);
@@ -242,18 +277,74 @@ async fn serve(arguments: Arguments, installation: Installation) -> Result<(), E
                 ended = Some(part.unwrap_or("a part that panicked"));
             }
         }
+        // Another replica leads while this one still answers.
+        let _ = stop.send(true);
     };
     let router = admission::router(admission);
     tokio::select! {
         () = admission::serve(listener, tls, router, &readiness, told_to_end, shutdown_delay) => {}
         () = hurry.twice() => tracing::warn!("told twice to end: whoever waits for an answer gets none"),
     }
+    if let Some(controller) = controller {
+        // It gives its Lease back; where it can't, that runs out.
+        let _ = tokio::time::timeout(GOODBYE, controller).await;
+    }
     ended.map_or(Ok(()), |part| Err(Error::Ended(part)))
+}
+
+/// What the controller is made from, once the cluster is known.
+#[derive(Clone)]
+struct Kept {
+    cluster: Client,
+    namespace: String,
+    lease: String,
+    selector: Option<String>,
+    status_interval: Duration,
+    metrics: controller::Metrics,
+}
+
+/// Lets requests be decided, and runs the controller beside that. Whatever happens to the controller, the webhook goes on.
+async fn identify_and_keep(
+    kept: Kept,
+    admission: Arc<Admission>,
+    installation: Installation,
+    stopped: tokio::sync::watch::Receiver<bool>,
+) {
+    let mut early = stopped.clone();
+    let installation = tokio::select! {
+        installation = identify(kept.cluster.clone(), admission.clone(), installation) => installation,
+        _ = early.wait_for(|stop| *stop) => return,
+    };
+    loop {
+        let controller = Controller {
+            client: kept.cluster.clone(),
+            namespace: kept.namespace.clone(),
+            lease: kept.lease.clone(),
+            identity: identity(),
+            selector: kept.selector.clone(),
+            status_interval: kept.status_interval,
+            installation: installation.clone(),
+            readiness: admission.readiness().clone(),
+            metrics: kept.metrics.clone(),
+        };
+        if tokio::spawn(controller.run(stopped.clone())).await.is_ok() {
+            return;
+        }
+        tracing::error!("the controller panicked: it begins anew in {} s", ANEW.as_secs());
+        tokio::time::sleep(ANEW).await;
+    }
+}
+
+/// Who this replica is, in the Lease: its pod, and which of those that ever ran in it.
+fn identity() -> String {
+    let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "vixens-backup".to_owned());
+    let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    format!("{name}_{}", unique.trim())
 }
 
 /// Reads the cluster's identity, then lets requests be decided: a block that is injected without it would differ from
 /// the next one.
-async fn identify(cluster: Client, admission: Arc<Admission>, mut installation: Installation) {
+async fn identify(cluster: Client, admission: Arc<Admission>, mut installation: Installation) -> Installation {
     const PART: &str = "cluster";
     let readiness = admission.readiness();
     readiness.wait(
@@ -271,8 +362,9 @@ async fn identify(cluster: Client, admission: Arc<Admission>, mut installation: 
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-    admission.begin(installation);
+    admission.begin(installation.clone());
     readiness.done(CLUSTER);
+    installation
 }
 
 /// What is served until there is a certificate that somebody trusts, or where nobody needs to.

@@ -15,7 +15,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Readiness waits until the API server trusts the certificates.
     ("certificates", &["admission"]),
     ("admission", &["inject", "policy", "workload", "agent::arguments"]),
-    ("serve", &["admission", "certificates", "inject", "policy"]),
+    // What it keeps is what `inject` makes; readiness says whether the webhook can be asked.
+    (
+        "controller",
+        &["admission", "inject", "policy", "workload", "agent::arguments"],
+    ),
+    (
+        "serve",
+        &["admission", "certificates", "controller", "inject", "policy"],
+    ),
     ("store", &["agent::arguments"]),
     ("agent", &["store", "agent::arguments"]),
     ("operator", &["agent", "store", "agent::arguments"]),

@@ -27,16 +27,19 @@ pub(super) struct Block {
 /// Where the token of the pod's ServiceAccount is mounted into every container that does not mount something there.
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// In an injected container, its own pod, by the downward API.
+const OWN_POD: &str = "$(POD_NAME)";
+
 /// Our own folders, at their usual places or below `/vixens-backup`.
-struct Places {
-    defaults: String,
-    restore: String,
-    secrets: String,
-    rclone: String,
+pub(super) struct Places {
+    pub(super) defaults: String,
+    pub(super) restore: String,
+    pub(super) secrets: String,
+    pub(super) rclone: String,
 }
 
 impl Places {
-    fn new(moved: bool) -> Self {
+    pub(super) fn new(moved: bool) -> Self {
         let place = |path: &str| {
             if moved {
                 format!("/vixens-backup{path}")
@@ -52,7 +55,7 @@ impl Places {
         }
     }
 
-    fn folders(&self) -> Folders {
+    pub(super) fn folders(&self) -> Folders {
         Folders {
             defaults_dir: self.defaults.clone().into(),
             restore_dir: self.restore.clone().into(),
@@ -90,8 +93,12 @@ pub fn label_value(name: &str) -> String {
     format!("{}-{hash:08x}", head.trim_end_matches(['-', '.']))
 }
 
-fn protection(plan: &Plan) -> Protection {
-    let filled = |destination: &Destination| destination.filled(&[("{pod}", "$(POD_NAME)")]);
+/// What the agent is told to protect. `{pod}` stays where no pod is named.
+pub(super) fn protection(plan: &Plan, pod: Option<&str>) -> Protection {
+    let filled = |destination: &Destination| match pod {
+        Some(pod) => destination.filled(&[("{pod}", pod)]),
+        None => destination.clone(),
+    };
     Protection {
         workload: plan.workload.clone(),
         volumes: plan
@@ -114,7 +121,7 @@ fn protection(plan: &Plan) -> Protection {
 fn init_container(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Value {
     let arguments = InitArguments {
         identity: Identity::default(),
-        protection: protection(plan),
+        protection: protection(plan, Some(OWN_POD)),
         folders: places.folders(),
         tier: plan.tier,
         restore: plan.restore,
@@ -139,7 +146,7 @@ fn init_container(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Val
 fn sidecar(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Value {
     let arguments = SidecarArguments {
         identity: Identity::default(),
-        protection: protection(plan),
+        protection: protection(plan, Some(OWN_POD)),
         folders: places.folders(),
         backups: Backups {
             retention: plan.retention,
@@ -225,9 +232,14 @@ fn environment(plan: &Plan, cluster_id: Option<&str>) -> Vec<Value> {
         field("VIXENS_BACKUP_GENERATION", &format!("metadata.labels['{revision}']")),
     ];
     if let Some(id) = cluster_id {
-        environment.push(json!({"name": "VIXENS_BACKUP_CLUSTER_ID", "value": id}));
+        environment.push(cluster_variable(id));
     }
     environment
+}
+
+/// By which the agent knows its cluster.
+pub(super) fn cluster_variable(id: &str) -> Value {
+    json!({"name": "VIXENS_BACKUP_CLUSTER_ID", "value": id})
 }
 
 /// Passes Pod Security `restricted` whenever the app does; root keeps only what moving other users' files takes.
@@ -252,7 +264,7 @@ fn security_context(plan: &Plan, kind: ContainerKind) -> Value {
     Value::Object(context)
 }
 
-fn mount(volume: &str, path: &str, read_only: bool) -> Value {
+pub(super) fn mount(volume: &str, path: &str, read_only: bool) -> Value {
     let mut mount = json!({"name": volume, "mountPath": path});
     if read_only {
         mount["readOnly"] = json!(true);
@@ -260,7 +272,7 @@ fn mount(volume: &str, path: &str, read_only: bool) -> Value {
     mount
 }
 
-fn data_mount(volume: &PlannedVolume, read_only: bool) -> Value {
+pub(super) fn data_mount(volume: &PlannedVolume, read_only: bool) -> Value {
     let mut mount = mount(&volume.name, &volume.mount_path, read_only);
     if let Some(sub_path) = &volume.sub_path {
         mount["subPath"] = json!(sub_path);

@@ -1,5 +1,6 @@
 //! PURE: a workload → what would happen to it, and why, for people and for scripts.
 
+use super::companions::companion_names;
 use super::marker::Found;
 use super::plan::{Draft, Plan};
 use super::strip::strip;
@@ -32,6 +33,9 @@ pub struct Companion {
     pub kind: String,
     /// Its name.
     pub name: String,
+    /// When it acts.
+    #[serde(skip)]
+    pub schedule: Option<String>,
 }
 
 /// What would happen to one annotated workload.
@@ -158,6 +162,14 @@ impl Explanation {
             (Databases::None, _) => "none: every file is a plain file".to_owned(),
             (paths, _) => paths.to_string(),
         };
+        self.companions = companion_names(plan)
+            .into_iter()
+            .map(|companion| Companion {
+                kind: companion.kind.as_str().to_owned(),
+                name: companion.name,
+                schedule: companion.schedule,
+            })
+            .collect();
         self.destinations = plan.destinations.iter().map(ToString::to_string).collect();
         let (vanilla, required) = &plan.vanilla_config;
         self.assumptions.push(if *required {
@@ -213,7 +225,11 @@ impl fmt::Display for Explanation {
             row("databases", &self.databases)?;
         }
         for companion in &self.companions {
-            row("beside it", &format!("{}/{}", companion.kind, companion.name))?;
+            let schedule = companion.schedule.as_ref().map(|schedule| format!(" ({schedule})"));
+            row(
+                "beside it",
+                &format!("{}/{}{}", companion.kind, companion.name, schedule.unwrap_or_default()),
+            )?;
         }
         for assumption in &self.assumptions {
             row("assumed", assumption)?;

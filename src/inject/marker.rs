@@ -1,6 +1,7 @@
 //! The annotation `vixens.io/backup-injected`: what was injected, and what was there before. Written by us, read back
 //! by us and by the controller; no secrets, at most 8 KiB.
 
+use super::plan::Plan;
 use crate::policy::key;
 use crate::workload::{Setting, annotations, at};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,11 @@ impl Found {
 }
 
 impl Marker {
+    /// The plan of the live block, where this release can read it.
+    pub fn plan(&self) -> Option<Plan> {
+        serde_json::from_value(Value::Object(self.plan.clone())).ok()
+    }
+
     /// What we set, by setting.
     pub fn settings(&self) -> BTreeMap<Setting, Value> {
         self.plan

@@ -6,6 +6,7 @@
 
 mod block;
 mod checks;
+mod companions;
 mod explain;
 mod insert;
 mod marker;
@@ -16,10 +17,15 @@ mod sticky;
 mod strip;
 
 pub use block::label_value;
+pub use companions::{
+    Companion, CompanionKind, CompanionName, OCCASION, Surroundings, companion_name, companion_names, companions,
+    listed,
+};
 pub use explain::{Explanation, explain};
 pub use marker::{Found, Marker};
 pub use patch::patch;
 pub use plan::{Draft, Plan, PlannedUser, PlannedVolume};
+pub use plan::{INIT_CONTAINER, RCLONE_VOLUME, SECRETS_VOLUME, SIDECAR_CONTAINER, VANILLA_VOLUME};
 pub use strip::{is_our_container, strip};
 
 use crate::policy::{Installation, Intent, Policy, Problem, Subject, key};
@@ -122,9 +128,21 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
             key::BACKUP
         ));
     }
+    let announced = review
+        .dry_run
+        .then(|| pass.drafted.as_ref().map(|(_, draft)| draft.plan.clone()));
+    let old_plan = old_marker.as_ref().and_then(Marker::plan);
     let before = old.zip(old_marker.as_ref());
     let kept = before
         .and_then(|(object, marker)| sticky::Before { object, marker }.kept(&pass, review.namespace, installation));
+    if let Some(Some(plan)) = announced {
+        let existing = old_plan.as_ref().map(companion_names).unwrap_or_default();
+        let mut made = companion_names(&plan);
+        made.retain(|companion| !existing.contains(companion));
+        if !made.is_empty() {
+            warnings.push(format!("vixens-backup: would create {}", listed(&made)));
+        }
+    }
     match kept.map_or_else(|| pass.result(installation), Ok) {
         Ok(result) => Outcome::changed(object, result, warnings),
         Err(problem) => refused(object, old, &[problem], review.namespace, installation),

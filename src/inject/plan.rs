@@ -16,17 +16,17 @@ use std::collections::BTreeMap;
 /// The names of our containers.
 pub(super) const CONTAINERS: [&str; 2] = [INIT_CONTAINER, SIDECAR_CONTAINER];
 /// Our init container.
-pub(super) const INIT_CONTAINER: &str = "init-config";
+pub const INIT_CONTAINER: &str = "init-config";
 /// Our native sidecar.
-pub(super) const SIDECAR_CONTAINER: &str = "backup-sidecar";
+pub const SIDECAR_CONTAINER: &str = "backup-sidecar";
 /// Markers, indexes and scratch.
 pub(super) const RESTORE_VOLUME: &str = "restore-volume";
 /// Layer 1.
-pub(super) const VANILLA_VOLUME: &str = "vanilla-config";
+pub const VANILLA_VOLUME: &str = "vanilla-config";
 /// The Secret with `rclone.conf`.
-pub(super) const RCLONE_VOLUME: &str = "rclone-config";
+pub const RCLONE_VOLUME: &str = "rclone-config";
 /// Layer 3.
-pub(super) const SECRETS_VOLUME: &str = "secrets-config";
+pub const SECRETS_VOLUME: &str = "secrets-config";
 /// The names of our volumes.
 pub(super) const VOLUMES: [&str; 4] = [RESTORE_VOLUME, VANILLA_VOLUME, RCLONE_VOLUME, SECRETS_VOLUME];
 

@@ -118,6 +118,8 @@ impl Backup {
             ask: vec![format!("127.0.0.1:{}", announcement.port)],
             accept: self.accept.clone(),
             manual: true,
+            cron_job: None,
+            job: String::new(),
             timeout: self.timeout,
         }))?;
         Ok(())

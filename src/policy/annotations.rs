@@ -20,6 +20,10 @@ pub mod key {
     pub const INJECTED: &str = "vixens.io/backup-injected";
     /// A label of the pod template, written by the webhook.
     pub const APP_LABEL: &str = "vixens.io/backup-app";
+    /// A label of companions.
+    pub const COMPANION_LABEL: &str = "vixens.io/backup-companion";
+    /// A label of companions' pods.
+    pub const JOB_LABEL: &str = "vixens.io/backup-job";
     /// The one key that may stand on the pod template too, as a label.
     pub const PROFILE: &str = "vixens.io/backup-profile";
     /// Pod volume names.

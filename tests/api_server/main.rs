@@ -11,6 +11,8 @@
 #![expect(clippy::panic, reason = "that is how a test fails")]
 
 mod apply;
+mod catch_up;
+mod companions;
 mod connection;
 mod control_plane;
 mod load;
@@ -18,6 +20,8 @@ mod messages;
 mod mounted;
 mod namespace;
 mod outage;
+mod owner_events;
+mod replicas;
 mod rolling;
 mod trust;
 mod webhook;

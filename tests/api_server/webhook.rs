@@ -40,6 +40,8 @@ impl Process {
             .arg("serve")
             .args(arguments)
             .env("KUBECONFIG", &control_plane().kubeconfig)
+            // Who wants companions says for which workloads: all processes share the one cluster.
+            .env("VIXENS_BACKUP_WATCH_LABEL_SELECTOR", "webhook.test=nobody")
             .envs(variables.iter().copied());
         Self::of(command)
     }
@@ -89,6 +91,18 @@ impl Process {
             .next()
             .and_then(|port| port.trim().parse().ok())
             .expect("a port")
+    }
+
+    /// Kills it, so that it can say goodbye to nobody.
+    pub(crate) fn kill(&mut self) {
+        // The shell that guards it has one child.
+        let guard = self.guarded.child().id();
+        let children = std::fs::read_to_string(format!("/proc/{guard}/task/{guard}/children")).expect("a process");
+        let killed = Command::new("kill")
+            .arg("-KILL")
+            .args(children.split_whitespace())
+            .status();
+        assert!(killed.expect("kill").success(), "{children:?}");
     }
 
     /// Tells it to end, as Kubernetes does.
@@ -162,6 +176,21 @@ impl Webhook {
     pub(crate) fn stop(&mut self) {
         let process = self.process.take().expect("a process");
         assert!(process.end(), "it does not end well");
+    }
+
+    /// Takes the configuration away, and waits until the process knows.
+    pub(crate) fn unregister(&self) {
+        control_plane()
+            .kubectl(&["delete", "mutatingwebhookconfiguration", &self.name])
+            .succeeds();
+        self.process()
+            .says("not ready: there is no MutatingWebhookConfiguration");
+    }
+
+    /// Brings the configuration back.
+    pub(crate) fn register(&self) {
+        let url = format!("https://127.0.0.1:{}/mutate", self.port);
+        control_plane().apply(&configuration(&self.name, &url));
     }
 
     /// Its name, and its configuration's.

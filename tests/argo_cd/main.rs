@@ -187,6 +187,9 @@ fn is_injected_and_stays_synced(mode: &Mode) {
         assert_eq!(stored.init_containers(), [""; 0]);
         assert_eq!(stored.volumes(), ["config"]);
         assert_eq!(stored.annotation("vixens.io/backup-injected"), None);
+        eventually("the companions of the one app are gone", || {
+            (companions(namespace).len() == 3).then_some(())
+        });
         application.stands_still(|| seen(namespace));
     });
 }
@@ -216,6 +219,17 @@ fn is_injected(namespace: &Namespace, image: &str) {
     );
     assert_eq!(outspoken.spec()["strategy"]["type"], "RollingUpdate");
     assert_eq!(outspoken.generation(), 1);
+    eventually("both have their companions", || {
+        (companions(namespace).len() == 6).then_some(())
+    });
+}
+
+/// What stands beside the apps, by UID: neither pruned, although Git knows nothing of it, nor made anew.
+fn companions(namespace: &Namespace) -> Vec<Value> {
+    let kinds = ["cronjobs,jobs,services", "--selector=vixens.io/backup-companion"];
+    let list = control_plane().get(&[&["--namespace", namespace.name()], &kinds[..]].concat());
+    let items = list["items"].as_array().expect("a list");
+    items.iter().map(|item| item["metadata"]["uid"].clone()).collect()
 }
 
 /// What must not move: a rollout would be somebody's app restarted.
@@ -225,5 +239,6 @@ fn seen(namespace: &Namespace) -> Vec<Value> {
     items
         .iter()
         .map(|item| json!([item["metadata"]["generation"], item["spec"]]))
+        .chain(companions(namespace))
         .collect()
 }

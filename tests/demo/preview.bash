@@ -38,6 +38,7 @@ a_dry_run_shows_the_whole_injected_pod() {
 	expect 'it adds the init container' contains 'name: init-config' "$difference"
 	expect 'it adds the native sidecar' contains 'name: backup-sidecar' "$difference"
 	expect 'it takes nothing of the app away' is '' "$(grep -E '^-' <<<"$difference" | grep -vE '^---|RollingUpdate|maxSurge|maxUnavailable|rollingUpdate|terminationGracePeriodSeconds|progressDeadlineSeconds' || true)"
+	expect 'it says what would be created beside it' contains 'vixens-backup: would create CronJob/app-backup' "$(<"$work/warnings")"
 	expect 'nothing was created' is '' \
 		"$(kubectl -n "$namespace" get --ignore-not-found -o name deployment/app persistentvolumeclaim/app-config cronjob/app-backup job/app-restore service/app-backup)"
 }
@@ -86,6 +87,8 @@ removing_the_annotation_removes_what_was_injected() {
 	expect 'its spec is what it would be without us' is '' "$(diff "$work/vanilla-specification.yaml" "$work/left-specification.yaml" || true)"
 	[[ $cluster != control-plane ]] || return 0
 	eventually 90 'the app runs as it is written, with one container' app_is_vanilla
+	eventually 30 'its companions are gone' companions_are_gone
+	eventually 20 'its owner is told that backups end' has_event BackupsEnded
 	expect 'what was stored stays' contains "$(kept first-file)" "$(bucket lsf minio:vixens-backups/app/config)"
 }
 

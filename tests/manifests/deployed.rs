@@ -23,7 +23,11 @@ pub(crate) fn serve(mounts: &[(&str, &Path)]) -> Process {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let account = account();
     let account = account.to_str().expect("UTF-8");
-    let mut variables = vec![("KUBECONFIG", account), ("POD_NAMESPACE", "vixens-backup")];
+    let mut variables = vec![
+        ("KUBECONFIG", account),
+        ("POD_NAMESPACE", "vixens-backup"),
+        ("VIXENS_BACKUP_WATCH_LABEL_SELECTOR", ""),
+    ];
     for variable in container["env"].as_array().expect("a list") {
         if let Some(value) = variable["value"].as_str() {
             variables.push((variable["name"].as_str().expect("a name"), value));

@@ -14,9 +14,10 @@ mod deployed;
 #[path = "../api_server/webhook.rs"]
 mod webhook;
 
-use control_plane::{Said, control_plane, root};
+use control_plane::{Said, control_plane, eventually, root};
 use serde_json::{Value, json};
 use std::fs;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use webhook::Process;
 
@@ -148,6 +149,31 @@ fn the_account_may_do_what_it_needs_and_no_more() {
             "{verb}"
         );
     }
+    for (verb, resource) in [
+        ("patch", "deployments.apps"),
+        ("list", "statefulsets.apps"),
+        ("create", "cronjobs.batch"),
+        ("delete", "jobs.batch"),
+        ("patch", "services"),
+        ("list", "pods"),
+        ("watch", "events"),
+        ("create", "events.events.k8s.io"),
+    ] {
+        assert!(may(&[verb, resource, "--all-namespaces"]), "{verb} {resource}");
+    }
+    assert!(may(&[&["update", "leases/vixens-backup"], &ours[..]].concat()));
+    for refused in [
+        &["update", "leases/another", "--namespace", "vixens-backup"][..],
+        &["create", "leases", "--all-namespaces"],
+        &["get", "configmaps", "--all-namespaces"],
+        &["get", "pods/log", "--all-namespaces"],
+        &["create", "pods/exec", "--all-namespaces"],
+        &["delete", "pods", "--all-namespaces"],
+        &["delete", "deployments.apps", "--all-namespaces"],
+        &["update", "cronjobs.batch", "--all-namespaces"],
+    ] {
+        assert!(!may(refused), "{refused:?}");
+    }
     for refused in [
         &["list", "secrets", "--namespace", "vixens-backup"][..],
         &[
@@ -165,6 +191,69 @@ fn the_account_may_do_what_it_needs_and_no_more() {
     ] {
         assert!(!may(refused), "{refused:?}");
     }
+}
+
+/// What the deployed rights are enough for: the whole life of the companions.
+#[test]
+fn the_account_makes_keeps_and_removes_companions() {
+    let installation = Installation::new();
+    installation.process.says("leading");
+    let plane = control_plane();
+    // Rendered here: in this case the API server has no way to the webhook.
+    let installed = Command::new(env!("CARGO_BIN_EXE_vixens-backup"))
+        .args(["inject", "-f", "deploy/examples/app.yaml"])
+        .current_dir(root())
+        .output()
+        .expect("the program");
+    let manifests = String::from_utf8(installed.stdout).expect("UTF-8");
+    let deployment = manifests
+        .split("---\n")
+        .find(|document| document.contains("kind: Deployment"))
+        .expect("the app");
+    let mut deployment: Value = serde_saphyr::from_str(deployment).expect("YAML");
+    deployment["spec"]["replicas"] = json!(0);
+    plane.kubectl(&["delete", "mutatingwebhookconfiguration/vixens-backup"]);
+    plane.apply(&deployment);
+    let name = deployment["metadata"]["name"].as_str().expect("a name");
+    let names = [
+        format!("cronjob/{name}-backup"),
+        format!("job/{name}-restore"),
+        format!("service/{name}-backup"),
+    ];
+    for name in &names {
+        eventually(name, || plane.kubectl(&["get", name]).succeeded.then_some(()));
+    }
+    let events = || {
+        plane.kubectl(&[
+            "get",
+            "events",
+            "--field-selector=reason=BackupCompanionsMade",
+            "-o",
+            "name",
+        ])
+    };
+    eventually("an Event", || (!events().succeeds().is_empty()).then_some(()));
+    plane.kubectl(&["delete", &names[2]]).succeeds();
+    eventually("the Service is made again", || {
+        plane.kubectl(&["get", &names[2]]).succeeded.then_some(())
+    });
+    plane
+        .kubectl(&[
+            "annotate",
+            &format!("deployment/{name}"),
+            "vixens.io/backup-",
+            "vixens.io/backup-injected-",
+        ])
+        .succeeds();
+    for name in &names {
+        eventually(name, || (!plane.kubectl(&["get", name]).succeeded).then_some(()));
+    }
+    assert!(
+        !installation.process.log().contains("orbidden"),
+        "{}",
+        installation.process.log()
+    );
+    plane.kubectl(&["delete", &format!("deployment/{name}")]).succeeds();
 }
 
 #[test]
@@ -205,7 +294,11 @@ fn with_cert_manager_the_webhook_may_write_nothing() {
             .filter(|document| document["kind"] == kind)
             .collect::<Vec<_>>()
     };
-    assert_eq!(of("Role").len() + of("RoleBinding").len(), 0);
+    let role = of("Role");
+    assert_eq!((role.len(), of("RoleBinding").len()), (1, 1));
+    for rule in role[0]["rules"].as_array().expect("rules") {
+        assert_eq!(rule["resources"], json!(["leases"]), "no Secret is kept");
+    }
     assert_eq!(
         of("ClusterRole")[0]["rules"][0]["verbs"],
         json!(["get", "list", "watch"])

@@ -364,6 +364,12 @@ pub struct BackupArguments {
     /// The snapshot's kind: scheduled when the schedule started it, manual when somebody did.
     #[arg(long)]
     pub manual: bool,
+    /// The CronJob: a Job with another name than its schedule gives was made by somebody, and its backup is manual.
+    #[arg(long)]
+    pub cron_job: Option<String>,
+    /// The Job that this runs in. Never written as a flag.
+    #[arg(long, env = "VIXENS_BACKUP_JOB", default_value = "", hide_short_help = true)]
+    pub job: String,
     /// How long to wait for the backup to end.
     #[arg(long, default_value = "30m")]
     pub timeout: Span,
@@ -379,6 +385,8 @@ impl Flags for BackupArguments {
             ask,
             accept,
             manual,
+            cron_job,
+            job: _,
             timeout,
         } = self;
         let mut writer = Writer(protection.flags());
@@ -388,9 +396,25 @@ impl Flags for BackupArguments {
         if *manual {
             writer.0.push("--manual".to_owned());
         }
+        writer.some("cron-job", cron_job.as_ref());
         writer.unless("timeout", timeout, &Span::seconds(1800));
         writer.0.extend(folders.flags());
         writer.0
+    }
+}
+
+impl BackupArguments {
+    /// Whether somebody asks, and not the schedule, whose Jobs are named after their CronJob and their minute.
+    #[must_use]
+    pub fn is_manual(&self) -> bool {
+        let is_scheduled = |cron_job: &String| {
+            let minute = self
+                .job
+                .strip_prefix(cron_job.as_str())
+                .and_then(|rest| rest.strip_prefix('-'));
+            minute.is_some_and(|minute| minute.len() >= 8 && minute.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        self.manual || (!self.job.is_empty() && self.cron_job.as_ref().is_some_and(|cron_job| !is_scheduled(cron_job)))
     }
 }
 

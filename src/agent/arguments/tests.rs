@@ -60,6 +60,28 @@ fn every_value_survives_being_written_and_parsed_again() {
 }
 
 #[test]
+fn a_job_that_the_schedule_did_not_name_is_somebodys_own() {
+    let is_manual = |job: &str, flags: &[&str]| {
+        let flags: Vec<String> = ["--workload=Deployment/app"]
+            .iter()
+            .chain(flags)
+            .map(ToString::to_string)
+            .collect();
+        let mut arguments = parse::<BackupArguments>(&flags);
+        job.clone_into(&mut arguments.job);
+        arguments.is_manual()
+    };
+    let ours = ["--cron-job=app-backup"];
+    assert!(!is_manual("app-backup-29398217", &ours));
+    for job in ["now", "app-backup-now", "app-backup-2", "app-backup"] {
+        assert!(is_manual(job, &ours), "{job}");
+    }
+    assert!(!is_manual("now", &[]), "nobody said which CronJob it is");
+    assert!(!is_manual("", &ours), "outside a Job the flag alone says so");
+    assert!(is_manual("app-backup-29398217", &["--manual"]));
+}
+
+#[test]
 fn a_bad_value_names_what_is_allowed_and_the_nearest() {
     let refusal = |text: &str| text.parse::<RestorePolicy>().unwrap_err().to_string();
     assert_eq!(
@@ -160,6 +182,8 @@ proptest! {
             ask: vec!["app-backup.default.svc:9476".to_owned()],
             accept: None,
             manual: pin,
+            cron_job: pin.then(|| "app-backup".to_owned()),
+            job: String::new(),
             timeout: Span::seconds(seconds),
         };
         prop_assert_eq!(&parse::<BackupArguments>(&backup.flags()), &backup);

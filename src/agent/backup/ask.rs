@@ -41,7 +41,7 @@ async fn one(arguments: &BackupArguments, address: &str) -> Result<(), Error> {
         return Err(Error::Failed("there is no destination to back up to".to_owned()));
     };
     let question = Question {
-        manual: arguments.manual,
+        manual: arguments.is_manual(),
         accept: arguments.accept.clone(),
     };
     let Some(token) = Token::new(primary, &arguments.folders.rclone_dir).make() else {
@@ -50,6 +50,21 @@ async fn one(arguments: &BackupArguments, address: &str) -> Result<(), Error> {
             primary.remote()
         )));
     };
+    let look_in_store = async || {
+        let store = Rclone::new(
+            primary.remote(),
+            primary.path(),
+            Settings::lean(&arguments.folders.rclone_dir, &arguments.folders.restore_dir),
+        );
+        through_store(&store, &question).await
+    };
+    // On the node's network a port may be another pod's.
+    if !address.contains(':') {
+        say(&format!(
+            "the sidecar of {address} has no port of its own: looking in the store"
+        ));
+        return look_in_store().await;
+    }
     let mut results = Vec::new();
     let answer = call::backup(address, &token, &question, |progress| {
         say(&line(&progress));
@@ -64,12 +79,7 @@ async fn one(arguments: &BackupArguments, address: &str) -> Result<(), Error> {
             say(&format!(
                 "the sidecar at {address} is not reached ({why}): looking in the store"
             ));
-            let store = Rclone::new(
-                primary.remote(),
-                primary.path(),
-                Settings::lean(&arguments.folders.rclone_dir, &arguments.folders.restore_dir),
-            );
-            through_store(&store, &question).await
+            look_in_store().await
         }
     }
 }

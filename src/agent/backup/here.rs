@@ -129,7 +129,7 @@ async fn one(
     for warning in warnings {
         say(&format!("{destination}: {warning}"));
     }
-    let kind = if arguments.manual {
+    let kind = if arguments.is_manual() {
         Kind::Manual
     } else {
         Kind::Scheduled
@@ -145,7 +145,7 @@ async fn one(
                 resting: Vec::new(),
                 restless: None,
             },
-            always: arguments.manual,
+            always: arguments.is_manual(),
             most: Some(arguments.backups.max_shrink),
             accepted: arguments.accept.clone(),
             rest: Duration::ZERO,

@@ -16,6 +16,8 @@ use std::time::Instant;
 
 /// The pin's name: each sync moves it to the restore point of its own.
 const PIN: &str = "presync";
+/// Where Kubernetes looks for a container's last words.
+const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 
 /// Why the store can't be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -51,14 +53,17 @@ pub async fn run(arguments: &PreSyncArguments) -> Result<(), Error> {
         say(&format!(
             "not checked: Secret {secret} does not exist yet. It comes with this sync, or the app's first start waits for it.\n"
         ));
+        leave_word(&format!("not checked: Secret {secret} does not exist yet"));
         return Ok(());
     }
     let scratch = Scratch::new(&arguments.folders)?;
     let mut untrusted = Vec::new();
+    let mut found = Vec::new();
     for destinations in arguments.places() {
-        untrusted.extend(check(arguments, &destinations, &scratch).await?);
+        untrusted.extend(check(arguments, &destinations, &scratch, &mut found).await?);
     }
     if untrusted.is_empty() {
+        leave_word(&found.join("; "));
         return Ok(());
     }
     Err(Error::Untrusted(untrusted.join("; ")))
@@ -69,6 +74,7 @@ async fn check(
     arguments: &PreSyncArguments,
     destinations: &[Destination],
     scratch: &Scratch,
+    found: &mut Vec<String>,
 ) -> Result<Vec<String>, Error> {
     let mut untrusted = Vec::new();
     let mut trusted = 0;
@@ -97,6 +103,7 @@ async fn check(
             Timestamp::now(),
             began.elapsed(),
         ));
+        found.extend(report::summary(&store.destination(), &verdict, Timestamp::now()));
         match &verdict {
             Verdict::Ready(_) | Verdict::ByHand(_) => trusted += 1,
             Verdict::NoBackup { .. } => {}
@@ -138,6 +145,16 @@ async fn pin(store: &Rclone, id: crate::store::snapshot::SnapshotId) -> Result<(
             destination: store.destination(),
             source,
         })
+}
+
+/// In a pod: what its status says once it has ended, for whoever reads no logs, such as the controller. The longest that
+/// Kubernetes keeps is 4,096 bytes, and an Event holds 1,024.
+fn leave_word(found: &str) {
+    let word: String = found.chars().take(900).collect();
+    if Path::new(TERMINATION_MESSAGE).exists() {
+        // The log says it too.
+        let _ = std::fs::write(TERMINATION_MESSAGE, word);
+    }
 }
 
 /// The Job's log is its result. Nobody is left to be told that nobody can be told.

@@ -61,6 +61,21 @@ pub(super) fn report(destination: &str, verdict: &Verdict, pinned: bool, now: Ti
     text
 }
 
+/// What would come back, in one sentence; nothing where the destination can't be trusted.
+pub(super) fn summary(destination: &str, verdict: &Verdict, now: Timestamp) -> Option<String> {
+    match verdict {
+        Verdict::Ready(point) => Some(format!(
+            "{destination}: {}, made {}, {}",
+            point.id,
+            amount::ago(point.time, now),
+            of_totals(point.totals)
+        )),
+        Verdict::ByHand(totals) => Some(format!("{destination}: made by hand, {}", of_totals(*totals))),
+        Verdict::NoBackup { .. } => Some(format!("{destination}: no backup yet")),
+        Verdict::Damaged { .. } | Verdict::Others(_) | Verdict::Failed(_) => None,
+    }
+}
+
 /// Why a destination can't be trusted, in one sentence.
 pub(super) fn reason(destination: &str, verdict: &Verdict) -> String {
     match verdict {
@@ -161,6 +176,25 @@ mod tests {
              verified          its index, and that every file of it is there with its size\n  \
              pinned            retention keeps it until the next sync\n"
         );
+    }
+
+    #[test]
+    fn the_sentence_for_an_event_has_the_snapshots_id_and_age() {
+        let now = time("2026-11-22T15:15:00Z");
+        let summary = |verdict| super::summary("minio:b/app", &verdict, now);
+        assert_eq!(
+            summary(Verdict::Ready(point())).as_deref(),
+            Some("minio:b/app: 20261122T130500Z-3.42-auto, made 2 h 10 min ago, 5,000 files, 55.0 MiB")
+        );
+        assert_eq!(
+            summary(Verdict::NoBackup { bucket_missing: false }).as_deref(),
+            Some("minio:b/app: no backup yet")
+        );
+        let damaged = Verdict::Damaged {
+            wrong: Vec::new(),
+            before: None,
+        };
+        assert_eq!(summary(damaged), None);
     }
 
     #[test]

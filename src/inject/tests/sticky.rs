@@ -231,3 +231,34 @@ fn what_kubectl_claims_for_one_request_of_its_first_server_side_apply_stays_ours
     let (result, _) = admitted(&removed, Some(&migrated), &installation());
     assert_eq!(result["spec"]["strategy"], json!({"type": "Recreate"}));
 }
+
+#[test]
+fn a_dry_run_says_what_would_be_created_and_only_that() {
+    let dry_run = |object: &Value, old: Option<&Value>| {
+        let review = Review {
+            dry_run: true,
+            ..review(object, old)
+        };
+        match admit(&review, &installation()) {
+            Outcome::Allowed { warnings, .. } => warnings
+                .into_iter()
+                .filter(|warning| warning.starts_with("vixens-backup: would create"))
+                .collect::<Vec<_>>(),
+            Outcome::Denied { problems } => panic!("denied: {problems:?}"),
+        }
+    };
+    let mut object = app();
+    object["metadata"]["annotations"]["vixens.io/backup-schedule"] = json!("17 * * * *");
+    let all = ["vixens-backup: would create CronJob/app-backup (17 * * * *), Job/app-restore, Service/app-backup"];
+    assert_eq!(dry_run(&object, None), all);
+    let (_, warnings) = admitted(&object, None, &installation());
+    assert!(
+        !warnings.iter().any(|warning| warning.contains("would create")),
+        "{warnings:?}"
+    );
+    let (stored, _) = admitted(&object, None, &installation());
+    assert_eq!(dry_run(&stored, Some(&stored)), [""; 0], "they are there");
+    let mut off = stored.clone();
+    off["metadata"]["annotations"]["vixens.io/backup"] = json!("disabled");
+    assert_eq!(dry_run(&off, Some(&stored)), [""; 0]);
+}

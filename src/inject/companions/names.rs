@@ -1,0 +1,87 @@
+//! PURE: a workload's name → its companions' names, each mapped to the rule of its kind, with a hash where it had to
+//! change.
+
+use super::CompanionKind;
+use sha2::{Digest, Sha256};
+
+/// The name of a companion. Two workloads of one kind and namespace never get the same one.
+#[must_use]
+pub fn companion_name(kind: CompanionKind, workload: &str) -> String {
+    let (suffix, limit) = match kind {
+        // Its Jobs get eleven characters more: <https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/>.
+        CompanionKind::CronJob => ("-backup", 52),
+        // It becomes a label of its pods.
+        CompanionKind::RestoreJob => ("-restore", 63),
+        CompanionKind::Service => ("-backup", 63),
+    };
+    let mut name: String = workload.to_owned();
+    if kind == CompanionKind::Service {
+        // DNS-1035: a letter first, no dots.
+        name = name.replace('.', "-");
+        if name.starts_with(|first: char| first.is_ascii_digit()) {
+            name.insert(0, 's');
+        }
+    }
+    if name == workload && name.len() + suffix.len() <= limit {
+        return format!("{name}{suffix}");
+    }
+    let digest = Sha256::digest(workload);
+    let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    let head: String = name.chars().take(limit - suffix.len() - 9).collect();
+    format!("{}-{hash:08x}{suffix}", head.trim_end_matches(['-', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const KINDS: [CompanionKind; 3] = [
+        CompanionKind::CronJob,
+        CompanionKind::RestoreJob,
+        CompanionKind::Service,
+    ];
+
+    #[test]
+    fn a_name_that_fits_gets_a_suffix_and_nothing_else() {
+        assert_eq!(companion_name(CompanionKind::CronJob, "app"), "app-backup");
+        assert_eq!(companion_name(CompanionKind::RestoreJob, "app"), "app-restore");
+        assert_eq!(companion_name(CompanionKind::Service, "app"), "app-backup");
+        assert_eq!(companion_name(CompanionKind::CronJob, "my.app"), "my.app-backup");
+    }
+
+    #[test]
+    fn names_that_would_become_the_same_stay_apart() {
+        let long = "a".repeat(60);
+        let names = ["my.app", "my-app", "1app", "s1app", &long, &format!("{long}b")];
+        for kind in KINDS {
+            let mapped: BTreeSet<String> = names.iter().map(|name| companion_name(kind, name)).collect();
+            assert_eq!(mapped.len(), names.len(), "{mapped:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_follows_the_rule_of_its_kind(
+            name in "[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?){0,3}",
+        ) {
+            for kind in KINDS {
+                let mapped = companion_name(kind, &name);
+                let limit = if kind == CompanionKind::CronJob { 52 } else { 63 };
+                prop_assert!(mapped.len() <= limit, "{mapped}");
+                let is_part = |part: &str| {
+                    !part.is_empty()
+                        && !part.starts_with('-')
+                        && !part.ends_with('-')
+                        && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                };
+                prop_assert!(mapped.split('.').all(is_part), "{mapped}");
+                if kind == CompanionKind::Service {
+                    prop_assert!(!mapped.contains('.'), "{mapped}");
+                    prop_assert!(mapped.starts_with(|first: char| first.is_ascii_lowercase()), "{mapped}");
+                }
+            }
+        }
+    }
+}
