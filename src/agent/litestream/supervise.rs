@@ -1,0 +1,385 @@
+//! Keeps Litestream running for the databases that backups have found: one process a profile, while the place is ours.
+//! Started anew when a database comes, goes or is another file under the same name, and with growing pauses when it ends by
+//! itself; ended with a last synchronisation when the pod stops, and at once when somebody else has taken the place.
+
+use super::configuration::{Configured, configuration};
+use super::lag::Lag;
+use super::local;
+use super::process::Process;
+use super::registry::{ON_VOLUME, Registered, Registry};
+use super::replication::{Database, Permission, Replication};
+use super::target::Target;
+use crate::agent::arguments::Profile;
+use crate::agent::sidecar::backup::Failure;
+use crate::agent::sidecar::batch::with_sources;
+use crate::agent::sidecar::guard;
+use crate::agent::sidecar::status::Shared;
+use crate::agent::sidecar::volume::Scope;
+use crate::agent::volume::own::OwnFolder;
+use crate::store::claims::{self, Holder};
+use crate::store::{Error, Store};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two looks, while there are databases.
+const EACH: Duration = Duration::from_secs(1);
+/// The longest pause before another start.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// A process that ran for so long had no bad start.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Which files a process has: another one of the same name is another database.
+type Files = Vec<(PathBuf, (u64, u64))>;
+
+/// A process, and what it was started for.
+struct Running {
+    process: Process,
+    files: Files,
+    since: Instant,
+}
+
+/// Whoever keeps Litestream running.
+pub struct Supervisor {
+    /// Which databases there are.
+    pub(super) replication: Arc<Replication>,
+    /// Where replicas go.
+    pub(super) target: Target,
+    /// The same place, for listings.
+    pub(super) store: Arc<dyn Store>,
+    /// What is said.
+    pub(super) shared: Arc<Shared>,
+    /// The volumes.
+    pub(super) scope: Arc<Scope>,
+    /// How long a last synchronisation may take.
+    last_sync: Duration,
+    running: BTreeMap<&'static str, Running>,
+    pub(super) registry: Option<Registry>,
+    failures: u32,
+    rest_until: Instant,
+    pub(super) lag: Lag,
+    said: Option<String>,
+}
+
+impl Supervisor {
+    /// One that runs nothing yet.
+    #[must_use]
+    pub fn new(
+        replication: Arc<Replication>,
+        target: Target,
+        store: Arc<dyn Store>,
+        shared: Arc<Shared>,
+        scope: Arc<Scope>,
+        last_sync: Duration,
+    ) -> Self {
+        Self {
+            replication,
+            target,
+            store,
+            shared,
+            scope,
+            last_sync,
+            running: BTreeMap::new(),
+            registry: None,
+            failures: 0,
+            rest_until: Instant::now(),
+            lag: Lag::default(),
+            said: None,
+        }
+    }
+
+    /// Works until the pod is stopped.
+    pub async fn run(mut self) {
+        loop {
+            if let Some(deadline) = self.replication.stopping() {
+                return self.end(deadline).await;
+            }
+            let rest = match self.replication.permission() {
+                Permission::Held(holder) => {
+                    self.tick(&holder).await;
+                    !self.replication.databases().is_empty()
+                }
+                Permission::Fenced => {
+                    self.halt().await;
+                    false
+                }
+                Permission::NotYet => false,
+            };
+            if rest {
+                let _ = tokio::time::timeout(EACH, self.replication.changed.notified()).await;
+            } else {
+                self.replication.changed.notified().await;
+            }
+        }
+    }
+
+    async fn tick(&mut self, holder: &Holder) {
+        // A volume that was detached has not lost its databases.
+        if self.replication.databases().is_empty() || self.scope.trouble().is_err() {
+            return;
+        }
+        self.reap();
+        if self.rest_until <= Instant::now()
+            && let Err(failure) = self.arrange(holder).await
+        {
+            if let Failure::Fenced(fenced) = &failure {
+                tracing::error!("{fenced}: databases are not replicated by this pod any more");
+                self.replication.fence();
+                return self.halt().await;
+            }
+            self.rest(&format!("databases: {}", with_sources(&failure)));
+        }
+        if self.replication.permission() == Permission::Fenced {
+            return self.halt().await;
+        }
+        self.measure(holder).await;
+    }
+
+    /// Says a thing once, and waits before the next attempt.
+    fn rest(&mut self, why: &str) {
+        self.failures += 1;
+        let rest = EACH.saturating_mul(1 << (self.failures - 1).min(6)).min(LONGEST_REST);
+        self.rest_until = Instant::now() + rest;
+        if self.said.as_deref() != Some(why) {
+            tracing::error!("{why}; trying again in {} s", rest.as_secs());
+            self.said = Some(why.to_owned());
+        }
+    }
+
+    /// Takes note of processes that have ended by themselves.
+    fn reap(&mut self) {
+        let mut ended = None;
+        self.running.retain(|_, running| match running.process.ended() {
+            None => true,
+            Some(why) => {
+                ended = Some((why, running.since.elapsed()));
+                false
+            }
+        });
+        if let Some((why, lived)) = ended {
+            if lived >= SETTLED {
+                self.failures = 0;
+            }
+            self.said = None;
+            self.rest(&format!("Litestream has ended ({why})"));
+        } else if self.running.values().all(|running| running.since.elapsed() >= SETTLED) {
+            self.failures = 0;
+        }
+    }
+
+    /// Brings what runs in line with which databases there are.
+    async fn arrange(&mut self, holder: &Holder) -> Result<(), Failure> {
+        if self.lag.is_overgrown() {
+            return Ok(());
+        }
+        let databases = self.replication.databases();
+        let mut wanted: BTreeMap<&'static str, (Profile, Vec<Configured>, Files)> = BTreeMap::new();
+        for database in databases.values() {
+            let name = database.profile.as_str();
+            let (_, configured, files) = wanted
+                .entry(name)
+                .or_insert_with(|| (database.profile, Vec::new(), Vec::new()));
+            if let Some(identity) = local::identity(&database.file) {
+                configured.push(Configured {
+                    path: database.file.clone(),
+                    key: crate::store::keys::replica(&database.folder, &database.path),
+                });
+                files.push((database.file.clone(), identity));
+            }
+        }
+        let as_wanted = wanted.iter().all(|(name, (_, _, files))| match self.running.get(name) {
+            Some(running) => running.files == *files,
+            None => files.is_empty(),
+        });
+        if as_wanted && self.registry.is_some() {
+            return Ok(());
+        }
+        self.require_claim(holder).await?;
+        self.register(&databases).await?;
+        for (name, (profile, configured, files)) in wanted {
+            if self.running.get(name).is_some_and(|running| running.files == files) {
+                continue;
+            }
+            self.replace(name, &files).await;
+            if configured.is_empty() {
+                continue;
+            }
+            let folder = self.replication.folder();
+            let socket = super::process::socket(folder, name);
+            let text = configuration(&self.target, profile, &configured, &socket, self.last_sync);
+            let process = Process::start(&self.target, folder, name, &text)
+                .await
+                .map_err(|source| Error::Local {
+                    what: "litestream can't be started".to_owned(),
+                    source,
+                })?;
+            tracing::info!(
+                profile = name,
+                databases = configured.len(),
+                "replicating: {}",
+                files
+                    .iter()
+                    .map(|(file, _)| file.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
+            self.running.insert(
+                name,
+                Running {
+                    process,
+                    files,
+                    since: Instant::now(),
+                },
+            );
+            self.said = None;
+        }
+        Ok(())
+    }
+
+    /// Ends a process whose databases are others now.
+    async fn replace(&mut self, name: &'static str, files: &[(PathBuf, (u64, u64))]) {
+        let Some(running) = self.running.remove(name) else {
+            return;
+        };
+        let others: Vec<&PathBuf> = running
+            .files
+            .iter()
+            .filter(|known| !files.contains(known))
+            .map(|(file, _)| file)
+            .collect();
+        if others.is_empty() {
+            running.process.stop(self.last_sync + EACH).await;
+            return;
+        }
+        // It still holds the file that is gone: what it would send now is half of the one and half of the other.
+        running.process.kill().await;
+        for file in others {
+            tracing::warn!(
+                "the database {} was replaced or removed by its app: what is there now is replicated from a fresh snapshot",
+                file.display()
+            );
+            if let Err(error) = local::forget(file) {
+                tracing::error!("{} can't be removed: {error}", local::folder(file).display());
+            }
+        }
+    }
+
+    pub(super) async fn require_claim(&self, holder: &Holder) -> Result<(), Failure> {
+        let claims = claims::list(self.store.as_ref()).await?;
+        guard::claim_in(self.store.as_ref(), &claims, holder).await
+    }
+
+    /// What a start has to look for is written down before Litestream sees it.
+    async fn register(&mut self, databases: &BTreeMap<Vec<u8>, Database>) -> Result<(), Failure> {
+        let known = match self.registry.take() {
+            Some(known) => known,
+            None => Registry::read(self.store.as_ref()).await?,
+        };
+        for (path, database) in databases {
+            if known
+                .get(&database.folder, &database.path)
+                .is_some_and(|known| known.replicated)
+            {
+                self.replication.change(path, |database| database.replicated = true);
+            }
+        }
+        let next = registered(&known, databases);
+        let written = self.keep(&next, known == next).await;
+        self.registry = written.is_ok().then_some(next);
+        written
+    }
+
+    /// Writes the registry to the store and to the volumes.
+    pub(super) async fn keep(&self, registry: &Registry, same: bool) -> Result<(), Failure> {
+        if !same {
+            registry.write(self.store.as_ref()).await?;
+        }
+        for volume in &self.scope.volumes {
+            let own = OwnFolder::on(&volume.path);
+            let part = registry.of(&volume.folder);
+            let there: Option<Registry> = own.read(ON_VOLUME).ok().flatten();
+            if there.as_ref() != Some(&part)
+                && let Err(error) = own.write(ON_VOLUME, &part)
+            {
+                // A start then goes by the store's.
+                tracing::warn!("{}", with_sources(&error));
+            }
+        }
+        Ok(())
+    }
+
+    /// A database's control socket, where its process runs.
+    pub(super) fn socket(&self, database: &Database) -> Option<PathBuf> {
+        let running = self.running.get(database.profile.as_str())?;
+        Some(running.process.socket().to_owned())
+    }
+
+    /// What the process of a profile said last.
+    pub(super) fn last_words(&self, profile: Profile) -> String {
+        self.running
+            .get(profile.as_str())
+            .map(|running| running.process.last_words())
+            .unwrap_or_default()
+    }
+
+    /// Ends everything at once: nothing more is sent.
+    pub(super) async fn halt(&mut self) {
+        for (_, running) in std::mem::take(&mut self.running) {
+            running.process.kill().await;
+        }
+    }
+
+    /// Ends everything, with a last synchronisation.
+    async fn end(&mut self, deadline: Instant) {
+        let databases: usize = self.running.values().map(|running| running.files.len()).sum();
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let ends = std::mem::take(&mut self.running)
+            .into_values()
+            .map(|running| running.process.stop(patience));
+        let all_well = futures::future::join_all(ends).await.into_iter().all(|well| well);
+        if databases == 0 {
+            return;
+        }
+        if all_well {
+            tracing::info!(databases, "databases: the last synchronisation is made");
+        } else {
+            tracing::error!(
+                databases,
+                "databases: the last synchronisation did not end well within {} s: what was not sent is on the volume alone",
+                patience.as_secs()
+            );
+        }
+    }
+}
+
+/// The registry as it should be.
+pub(super) fn registered(known: &Registry, databases: &BTreeMap<Vec<u8>, Database>) -> Registry {
+    let mut next = known.clone();
+    let now = Timestamp::now();
+    for database in databases.values() {
+        let before = known.get(&database.folder, &database.path);
+        let found = std::fs::metadata(&database.file).ok();
+        let entry = match (&found, before) {
+            (Some(found), _) => Registered {
+                folder: database.folder.clone(),
+                path: database.path.clone(),
+                uid: found.uid(),
+                gid: found.gid(),
+                mode: found.mode() & 0o7777,
+                replicated: database.replicated || before.is_some_and(|before| before.replicated),
+                gone: None,
+            },
+            (None, Some(before)) => Registered {
+                gone: before.gone.or(Some(now)),
+                ..before.clone()
+            },
+            (None, None) => continue,
+        };
+        next.put(entry);
+    }
+    next
+}
