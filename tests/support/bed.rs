@@ -36,6 +36,8 @@ pub struct Bed {
     pub generation: String,
     /// The cluster's id.
     pub cluster: String,
+    /// tier2, or another.
+    pub tier: &'static str,
 }
 
 impl Bed {
@@ -65,6 +67,7 @@ impl Bed {
             pod: "app-1".to_owned(),
             generation: "g1".to_owned(),
             cluster: "c1".to_owned(),
+            tier: "tier2",
         }
     }
 
@@ -121,7 +124,8 @@ impl Bed {
             .args([
                 "agent",
                 "init",
-                "--tier=tier2",
+                "--tier",
+                self.tier,
                 "--workload=Deployment/app",
                 "--allow-plain-folder",
             ])

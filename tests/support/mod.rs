@@ -10,6 +10,7 @@
     reason = "each test file compiles this module for itself, and uses its own part of it"
 )]
 
+pub mod app;
 pub mod bed;
 pub mod laptop;
 pub mod pod;

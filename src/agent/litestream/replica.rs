@@ -22,7 +22,7 @@ impl Replica<'_> {
         let folder = keys::joined(self.key, &self.target.level(level));
         self.store
             .list(&folder, Depth::All, &mut |object| {
-                files.extend(File::parse(level, &object.name))
+                files.extend(File::parse(level, &object.name));
             })
             .await?;
         Ok(files)
