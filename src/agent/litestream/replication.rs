@@ -19,6 +19,9 @@ use tokio::time::Instant;
 /// A snapshot waits so long for a database's log to be read to its end.
 const GLANCE: Duration = Duration::from_secs(2);
 
+/// Before these, Litestream takes the path to be at its end.
+const NOT_IN_A_URI: [char; 3] = ['#', '?', '%'];
+
 /// How a backup of files treats a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
@@ -106,9 +109,9 @@ impl Replication {
     /// Under which profile a file of this path on its volume is replicated; none: it is not.
     #[must_use]
     pub fn profile_of(&self, path: &[u8]) -> Option<Profile> {
-        // Litestream takes no other names than the store does.
+        // Litestream takes no other names than the store does, and opens what it takes as an unescaped URI: another file.
         let text = std::str::from_utf8(path).ok()?;
-        if !matches!(stored_name(path), StoredName::Plain(_)) {
+        if !matches!(stored_name(path), StoredName::Plain(_)) || text.contains(NOT_IN_A_URI) {
             return None;
         }
         let profile = match &self.which {
@@ -273,6 +276,9 @@ mod tests {
         let auto = replication("auto");
         assert_eq!(auto.profile_of(b"sub/app.db"), Some(Profile::Standard));
         assert_eq!(auto.profile_of(b"\xff.db"), None, "no name for a store");
+        for name in ["a#.db", "a?.db", "100%.db"] {
+            assert_eq!(auto.profile_of(name.as_bytes()), None, "{name}");
+        }
         let paths = replication("a.db=critical,sub/b.db,c.db=ephemeral");
         assert_eq!(paths.profile_of(b"a.db"), Some(Profile::Critical));
         assert_eq!(paths.profile_of(b"sub/b.db"), Some(Profile::Standard));

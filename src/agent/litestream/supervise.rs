@@ -109,10 +109,14 @@ impl Supervisor {
                 }
                 Permission::NotYet => false,
             };
-            if rest {
-                let _ = tokio::time::timeout(EACH, self.replication.changed.notified()).await;
-            } else {
-                self.replication.changed.notified().await;
+            let patience = if rest { EACH } else { Duration::MAX };
+            if tokio::time::timeout(patience, self.replication.changed.notified())
+                .await
+                .is_ok()
+                && self.replication.stopping().is_none()
+            {
+                // Where one database was found there may be others.
+                tokio::time::sleep(EACH / 4).await;
             }
         }
     }
@@ -252,7 +256,8 @@ impl Supervisor {
             .map(|(file, _)| file)
             .collect();
         if others.is_empty() {
-            running.process.stop(self.last_sync + EACH).await;
+            // What it does not send now, the next one does.
+            running.process.stop(EACH * 2).await;
             return;
         }
         // It still holds the file that is gone: what it would send now is half of the one and half of the other.
