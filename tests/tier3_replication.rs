@@ -203,13 +203,13 @@ fn a_database_of_tier_2_leaves_the_files_once_it_is_replicated_and_comes_back_fr
     app.kill();
     drop(writer);
     app.lose_volume();
-    app.bed.start();
-    assert_eq!(rows(&app.path("app.db")).len(), 501);
+    let said = app.bed.start().0;
+    assert_eq!(rows(&app.path("app.db")).len(), 501, "{said}\n{}", app.log());
     // And back: what a snapshot of tier 3 has as a replica comes back at tier 2 too.
     app.lose_volume();
     app.bed.tier = "tier2";
-    app.bed.start();
-    assert_eq!(rows(&app.path("app.db")).len(), 501);
+    let said = app.bed.start().0;
+    assert_eq!(rows(&app.path("app.db")).len(), 501, "{said}\n{}", app.log());
     assert_eq!(status(&app, "app.db"), "");
 }
 

@@ -105,7 +105,11 @@ async fn expected(
         return Ok(databases
             .map(|position| Expected {
                 database: unknown(folder, &position.path, subject.own.volume()),
-                wanted: at(position),
+                wanted: if survey.at.is_some() {
+                    at(position)
+                } else {
+                    Wanted::Newest
+                },
                 anyway: false,
                 required: true,
             })

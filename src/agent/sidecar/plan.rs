@@ -417,8 +417,15 @@ impl Planner<'_> {
             return Ok(());
         }
         let before = known.as_ref().map_or(0, |known| known.stored_size);
-        self.grown += entry.size.saturating_sub(before);
-        self.shrunk += before.saturating_sub(entry.size);
+        // What a database has in its log is not lost.
+        let log = [entry.path.as_slice(), database::WAL].concat();
+        let log = match self.scope.look(&log) {
+            Ok(Some(log)) if database => log.size,
+            _ => 0,
+        };
+        let size = entry.size.saturating_add(log);
+        self.grown += size.saturating_sub(before);
+        self.shrunk += before.saturating_sub(size);
         self.write(&Change::Save { entry, database, known })
     }
 
