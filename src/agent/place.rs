@@ -5,7 +5,7 @@ use crate::store::claims::{self, Claim, Holder, Kinship, Owner};
 use crate::store::keys::{self, SnapshotObject};
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::{self, State, is_fresh};
-use crate::store::{Depth, Error, Presence, Store, listed};
+use crate::store::{Depth, Error, Object, Presence, Store, listed};
 use jiff::Timestamp;
 
 /// What lies at a place that answered.
@@ -107,15 +107,8 @@ impl Backup {
 /// Looks at a place for these volume folders. Each is asked for by its name: a listing that leaves something out must
 /// not make a place look empty.
 pub async fn look(store: &dyn Store, folders: &[String]) -> Result<Place, Error> {
-    let mut top = Vec::new();
-    let mut keep = |object| top.push(object);
-    let (presence, claims, points, state) = tokio::join!(
-        store.list("", Depth::One, &mut keep),
-        claims::list(store),
-        points(store),
-        state::read(store),
-    );
-    let (presence, claims) = (presence?, claims?);
+    let (claims, points, state) = tokio::join!(claims::list(store), points(store), state::read(store));
+    let claims = claims?;
     let Points { snapshots, pending } = points?;
     let state = state?;
     let mut by_listing = false;
@@ -128,12 +121,7 @@ pub async fn look(store: &dyn Store, folders: &[String]) -> Result<Place, Error>
         }
     }
     if claims.is_empty() && snapshots.is_empty() && pending.is_empty() && !by_listing {
-        // An empty answer counts only where it can be believed.
-        let root = store.probe().await?;
-        return Ok(Place::Nothing {
-            bucket_missing: presence == Presence::Missing || root == Presence::Missing,
-            strangers: top.into_iter().map(|object| object.name).collect(),
-        });
+        return nothing(store).await;
     }
     let claim = match claims.last() {
         Some(holder) => Some(claims::read(store, holder).await?),
@@ -147,6 +135,18 @@ pub async fn look(store: &dyn Store, folders: &[String]) -> Result<Place, Error>
         pending,
         by_listing,
     })))
+}
+
+/// An empty answer counts only where it can be believed.
+async fn nothing(store: &dyn Store) -> Result<Place, Error> {
+    let mut strangers = Vec::new();
+    let mut keep = |object: Object| strangers.push(object.name);
+    let presence = store.list("", Depth::One, &mut keep).await?;
+    let root = store.probe().await?;
+    Ok(Place::Nothing {
+        bucket_missing: presence == Presence::Missing || root == Presence::Missing,
+        strangers,
+    })
 }
 
 /// The points in time of a place.

@@ -8,6 +8,7 @@ use super::survey::Survey;
 use super::{Error, Init};
 use crate::agent::claim::{Claimant, Since};
 use crate::agent::start::{Start, StartedVolume, Status};
+use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, RESTORING};
 use crate::store::records::VERSION;
 use jiff::Timestamp;
@@ -54,7 +55,10 @@ pub(super) async fn settle(
     };
     // A snapshot has all volumes of a place, so all of them must be fit for one.
     let all_settled = outcomes.iter().all(|outcome| outcome.status == Status::Settled);
-    start.destinations = claiming::claim(&claimant, &start, survey, init.stores, all_settled, now).await;
+    let claim = claiming::claim(&claimant, &start, survey, init.stores, all_settled, now);
+    let (destinations, synced) = tokio::join!(claim, synced(subjects, outcomes));
+    synced?;
+    start.destinations = destinations;
     let claim = claiming::highest(&start.destinations);
     if let Some(holder) = &claim {
         start.epoch = holder.epoch;
@@ -112,12 +116,23 @@ fn started((subject, outcome): (&Subject, &Outcome)) -> StartedVolume {
     }
 }
 
+/// Waits until what was restored lies on its disk: the marker must not outlive a power cut that the files did not.
+async fn synced(subjects: &[Subject], outcomes: &[Outcome]) -> Result<(), Error> {
+    for (subject, outcome) in subjects.iter().zip(outcomes) {
+        if outcome.brought.is_some() {
+            let own = subject.own.clone();
+            let sync = tokio::task::spawn_blocking(move || own.sync()).await;
+            sync.unwrap_or_else(|error| {
+                let error = std::io::Error::other(error);
+                Err(volume::Error::of("writing", subject.own.volume(), error))
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes the marker, the last step on a volume; then what the restore left behind goes.
 fn mark(subject: &Subject, outcome: &Outcome, marker: &Marker) -> Result<(), Error> {
-    if outcome.brought.is_some() {
-        // The marker must not outlive a power cut that the files did not.
-        subject.own.sync()?;
-    }
     if outcome.marked {
         subject.own.write(MARKER, marker)?;
     }

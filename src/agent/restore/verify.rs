@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// A file is read in pieces of this size.
-const PIECE: usize = 128 * 1024;
+/// A file is read in pieces of this size, a small one at once.
+const PIECE: u64 = 128 * 1024;
 
 /// Whether a file is what it should be.
 pub fn is_as_planned(path: &Path, content: &Content) -> io::Result<bool> {
@@ -33,7 +33,9 @@ pub fn is_as_planned(path: &Path, content: &Content) -> io::Result<bool> {
 /// The SHA-256 of what is left to read of a file.
 pub fn sha256_of(file: &mut File) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
-    let mut piece = vec![0; PIECE];
+    // One more than there is, so that its end is seen at once too.
+    let length = file.metadata()?.len().saturating_add(1).min(PIECE);
+    let mut piece = vec![0; usize::try_from(length).unwrap_or(4096)];
     loop {
         let length = file.read(&mut piece)?;
         if length == 0 {

@@ -34,6 +34,8 @@ const QUIET: usize = 256;
 const BASE_MARK: &[u8] = b"{\"version\":1}\n";
 /// More than this is not remembered of an attempt that failed.
 const MOST_LEFTOVERS: usize = 50_000;
+/// Before what a store did not take is tried again.
+const BREATH: Duration = Duration::from_secs(1);
 /// A complete index at least so often.
 const FULL_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -437,7 +439,8 @@ impl Site {
         self.keep(&names, begun).await
     }
 
-    /// Uploads, and again as copies what changed meanwhile.
+    /// Uploads, again as copies what changed meanwhile, and again what a store that stumbles did not take, as long as each
+    /// attempt gets something done.
     async fn upload(
         &mut self,
         mut stage: Stage,
@@ -466,20 +469,30 @@ impl Site {
                     self.leave(piece);
                 }
             }
-            let undone = result?;
-            let failed: BTreeSet<&str> = undone.iter().map(|one| one.name.as_str()).collect();
-            let restless;
-            (restless, pieces) = pieces.into_iter().partition::<Vec<_>, _>(|piece| {
-                piece.direct && (failed.contains(piece.name().as_str()) || !stage.rested(piece))
+            let missing = missing(result, &files, &done)?;
+            let (restless, taken) = pieces.into_iter().partition::<Vec<_>, _>(|piece| {
+                let failed = missing.one_by_one && missing.names.contains(&piece.name());
+                piece.direct && (failed || !stage.rested(piece))
             });
-            if pieces.iter().any(|piece| failed.contains(piece.name().as_str())) {
-                return Err(Failure::Undone {
-                    what: "not everything could be uploaded",
-                    count: files.len(),
-                    undone,
-                });
+            let (mut taken, left) = taken
+                .into_iter()
+                .partition::<Vec<_>, _>(|piece| !missing.names.contains(&piece.name()));
+            if !left.is_empty() {
+                if done.is_empty() {
+                    return Err(missing.failure);
+                }
+                tracing::warn!(
+                    destination = %self.store.destination(),
+                    "{}; {} of {} files were uploaded, going on with the rest",
+                    with_sources(&missing.failure),
+                    done.len(),
+                    files.len()
+                );
+                tokio::time::sleep(BREATH).await;
+                self.require_claim().await?;
             }
-            uploaded.append(&mut pieces);
+            uploaded.append(&mut taken);
+            pieces = left;
             // Copies hold still: this ends after the second round.
             let again;
             let scope = self.scope.clone();
@@ -604,6 +617,43 @@ impl Site {
             path: self.scratch.clone(),
             source,
         }
+    }
+}
+
+/// What an upload left out.
+struct Missing {
+    names: BTreeSet<String>,
+    /// Each was tried, and something is wrong with it alone; else the store went away in the middle.
+    one_by_one: bool,
+    /// What there is to say of it.
+    failure: Failure,
+}
+
+/// What of an upload may be tried again; an error where that is of no use.
+fn missing(
+    result: Result<Vec<Undone>, store::Error>,
+    files: &[Upload],
+    done: &BTreeSet<String>,
+) -> Result<Missing, Failure> {
+    match result {
+        Ok(undone) => Ok(Missing {
+            names: undone.iter().map(|one| one.name.clone()).collect(),
+            one_by_one: true,
+            failure: Failure::Undone {
+                what: "not everything could be uploaded",
+                count: files.len(),
+                undone,
+            },
+        }),
+        Err(error @ store::Error::Unreachable { .. }) if !done.is_empty() => {
+            let names = files.iter().map(|file| &file.name);
+            Ok(Missing {
+                names: names.filter(|name| !done.contains(*name)).cloned().collect(),
+                one_by_one: false,
+                failure: error.into(),
+            })
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -29,6 +29,8 @@ struct Mortal {
     calls: AtomicUsize,
     uploaded: AtomicUsize,
     lives: usize,
+    /// No upload takes more than half of its files, rounded up, before it fails.
+    stumbles: bool,
 }
 
 impl Mortal {
@@ -38,6 +40,7 @@ impl Mortal {
             calls: AtomicUsize::new(0),
             uploaded: AtomicUsize::new(0),
             lives,
+            stumbles: false,
         }
     }
 
@@ -97,7 +100,10 @@ impl Store for Mortal {
 
     fn upload<'a>(&'a self, prefix: &'a str, files: &'a [Upload], done: Done<'a>) -> Answer<'a, Vec<Undone>> {
         Box::pin(async move {
-            let count = self.share(files.len())?;
+            let mut count = self.share(files.len())?;
+            if self.stumbles {
+                count = count.div_ceil(2);
+            }
             self.uploaded.fetch_add(count, Ordering::Relaxed);
             let undone = self.inner.upload(prefix, &files[..count], done).await?;
             assert_eq!(undone, []);
@@ -436,6 +442,30 @@ async fn what_a_failed_attempt_uploaded_is_not_uploaded_again() {
     assert_eq!(bench.mirror(), bench.tree());
     let kept = format!("{}/{replaced}", keys::history_of(&report.snapshot.unwrap()));
     assert_eq!(bench.memory.objects().get(&kept), Some(&other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_goes_on_after_a_stumble_as_long_as_it_gets_something_done() {
+    let mut bench = Bench::new();
+    for number in 0..50 {
+        bench.write(&format!("file-{number}"), &format!("content {number}"));
+    }
+    let mut site = bench.open(usize::MAX, 1).await.unwrap();
+    let store = Arc::new(Mortal {
+        stumbles: true,
+        ..Mortal::new(&bench.memory, usize::MAX)
+    });
+    site.store = store.clone();
+    let report = bench.backup(&mut site, Kind::Auto).await.unwrap();
+    let index = 1;
+    assert_eq!(report.uploaded, 50);
+    assert_eq!(store.uploaded.load(Ordering::Relaxed), 50 + index, "nothing twice");
+    assert_eq!(bench.mirror(), bench.tree());
+    bench.check("after all");
+    // One that takes nothing any more is not asked for ever.
+    bench.write("file-1", "new");
+    site.store = Arc::new(Mortal::new(&bench.memory, 3));
+    bench.backup(&mut site, Kind::Auto).await.unwrap_err();
 }
 
 #[tokio::test]

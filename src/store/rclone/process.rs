@@ -2,13 +2,14 @@
 //! It stays in our process group, ends when its future is dropped, and is never believed by its exit code alone.
 
 use super::telling::is_about_one_file;
-use super::{Configuration, Settings, missing};
+use super::{Configuration, QUICK_HEAP_GROWTH, Settings, missing};
 use crate::store::{Done, Error, Object, Undone};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::Notify;
@@ -18,6 +19,14 @@ pub(super) const NOTHING_SAID: &str = "rclone left it out without a word";
 
 /// Complaints beyond so many are counted, not kept.
 const KEPT_COMPLAINTS: usize = 10_000;
+
+/// The log of a batch is read so often: rclone writes each line by itself, and to wake for each costs more than to read it.
+/// A pipe holds what is written meanwhile.
+const BETWEEN_READS: Duration = Duration::from_millis(10);
+/// What a pipe holds, in bytes.
+const LOG_BUFFER: usize = 64 * 1024;
+/// What is a batch.
+const A_BATCH: usize = 100;
 
 /// So many files may fail one after the other before the store is taken to be gone.
 const MOST_IN_A_ROW: u32 = 3;
@@ -151,7 +160,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    fn command(&self) -> Result<Command, Error> {
+    fn command(&self, heap_growth: u32) -> Result<Command, Error> {
         let Configuration { environment, file } =
             Configuration::read(self.settings).map_err(|source| Error::Local {
                 what: "the folder with the store's credentials can't be read".to_owned(),
@@ -161,6 +170,8 @@ impl<'a> Call<'a> {
         command
             .args(&self.args)
             .env("GOMEMLIMIT", format!("{}MiB", self.settings.memory))
+            .env("GOGC", heap_growth.to_string())
+            .env("GOMAXPROCS", processors().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -184,7 +195,11 @@ impl<'a> Call<'a> {
     /// Runs the process to its end. An error only where it could not be run at all.
     pub(super) async fn run(self, work: Work<'_>) -> Result<Ended, Error> {
         let program = self.settings.program.display().to_string();
-        let mut child = self.command()?.spawn().map_err(|source| Error::Local {
+        let heap_growth = match work {
+            Work::Files { .. } => self.settings.heap_growth,
+            Work::Bytes { .. } | Work::Listing { .. } => QUICK_HEAP_GROWTH,
+        };
+        let mut child = self.command(heap_growth)?.spawn().map_err(|source| Error::Local {
             what: format!("{program} can't be started"),
             source,
         })?;
@@ -222,7 +237,8 @@ impl<'a> Call<'a> {
                 }
             }
         };
-        let log = log(stderr, done, &gone);
+        let between_reads = (names.len() >= A_BATCH).then_some(BETWEEN_READS);
+        let log = log(stderr, done, &gone, between_reads);
         let (status, (), printed, log) = tokio::join!(ending, feeding, printed(stdout, work), log);
         let (status, (bytes, whole), log) = (status.map_err(local)?, printed.map_err(local)?, log.map_err(local)?);
         let Log {
@@ -239,6 +255,12 @@ impl<'a> Call<'a> {
             whole,
         })
     }
+}
+
+/// What rclone gets of the processors that we may use: half, since what it does waits for the store most of the time, and
+/// more threads than that look for work more than they do any, while files wait to be verified.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2))
 }
 
 /// What the process prints: its bytes, and whether a listing came to its end.
@@ -299,13 +321,26 @@ struct Log {
 
 /// Reads the log: what was done, and what went wrong. Calls `gone` once more than a few files in a row failed for a reason
 /// that is not their own: rclone tries each of the others too, with pauses of seconds, and a batch has thousands.
-async fn log(stderr: impl AsyncRead + Unpin, done: Done<'_>, gone: &Notify) -> std::io::Result<Log> {
-    let mut lines = BufReader::new(stderr);
+async fn log(
+    stderr: impl AsyncRead + Unpin,
+    done: Done<'_>,
+    gone: &Notify,
+    between_reads: Option<Duration>,
+) -> std::io::Result<Log> {
+    let mut lines = match between_reads {
+        Some(_) => BufReader::with_capacity(LOG_BUFFER, stderr),
+        None => BufReader::new(stderr),
+    };
     let mut line = Vec::new();
     let mut found = Log::default();
     let mut in_a_row: u32 = 0;
     loop {
         line.clear();
+        if let Some(pause) = between_reads
+            && lines.buffer().is_empty()
+        {
+            tokio::time::sleep(pause).await;
+        }
         if lines.read_until(b'\n', &mut line).await? == 0 {
             return Ok(found);
         }
