@@ -12,6 +12,7 @@
 
 pub mod check;
 pub mod configuration;
+pub mod continuity;
 pub mod control;
 pub mod growth;
 mod lag;

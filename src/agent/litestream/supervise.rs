@@ -3,12 +3,13 @@
 //! itself; ended with a last synchronisation when the pod stops, and at once when somebody else has taken the place.
 
 use super::configuration::{Configured, configuration};
+use super::continuity::{self, Before, Continuity};
 use super::lag::Lag;
-use super::local;
 use super::process::Process;
 use super::registry::{ON_VOLUME, Registered, Registry};
 use super::replication::{Database, Permission, Replication};
 use super::target::Target;
+use super::{check, control, local};
 use crate::agent::arguments::Profile;
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::with_sources;
@@ -21,7 +22,7 @@ use crate::store::{Error, Store};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,6 +31,8 @@ use tokio::time::Instant;
 const EACH: Duration = Duration::from_secs(1);
 /// The longest pause before another start.
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// So many starts in a row may be judged broken before there is a pause.
+const MOST_BROKEN: u32 = 3;
 /// A process that ran for so long had no bad start.
 const SETTLED: Duration = Duration::from_secs(60);
 
@@ -41,6 +44,8 @@ struct Running {
     process: Process,
     files: Files,
     since: Instant,
+    /// Databases of which it is not known yet whether they go on without a gap, and where the process before ended.
+    unsure: Vec<(PathBuf, Option<Before>)>,
 }
 
 /// Whoever keeps Litestream running.
@@ -140,6 +145,7 @@ impl Supervisor {
         if self.replication.permission() == Permission::Fenced {
             return self.halt().await;
         }
+        self.verify().await;
         self.measure(holder).await;
     }
 
@@ -172,6 +178,55 @@ impl Supervisor {
             self.rest(&format!("Litestream has ended ({why})"));
         } else if self.running.values().all(|running| running.since.elapsed() >= SETTLED) {
             self.failures = 0;
+        }
+    }
+
+    /// Looks whether what was started goes on without a gap; where it may not, it is started again from the whole database.
+    async fn verify(&mut self) {
+        let mut broken = None;
+        for (name, running) in &mut self.running {
+            let socket = running.process.socket().to_owned();
+            for (file, before) in std::mem::take(&mut running.unsure) {
+                let judged = match control::sync(&socket, &file, false, EACH * 2).await {
+                    Ok(_) => continuity::judge(&file, before),
+                    Err(_) => Continuity::Unknown,
+                };
+                match judged {
+                    Continuity::Sure => {}
+                    Continuity::Unknown => running.unsure.push((file, before)),
+                    Continuity::Broken => broken = Some((*name, file)),
+                }
+            }
+        }
+        if let Some((name, file)) = broken {
+            tracing::warn!(
+                "the database {} was written while Litestream did not run: it is sent as a whole again",
+                file.display()
+            );
+            if let Some(running) = self.running.remove(name) {
+                running.process.kill().await;
+            }
+            // Also where the log looks as it should: it is what this start can't be sure of.
+            self.empty_log(&file).await;
+            self.replication.changed.notify_one();
+            if self.failures < MOST_BROKEN {
+                self.failures += 1;
+            } else {
+                self.rest(&format!("the log of {} begins anew again and again", file.display()));
+            }
+        }
+    }
+
+    /// Writes a log into its database, so that Litestream finds nothing of it that it knows.
+    async fn empty_log(&self, file: &Path) {
+        let (scope, file) = (self.scope.clone(), file.to_owned());
+        let emptied = tokio::task::spawn_blocking(move || {
+            let _turn = scope.turn();
+            check::checkpoint(&file).map_err(|error| (file, error))
+        });
+        if let Ok(Err((file, error))) = emptied.await {
+            // Whoever reads it keeps it: the start that follows is judged, and this is tried again.
+            tracing::warn!("the log of {} can't be emptied now: {error}", file.display());
         }
     }
 
@@ -212,6 +267,14 @@ impl Supervisor {
             if configured.is_empty() {
                 continue;
             }
+            let mut unsure = Vec::new();
+            for (file, _) in &files {
+                let before = Before::of(file);
+                if before.is_some_and(|before| before.is_behind(file)) {
+                    self.empty_log(file).await;
+                }
+                unsure.push((file.clone(), before));
+            }
             let folder = self.replication.folder();
             let socket = super::process::socket(folder, name);
             let text = configuration(&self.target, profile, &configured, &socket, self.last_sync);
@@ -237,6 +300,7 @@ impl Supervisor {
                     process,
                     files,
                     since: Instant::now(),
+                    unsure,
                 },
             );
             self.said = None;
