@@ -12,6 +12,7 @@ mod support;
 use support::S3;
 use support::app::{App, create, descendants, insert, rows, strays};
 use support::pod::tree;
+use vixens_backup::store::keys::{SnapshotObject, of_snapshot};
 
 #[test]
 fn a_database_is_replicated_and_comes_back_whole_when_everything_is_lost() {
@@ -73,7 +74,7 @@ fn databases_are_replicated_wherever_and_whenever_they_appear_and_other_files_ar
     insert(&later, 0, 5);
     app.until_replicated("deep/er/later.sqlite3");
     for (number, connection) in kept.iter().enumerate() {
-        insert(connection, 10, number as i64);
+        insert(connection, 10, i64::try_from(number).unwrap());
     }
     std::thread::sleep(std::time::Duration::from_secs(2));
     app.kill();
@@ -88,7 +89,7 @@ fn databases_are_replicated_wherever_and_whenever_they_appear_and_other_files_ar
     for number in 0..10 {
         assert_eq!(
             rows(&app.path(&name(number))),
-            (0..10 + number as i64).collect::<Vec<_>>(),
+            (0..i64::try_from(10 + number).unwrap()).collect::<Vec<_>>(),
             "{number}"
         );
     }
@@ -150,7 +151,8 @@ fn the_last_write_of_the_app_is_in_the_last_synchronisation_and_the_snapshot_kno
 
 fn newest_index(app: &App) -> String {
     let snapshots = tree(&app.bed.server.bucket().join("app/snapshots"));
-    let newest = snapshots.into_iter().filter(|(name, _)| name.ends_with(".json")).last();
+    let is_index = |name: &String| matches!(of_snapshot(name), SnapshotObject::Index(_));
+    let newest = snapshots.into_iter().rfind(|(name, _)| is_index(name));
     String::from_utf8(newest.unwrap().1).unwrap()
 }
 

@@ -205,7 +205,7 @@ fn a_corrupt_last_transaction_in_the_bucket_costs_that_one_and_no_other() {
     assert!(left.len() >= 10 && left.len() < 30, "{left:?}\n{said}");
     assert_eq!(
         left,
-        (0..left.len() as i64).collect::<Vec<_>>(),
+        (0..i64::try_from(left.len()).unwrap()).collect::<Vec<_>>(),
         "a beginning, without a gap"
     );
 }

@@ -56,6 +56,11 @@ impl Bed {
         Self::at(tempfile::tempdir().unwrap(), server)
     }
 
+    /// The same with everything below this folder.
+    pub fn in_folder(folder: &Path, server: S3) -> Self {
+        Self::at(tempfile::tempdir_in(folder).unwrap(), server)
+    }
+
     fn at(root: TempDir, server: S3) -> Self {
         for folder in ["volume", "restore", "defaults", "secrets"] {
             fs::create_dir(root.path().join(folder)).unwrap();
