@@ -50,17 +50,16 @@ fn while_the_store_is_down_so_much_may_pile_up_and_then_the_log_is_let_go() {
     app.start();
     app.until_replicated("app.db");
     app.bed.server.stop();
-    grow(&writer, 0, 40);
+    grow(&writer, 0, 1);
+    app.until_said("can't be sent, and wait on the volume");
+    grow(&writer, 1, 17);
     app.until_said("replication stops, so that the volume does not fill up");
-    grow(&writer, 40, 40);
+    grow(&writer, 18, 62);
     app.until_said("replication stops, and begins again with a fresh snapshot");
     app.until("Litestream has let go", |app| !has_litestream(app));
-    assert_eq!(
-        app.status()["databases"]["config/app.db"]["status"],
-        "stopped",
-        "{}",
-        app.log()
-    );
+    app.until("it says so", |app| {
+        app.status()["databases"]["config/app.db"]["status"] == "stopped"
+    });
     app.until("what waited is gone from the volume", |app| {
         !app.path(".app.db-litestream").exists()
             && fs::metadata(app.path("app.db-wal")).map_or(0, |found| found.len()) < 8 << 20

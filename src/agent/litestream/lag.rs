@@ -21,6 +21,8 @@ use tokio::time::Instant;
 const EACH: Duration = Duration::from_secs(15);
 /// While a database has no replica yet, or the store is down.
 const SOON: Duration = Duration::from_secs(2);
+/// More than an ordinary log, in bytes.
+const MUCH: u64 = 16 << 20;
 /// A database without a replica is saved as at tier 2 after so long.
 const FIRST_REPLICA: Duration = Duration::from_secs(60);
 /// As is one whose replica is behind by so much.
@@ -45,7 +47,8 @@ impl Lag {
 impl Supervisor {
     /// Looks how far each database is behind.
     pub(super) async fn measure(&mut self, holder: &Holder) {
-        let is_due = self.lag.next.is_none_or(|next| next <= Instant::now());
+        let soon = self.lag.next.is_some_and(|next| next <= Instant::now() + EACH - SOON);
+        let is_due = self.lag.next.is_none_or(|next| next <= Instant::now()) || (soon && self.is_much());
         let databases = self.replication.databases();
         let waits = |database: &Database| {
             local::position(&database.file).is_some_and(|position| position.txid > database.sent)
@@ -61,6 +64,16 @@ impl Supervisor {
         if is_due {
             self.lag.next = Some(Instant::now() + if soon { SOON } else { EACH });
         }
+    }
+
+    /// So much waits that it matters whether the store is there.
+    fn is_much(&self) -> bool {
+        let databases = self.replication.databases();
+        let backlog: u64 = databases
+            .values()
+            .map(|database| local::backlog(&database.file, database.sent))
+            .sum();
+        backlog > MUCH
     }
 
     /// Asks the store what it has, and whether the place is still ours.
