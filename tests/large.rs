@@ -83,8 +83,7 @@ fn count(folder: &Path) -> usize {
 #[ignore = "100,000 files take minutes: LARGE=true make test"]
 fn a_hundred_thousand_files_are_saved_and_come_back() {
     const FILES: usize = 100_000;
-    // The small server fails now and then when two new folders are made at once.
-    let server = S3::of(support::Kind::Minio);
+    let server = S3::start();
     let mut pod = Pod::new(&server, "aa");
     for number in 0..FILES {
         let folder = pod.path(&format!("d{}", number % 250));
