@@ -23,23 +23,20 @@ fn main() {
             "PRAGMA journal_mode=wal; PRAGMA synchronous=NORMAL; CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY, x BLOB);",
         )
         .unwrap();
-    match what.as_str() {
-        "fill" => {
-            for _ in 0..amount {
-                connection
-                    .execute("INSERT INTO t (x) VALUES (randomblob(1000000))", [])
-                    .unwrap();
-            }
+    if what == "fill" {
+        for _ in 0..amount {
+            connection
+                .execute("INSERT INTO t (x) VALUES (randomblob(1000000))", [])
+                .unwrap();
         }
-        _ => {
-            let (begun, mut committed) = (Instant::now(), 0_u64);
-            while begun.elapsed() < Duration::from_secs(amount) {
-                connection
-                    .execute("INSERT INTO t (x) VALUES (randomblob(200))", [])
-                    .unwrap();
-                committed += 1;
-            }
-            println!("{}", committed / amount.max(1));
-        }
+        return;
     }
+    let (begun, mut committed) = (Instant::now(), 0_u64);
+    while begun.elapsed() < Duration::from_secs(amount) {
+        connection
+            .execute("INSERT INTO t (x) VALUES (randomblob(200))", [])
+            .unwrap();
+        committed += 1;
+    }
+    println!("{}", committed / amount.max(1));
 }
