@@ -113,6 +113,27 @@ fn a_pod_whose_place_was_taken_sends_nothing_more() {
 }
 
 #[test]
+fn a_secret_that_changes_is_used_without_a_restart_of_the_pod() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    app.start();
+    app.until_replicated("app.db");
+    let config = app.bed.restore_dir().join("litestream/standard.yml");
+    app.bed.server.configure("RCLONE_CONFIG_MINIO_REGION", "eu-north-7");
+    app.until_said("the store's settings have changed");
+    app.until("it runs with them", |_| {
+        fs::read_to_string(&config).is_ok_and(|text| text.contains("eu-north-7"))
+    });
+    insert(&writer, 0, 5);
+    std::thread::sleep(Duration::from_secs(4));
+    drop(writer);
+    app.kill();
+    app.lose_volume();
+    app.bed.start();
+    assert_eq!(rows(&app.path("app.db")).len(), 5);
+}
+
+#[test]
 fn a_second_destination_has_databases_as_files() {
     let mut app = App::on(S3::start());
     let server = &app.bed.server;

@@ -32,13 +32,6 @@ pub const OWN_FOLDER: &str = ".vixens-backup";
 /// Below [`DATABASE`]: which databases there are.
 const DATABASES: &str = ".vixens-databases.json";
 
-/// Litestream's replica of one database, by its volume's folder and its path on the volume: what the index calls its path,
-/// so that two volumes never share a replica.
-#[must_use]
-pub fn replica(folder: &str, path: &str) -> String {
-    format!("{DATABASE}/{folder}/{path}")
-}
-
 /// Which databases have a replica.
 #[must_use]
 pub fn databases() -> String {

@@ -89,7 +89,7 @@ impl Supervisor {
         }
         let mut first = Vec::new();
         for (path, database) in databases {
-            let key = keys::replica(&database.folder, &database.path);
+            let key = keys::database(&database.folder, &database.path);
             let replica = Replica {
                 store: self.store.as_ref(),
                 target: &self.target,

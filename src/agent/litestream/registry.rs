@@ -55,7 +55,7 @@ impl Registered {
     /// Where its replica lies.
     #[must_use]
     pub fn key(&self) -> String {
-        keys::replica(&self.folder, &self.path)
+        keys::database(&self.folder, &self.path)
     }
 
     /// Whether it belongs to what a restore of now brings.

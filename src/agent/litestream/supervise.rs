@@ -8,7 +8,7 @@ use super::lag::Lag;
 use super::process::Process;
 use super::registry::{ON_VOLUME, Registered, Registry};
 use super::replication::{Database, Permission, Replication};
-use super::target::Target;
+use super::target::{Origin, Target};
 use super::{check, control, local};
 use crate::agent::arguments::Profile;
 use crate::agent::sidecar::backup::Failure;
@@ -31,6 +31,8 @@ use tokio::time::Instant;
 const EACH: Duration = Duration::from_secs(1);
 /// The longest pause before another start.
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// Credentials are looked at so often.
+const READ_AGAIN: Duration = Duration::from_secs(30);
 /// So many starts in a row may be judged broken before there is a pause.
 const MOST_BROKEN: u32 = 3;
 /// A process that ran for so long had no bad start.
@@ -60,8 +62,11 @@ pub struct Supervisor {
     pub(super) shared: Arc<Shared>,
     /// The volumes.
     pub(super) scope: Arc<Scope>,
+    /// Where its settings come from.
+    origin: Origin,
     /// How long a last synchronisation may take.
     last_sync: Duration,
+    next_reading: Instant,
     running: BTreeMap<&'static str, Running>,
     pub(super) registry: Option<Registry>,
     failures: u32,
@@ -79,6 +84,7 @@ impl Supervisor {
         store: Arc<dyn Store>,
         shared: Arc<Shared>,
         scope: Arc<Scope>,
+        origin: Origin,
         last_sync: Duration,
     ) -> Self {
         Self {
@@ -87,7 +93,9 @@ impl Supervisor {
             store,
             shared,
             scope,
+            origin,
             last_sync,
+            next_reading: Instant::now() + READ_AGAIN,
             running: BTreeMap::new(),
             registry: None,
             failures: 0,
@@ -132,6 +140,7 @@ impl Supervisor {
             return;
         }
         self.reap();
+        self.read_again().await;
         if self.rest_until <= Instant::now()
             && let Err(failure) = self.arrange(holder).await
         {
@@ -147,6 +156,26 @@ impl Supervisor {
         }
         self.verify().await;
         self.measure(holder).await;
+    }
+
+    /// A Secret that has changed is used from now on.
+    async fn read_again(&mut self) {
+        if self.next_reading > Instant::now() {
+            return;
+        }
+        self.next_reading = Instant::now() + READ_AGAIN;
+        match self.origin.target() {
+            Ok(target) if target != self.target => {
+                tracing::info!("the store's settings have changed: Litestream is started again with them");
+                self.target = target;
+                for (_, running) in std::mem::take(&mut self.running) {
+                    running.process.stop(EACH * 2).await;
+                }
+            }
+            Ok(_) => {}
+            // Half of a Secret, perhaps: what runs has the other settings still.
+            Err(unsupported) => tracing::warn!("{unsupported}"),
+        }
     }
 
     /// Says a thing once, and waits before the next attempt.
@@ -245,7 +274,7 @@ impl Supervisor {
             if let Some(identity) = local::identity(&database.file) {
                 configured.push(Configured {
                     path: database.file.clone(),
-                    key: crate::store::keys::replica(&database.folder, &database.path),
+                    key: crate::store::keys::database(&database.folder, &database.path),
                 });
                 files.push((database.file.clone(), identity));
             }

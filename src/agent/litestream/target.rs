@@ -5,7 +5,7 @@ use crate::agent::arguments::Destination;
 use crate::agent::token::settings;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Remotes may stand behind one another; nobody means more of them.
 const MOST_ALIASES: usize = 8;
@@ -57,6 +57,22 @@ const OTHER_KEYS: [&str; 5] = [
 pub struct Unsupported {
     destination: String,
     why: String,
+}
+
+/// What a target is made from, again and again: credentials change.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The primary destination.
+    pub destination: Destination,
+    /// The folder with its credentials.
+    pub rclone_dir: PathBuf,
+}
+
+impl Origin {
+    /// The target as of now.
+    pub fn target(&self) -> Result<Target, Unsupported> {
+        Target::of(&self.destination, &self.rclone_dir)
+    }
 }
 
 /// A store as Litestream names it.

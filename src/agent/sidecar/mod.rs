@@ -27,7 +27,7 @@ use crate::agent::filters::Filters;
 use crate::agent::http;
 use crate::agent::litestream::replication::Replication;
 use crate::agent::litestream::supervise::Supervisor;
-use crate::agent::litestream::target::Target;
+use crate::agent::litestream::target::{Origin, Target};
 use crate::agent::start::{Start, StartedVolume, Status};
 use crate::agent::token::Token;
 use crate::agent::watch::{Changes, Watch};
@@ -239,6 +239,10 @@ fn begin(
                     store.clone(),
                     shared.clone(),
                     scope.clone(),
+                    Origin {
+                        destination: destination.clone(),
+                        rclone_dir: arguments.folders.rclone_dir.clone(),
+                    },
                     last_sync(arguments),
                 );
                 replicating = Some((replication.clone(), tokio::spawn(supervisor.run())));
