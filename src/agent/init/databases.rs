@@ -2,6 +2,7 @@
 //! volume is marked: killed anywhere, the next start does it again. At tier 3; at tier 2 only what a snapshot of tier 3 has.
 
 use super::act::Outcome;
+use super::decision::Decision;
 use super::subject::Subject;
 use super::survey::Survey;
 use super::{Error, Init};
@@ -54,11 +55,13 @@ pub(super) async fn restore(
     survey: &Survey,
 ) -> Result<Vec<String>, Error> {
     let mut told = Vec::new();
-    for (subject, outcome) in subjects.iter().zip(outcomes) {
+    for ((subject, outcome), decision) in subjects.iter().zip(outcomes).zip(&survey.decisions) {
         if outcome.status != Status::Settled {
             continue;
         }
-        for expected in expected(init, target, subject, outcome, survey).await? {
+        for mut expected in expected(init, target, subject, outcome, survey).await? {
+            // What somebody else laid there before us stays, as his files do.
+            expected.anyway &= *decision != Decision::RestoreMissing;
             let Some(file) = on_volume(&subject.own, &expected.database) else {
                 tracing::error!(
                     "the database {:?} of {} leads out of the volume: it is not restored",
@@ -115,7 +118,7 @@ async fn expected(
             })
             .collect());
     }
-    let registry = registry(init, subject, outcome.brought.is_some()).await?.of(folder);
+    let registry = registry(init, subject, !outcome.kept).await?.of(folder);
     let now = Timestamp::now();
     let serving = survey.at.as_ref().filter(|_| outcome.brought.is_some());
     let mut all = Vec::new();
@@ -200,8 +203,8 @@ async fn recorded(
     Ok(header.databases)
 }
 
-/// Which databases there are: as the store says, for a volume that was restored; a volume that was kept has a copy.
-async fn registry(init: &Init<'_>, subject: &Subject, brought: bool) -> Result<Registry, Error> {
+/// Which databases there are: as the store says, for a volume that was empty; a volume that was kept has a copy.
+async fn registry(init: &Init<'_>, subject: &Subject, is_new: bool) -> Result<Registry, Error> {
     let Some(store) = init.stores.first() else {
         return Ok(Registry::default());
     };
@@ -210,13 +213,13 @@ async fn registry(init: &Init<'_>, subject: &Subject, brought: bool) -> Result<R
     loop {
         let why = match tokio::time::timeout(GLANCE, Registry::read(store.as_ref())).await {
             // A store that was emptied does not make a database of ours a stranger.
-            Ok(Ok(registry)) if registry.databases.is_empty() && !brought => return Ok(copy),
+            Ok(Ok(registry)) if registry.databases.is_empty() && !is_new => return Ok(copy),
             Ok(Ok(registry)) => return Ok(registry),
-            Ok(Err(error)) if !error.retry_helps() && brought => return Err(restore_failed(error)),
+            Ok(Err(error)) if !error.retry_helps() && is_new => return Err(restore_failed(error)),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("{} did not answer in time", store.destination()),
         };
-        if !brought {
+        if !is_new {
             tracing::warn!("which databases have a replica can't be asked ({why}): the volume's own list is used");
             return Ok(copy);
         }

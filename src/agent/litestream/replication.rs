@@ -74,6 +74,7 @@ pub struct Replication {
     stopping: Mutex<Option<Instant>>,
     /// Something changed that the supervisor should look at.
     pub changed: Notify,
+    told_to_stop: Notify,
     news: AtomicBool,
     which: Databases,
     profile: Profile,
@@ -93,6 +94,7 @@ impl Replication {
             permission: Mutex::default(),
             stopping: Mutex::default(),
             changed: Notify::new(),
+            told_to_stop: Notify::new(),
             news: AtomicBool::new(false),
             which,
             profile,
@@ -210,7 +212,15 @@ impl Replication {
     /// The pod is being stopped: one last synchronisation until then.
     pub fn stop(&self, deadline: Instant) {
         *locked(&self.stopping) = Some(deadline);
+        self.told_to_stop.notify_one();
         self.changed.notify_one();
+    }
+
+    /// Waits until the pod is being stopped. For one who waits.
+    pub async fn stopped(&self) {
+        while self.stopping().is_none() {
+            self.told_to_stop.notified().await;
+        }
     }
 
     /// Until when the last synchronisation may last.

@@ -113,7 +113,12 @@ impl Supervisor {
             }
             let rest = match self.replication.permission() {
                 Permission::Held(holder) => {
-                    self.tick(&holder).await;
+                    let replication = self.replication.clone();
+                    tokio::select! {
+                        () = self.tick(&holder) => {}
+                        // A store that does not answer must not cost the last synchronisation.
+                        () = replication.stopped() => continue,
+                    }
                     !self.replication.databases().is_empty()
                 }
                 Permission::Fenced => {
