@@ -273,6 +273,8 @@ fn s3(settings: &Settings, path: &str) -> Result<Target, String> {
     }
     // Without one, Litestream asks AWS for the bucket's, and a store of one's own has none.
     set("region", json!(settings.get("region").unwrap_or("us-east-1")));
+    // Parts of a large upload that are in memory at once.
+    set("concurrency", json!(2));
     if let Some(class) = settings.get("storage_class") {
         set("storage-class", json!(class));
     }
@@ -399,7 +401,7 @@ mod tests {
             replica,
             json!({
                 "type": "s3", "bucket": "backups", "endpoint": "http://minio:9000", "force-path-style": true,
-                "region": "us-east-1", "path": "app/database/config/app.db"
+                "region": "us-east-1", "concurrency": 2, "path": "app/database/config/app.db"
             })
         );
         let environment: Vec<_> = target
