@@ -57,6 +57,9 @@ impl Supervisor {
         let waiting = databases.values().any(waits) || self.lag.overgrown;
         if is_due && waiting {
             self.ask(holder, &databases).await;
+            if self.lag.overgrown {
+                self.empty_logs(&databases).await;
+            }
         }
         self.tell();
         self.bound(&databases).await;
@@ -264,6 +267,16 @@ impl Supervisor {
                     );
                     return self.give_up(databases).await;
                 }
+            }
+        }
+    }
+
+    /// A log that was let go is as long as it was until it is emptied, which an app at work may put off.
+    async fn empty_logs(&self, databases: &BTreeMap<Vec<u8>, Database>) {
+        for database in databases.values() {
+            let log = std::fs::metadata(local::beside(&database.file, crate::agent::database::WAL));
+            if log.is_ok_and(|log| log.len() > MUCH) {
+                self.empty_log(&database.file).await;
             }
         }
     }

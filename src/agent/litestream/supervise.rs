@@ -252,7 +252,7 @@ impl Supervisor {
     }
 
     /// Writes a log into its database, so that Litestream finds nothing of it that it knows.
-    async fn empty_log(&self, file: &Path) {
+    pub(super) async fn empty_log(&self, file: &Path) {
         let (scope, file) = (self.scope.clone(), file.to_owned());
         let emptied = tokio::task::spawn_blocking(move || {
             let _turn = scope.turn();
