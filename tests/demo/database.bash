@@ -5,6 +5,7 @@ small_database=H4sIAAAAAAAC/wsO9MksSVVIyy/KTSxRMGZgYmBkZHBQUGBgYGAGYiYGBACxWZD4j
 
 replica_of_notes() { bucket lsf -R minio:vixens-backups/app-database/database/config/notes.db; }
 has_a_replica() { [[ $(replica_of_notes) == *.ltx* ]]; }
+says_how_far() { in_app app-database 'wget -qO- http://127.0.0.1:9476/metrics | grep "^vixens_backup_database_lag_seconds{"'; }
 # is_no_file : no copy of it lies in the mirror, because the replica has it.
 is_no_file() { ! bucket lsf minio:vixens-backups/app-database/config | grep -q notes.db; }
 
@@ -20,8 +21,7 @@ a_database_is_replicated_at_tier_3_and_comes_back_to_a_new_pod() {
 	tell 'rclone lsf -R minio:vixens-backups/app-database/database/config/notes.db'
 	replica_of_notes | indent
 	expect 'it is no file of the backup' success is_no_file
-	expect 'the sidecar says how far the replica is behind' contains vixens_backup_database_lag_seconds \
-		"$(in_app app-database 'wget -qO- http://127.0.0.1:9476/metrics')"
+	eventually 20 'the sidecar says how far the replica is behind' says_how_far
 	before=$(pod_of app-database)
 	tell 'The volume lives and dies with the pod:'
 	show kubectl -n "$namespace" rollout restart deployment/app-database
