@@ -23,16 +23,18 @@ demo-down: ## remove what the demo has made
 # --- check it -----------------------------------------------------------------------------
 
 .PHONY: test
-test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, cert-manager, Argo CD (LARGE=true: 100,000 files, 5 GiB)
+test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, cert-manager, Argo CD (LARGE=true: 100,000 files, 5 GiB, a database of 2 GB)
 	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH; status=0; \
 		test() { cargo test --locked --no-fail-fast "$$@" || status=$$?; }; \
-		test --lib --bins --test '[!is]*' $(if $(filter true,$(LARGE)),-- --include-ignored); \
+		test --lib --bins --test '[!ist]*' $(if $(filter true,$(LARGE)),-- --include-ignored); \
 		test --test '[is]*' -- --test-threads=4; \
+		test --test 't*' -- --test-threads=3 $(if $(filter true,$(LARGE)),--include-ignored); \
 		echo 'The same on MinIO:'; \
 		VIXENS_BACKUP_TEST_STORE=minio test $(on-minio) -- --test-threads=4 $(not-on-minio); \
 		exit $$status
 
-# Tests of init, the sidecar and the store ([is]*) wait most of the time: four of them at once keep no machine busy.
+# Tests of init, the sidecar and the store ([is]*) wait most of the time: four of them at once keep no machine busy. Those of
+# tier 3 (t*) wait too, but what they lose counts in seconds.
 # What differs between servers of S3. What a sidecar does without its store needs no second one.
 on-minio := --test store_rclone --test init_restore --test sidecar_backup
 not-on-minio := --skip nudge --skip credentials --skip accepted --skip takeover --skip settled_start --skip content
@@ -93,7 +95,7 @@ clean-cache: demo-down ## remove what was built and kept outside this folder
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/vixens-backup"
 
 .PHONY: bench
-bench: bench-admission bench-controller bench-agent ## measure against what one would run instead
+bench: bench-admission bench-controller bench-agent bench-databases ## measure against what one would run instead
 
 .PHONY: bench-admission
 bench-admission: ## the same, of the admission server alone
@@ -106,3 +108,7 @@ bench-controller: ## what keeping the companions of 2,000 workloads takes
 .PHONY: bench-agent
 bench-agent: ## the same, of the agent alone (half an hour)
 	@benches/agent
+
+.PHONY: bench-databases
+bench-databases: ## the same, of databases at tier 3 alone (five minutes)
+	@benches/databases

@@ -371,7 +371,7 @@ fn with_suffix(path: &Path, suffix: &[u8]) -> PathBuf {
 }
 
 /// <https://www.sqlite.org/uri.html>: every byte that is not plain is escaped, so that any path can be named.
-fn uri(path: &Path, how: &str) -> PathBuf {
+pub(crate) fn uri(path: &Path, how: &str) -> PathBuf {
     let mut text = b"file:".to_vec();
     for byte in path.as_os_str().as_bytes() {
         match byte {

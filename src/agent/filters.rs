@@ -9,7 +9,13 @@ use crate::agent::arguments::Size;
 use std::fmt;
 
 /// Left out whatever the owner says: the agent's own folder, Litestream's, and what `mkfs` leaves behind.
-const ALWAYS: [&str; 3] = ["/.vixens-backup/**", ".*-litestream/**", "lost+found/**"];
+const ALWAYS: [&str; 4] = [
+    "/.vixens-backup/**",
+    ".*-litestream/**",
+    "lost+found/**",
+    // A database that was found damaged at a start, and its log.
+    "*.damaged-????????T??????Z*",
+];
 /// Left out by default; the owner's patterns add to these (lesson: one exclude replaced the list).
 const DEFAULTS: [&str; 3] = ["*.log", "*.tmp", ".cache/**"];
 /// More alternatives than anybody writes by hand; braces multiply.

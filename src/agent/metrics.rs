@@ -20,6 +20,11 @@ struct Destination {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Database {
+    database: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     result: &'static str,
 }
@@ -50,6 +55,7 @@ pub struct Metrics {
     restored_files: Family<None, Gauge>,
     layer_files: Family<Layer, Gauge>,
     skipped_files: Family<Reason, Gauge>,
+    database_lag: Family<Database, Seconds>,
 }
 
 impl Default for Metrics {
@@ -68,6 +74,7 @@ impl Default for Metrics {
             restored_files: Family::default(),
             layer_files: Family::default(),
             skipped_files: Family::default(),
+            database_lag: Family::default(),
         };
         metrics.register();
         metrics
@@ -133,6 +140,12 @@ impl Metrics {
             self.layer_files.clone(),
         );
         registry.register("skipped_files", "Files left out, by reason", self.skipped_files.clone());
+        registry.register_with_unit(
+            "database_lag",
+            "Age of the oldest transaction that the store does not list",
+            Unit::Seconds,
+            self.database_lag.clone(),
+        );
     }
 
     /// A backup to `destination` succeeded, at `time` (seconds since 1970).
@@ -174,6 +187,12 @@ impl Metrics {
         self.skipped_files
             .get_or_create(&Reason { reason })
             .set(i64::try_from(files).unwrap_or(i64::MAX));
+    }
+
+    /// How far a database's replica is behind, in seconds.
+    pub fn database_lag(&self, database: &str, seconds: f64) {
+        let database = database.to_owned();
+        self.database_lag.get_or_create(&Database { database }).set(seconds);
     }
 
     /// What the start restored.

@@ -10,6 +10,7 @@ pub mod filters;
 pub mod http;
 pub mod init;
 pub mod layers;
+pub mod litestream;
 mod log;
 pub mod metrics;
 pub mod nudge;

@@ -50,7 +50,7 @@ impl Token {
     }
 
     fn mac(&self) -> Option<Hmac<Sha256>> {
-        let settings = self.settings();
+        let settings = settings(&self.remote, &self.rclone_dir);
         if settings.is_empty() {
             return None;
         }
@@ -59,27 +59,27 @@ impl Token {
         mac.update(format!("v1|{}", self.place).as_bytes());
         Some(mac)
     }
+}
 
-    /// The remote's settings, sorted: the environment, below it the Secret's keys, below them its `rclone.conf`.
-    fn settings(&self) -> BTreeMap<String, String> {
-        let mut settings = BTreeMap::new();
-        if let Ok(text) = std::fs::read_to_string(self.rclone_dir.join("rclone.conf")) {
-            settings.extend(section(&text, &self.remote));
-        }
-        let prefix = format!("{PREFIX}{}_", self.remote.to_uppercase().replace(['-', '.'], "_"));
-        let environment =
-            std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_lowercase(), value)));
-        settings.extend(environment);
-        if let Ok(entries) = std::fs::read_dir(&self.rclone_dir) {
-            settings.extend(entries.filter_map(Result::ok).filter_map(|entry| {
-                let name = entry.file_name();
-                let option = name.to_str()?.strip_prefix(&prefix)?.to_lowercase();
-                let value = std::fs::read_to_string(entry.path()).ok()?;
-                Some((option, value.strip_suffix('\n').unwrap_or(&value).to_owned()))
-            }));
-        }
-        settings
+/// A remote's settings, sorted: the environment, below it the Secret's keys, below them its `rclone.conf`.
+pub(crate) fn settings(remote: &str, rclone_dir: &Path) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    if let Ok(text) = std::fs::read_to_string(rclone_dir.join("rclone.conf")) {
+        settings.extend(section(&text, remote));
     }
+    let prefix = format!("{PREFIX}{}_", remote.to_uppercase().replace(['-', '.'], "_"));
+    let environment =
+        std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_lowercase(), value)));
+    settings.extend(environment);
+    if let Ok(entries) = std::fs::read_dir(rclone_dir) {
+        settings.extend(entries.filter_map(Result::ok).filter_map(|entry| {
+            let name = entry.file_name();
+            let option = name.to_str()?.strip_prefix(&prefix)?.to_lowercase();
+            let value = std::fs::read_to_string(entry.path()).ok()?;
+            Some((option, value.strip_suffix('\n').unwrap_or(&value).to_owned()))
+        }));
+    }
+    settings
 }
 
 /// The settings of one remote in an `rclone.conf`.

@@ -159,8 +159,13 @@ fn sidecar(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Value {
         port: plan.port,
         grace_period: Span::seconds(plan.grace_period),
     };
-    // Read-only, as in the guide (design, decision 12).
-    let mut mounts: Vec<Value> = plan.volumes.iter().map(|volume| data_mount(volume, true)).collect();
+    // Read-only, as in the guide (design, decision 12); but Litestream writes beside the databases.
+    let read_only = !plan.replicates();
+    let mut mounts: Vec<Value> = plan
+        .volumes
+        .iter()
+        .map(|volume| data_mount(volume, read_only))
+        .collect();
     mounts.push(mount(RESTORE_VOLUME, &places.restore, false));
     mounts.push(mount(RCLONE_VOLUME, &places.rclone, true));
     mounts.push(no_token());
@@ -250,6 +255,8 @@ fn security_context(plan: &Plan, kind: ContainerKind) -> Value {
     if plan.user.is_root() {
         capabilities["add"] = match kind {
             ContainerKind::Init => json!(["CHOWN", "DAC_OVERRIDE", "FOWNER"]),
+            // SQLite gives the log that it makes to the database's owner.
+            _ if plan.replicates() => json!(["CHOWN", "DAC_OVERRIDE"]),
             _ => json!(["DAC_OVERRIDE"]),
         };
     }

@@ -1,7 +1,7 @@
 //! PURE: Policy + facts → what is refused, and what is warned about (interface, "What is refused, and how").
 
 use super::plan::{CONTAINERS, PlannedUser, VOLUMES};
-use crate::agent::arguments::{Databases, Tier, WorkloadKind};
+use crate::agent::arguments::{Databases, Profile, Span, Tier, WorkloadKind};
 use crate::policy::{Mode, Policy, Problem, is_ours, key};
 use crate::workload::{Candidate, TEMPLATE, Workload, annotations, at};
 use serde_json::Value;
@@ -94,6 +94,13 @@ pub(super) fn mode_problems(policy: &Policy, workload: &Workload<'_>, candidates
     if policy.mode != Mode::CronJob || policy.tier == Tier::Tier1 {
         return Vec::new();
     }
+    let live = (policy.tier == Tier::Tier3).then(|| {
+        Problem::conflict(
+            key::MODE,
+            "cronjob comes and goes, and tier3 replicates databases as they are written; use sidecar or sidecar+cronjob, \
+             or tier2",
+        )
+    });
     let several = (workload.replicas > 1 && !workload.is_stateful()).then(|| {
         Problem::conflict(
             key::MODE,
@@ -114,6 +121,7 @@ pub(super) fn mode_problems(policy: &Policy, workload: &Workload<'_>, candidates
             )
         })
         .chain(several)
+        .chain(live)
         .collect()
 }
 
@@ -154,6 +162,26 @@ pub(super) fn user(
     }
 }
 
+/// At tier 3: a restore to a point brings files and databases, as long as both are kept.
+fn profile_warning(policy: &Policy) -> Option<String> {
+    let hours = match policy.profile {
+        Profile::Critical => 336,
+        Profile::Standard => 168,
+        Profile::Relaxed => 72,
+        Profile::Ephemeral => return None,
+    };
+    let files = policy.retention.within?;
+    let is_shorter = Span::seconds(hours * 3600).duration() < files.duration();
+    (policy.tier == Tier::Tier3 && is_shorter).then(|| {
+        format!(
+            "{}: {}: databases can go back for {hours} h, and files for {files} (vixens.io/backup-retention): before that, a restore brings files \
+             of one moment and databases of another",
+            key::PROFILE,
+            policy.profile
+        )
+    })
+}
+
 /// What the owner should know.
 pub(super) fn warnings_of(
     policy: &Policy,
@@ -163,13 +191,7 @@ pub(super) fn warnings_of(
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     let pod = &workload.pod;
-    if policy.tier == Tier::Tier3 {
-        warnings.push(format!(
-            "{}: tier3: this version saves databases as tier2 does, by online backup once per interval; continuous \
-             replication is not in it yet",
-            key::BACKUP
-        ));
-    }
+    warnings.extend(profile_warning(policy));
     if policy.tier == Tier::Tier2 && matches!(policy.databases, Databases::Paths(_)) {
         warnings.push(format!(
             "{}: at tier2 a live database is saved by online backup once per interval ({}), not continuously",

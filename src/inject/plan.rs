@@ -148,6 +148,11 @@ impl Plan {
         !matches!(self.tier, Tier::Tier1) && self.mode.has_sidecar()
     }
 
+    /// Whether databases are replicated as they are written.
+    pub fn replicates(&self) -> bool {
+        self.tier == Tier::Tier3 && self.databases != Databases::None
+    }
+
     /// What our containers ask for.
     pub fn resources(&self) -> Resources {
         self.resources.parse().unwrap_or_default()

@@ -29,6 +29,15 @@ pub const ASIDE: &str = ".vixens-aside";
 /// On the volume: our own folder, never backed up.
 pub const OWN_FOLDER: &str = ".vixens-backup";
 
+/// Below [`DATABASE`]: which databases there are.
+const DATABASES: &str = ".vixens-databases.json";
+
+/// Which databases have a replica.
+#[must_use]
+pub fn databases() -> String {
+    format!("{DATABASE}/{DATABASES}")
+}
+
 /// Whether a volume may not use this folder name, because the layout does.
 #[must_use]
 pub fn is_reserved(folder: &str) -> bool {

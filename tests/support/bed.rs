@@ -36,6 +36,8 @@ pub struct Bed {
     pub generation: String,
     /// The cluster's id.
     pub cluster: String,
+    /// tier2, or another.
+    pub tier: &'static str,
 }
 
 impl Bed {
@@ -54,6 +56,11 @@ impl Bed {
         Self::at(tempfile::tempdir().unwrap(), server)
     }
 
+    /// The same with everything below this folder.
+    pub fn in_folder(folder: &Path, server: S3) -> Self {
+        Self::at(tempfile::tempdir_in(folder).unwrap(), server)
+    }
+
     fn at(root: TempDir, server: S3) -> Self {
         for folder in ["volume", "restore", "defaults", "secrets"] {
             fs::create_dir(root.path().join(folder)).unwrap();
@@ -65,6 +72,7 @@ impl Bed {
             pod: "app-1".to_owned(),
             generation: "g1".to_owned(),
             cluster: "c1".to_owned(),
+            tier: "tier2",
         }
     }
 
@@ -121,7 +129,8 @@ impl Bed {
             .args([
                 "agent",
                 "init",
-                "--tier=tier2",
+                "--tier",
+                self.tier,
                 "--workload=Deployment/app",
                 "--allow-plain-folder",
             ])

@@ -10,6 +10,7 @@
     reason = "each test file compiles this module for itself, and uses its own part of it"
 )]
 
+pub mod app;
 pub mod bed;
 pub mod laptop;
 pub mod pod;
@@ -47,9 +48,10 @@ pub fn found(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// PATH with the folder of rclone in front, for the programs under test.
+/// PATH with the folders of rclone and Litestream in front, for the programs under test.
 pub fn path_with_tools() -> std::ffi::OsString {
     let mut folders = vec![tool("rclone").parent().unwrap().to_owned()];
+    folders.extend(found("litestream").and_then(|program| Some(program.parent()?.to_owned())));
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     std::env::join_paths(folders).unwrap()
 }

@@ -60,6 +60,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
         volumes,
         filters,
         databases: protection.databases.clone(),
+        replication: None,
         turn: Arc::default(),
     });
     let mut errors = Vec::new();

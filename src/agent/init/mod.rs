@@ -11,6 +11,7 @@
 
 mod act;
 mod claiming;
+mod databases;
 pub mod decision;
 mod settle;
 mod shared;
@@ -130,6 +131,25 @@ pub enum Error {
     /// The restore failed.
     #[error("the restore failed, and the app does not start on half of its files")]
     Restore(#[from] restore::Error),
+    /// Tier 3, where the store can't serve it.
+    #[error(transparent)]
+    Unsupported(#[from] crate::agent::litestream::target::Unsupported),
+    /// A database that is missing or damaged.
+    #[error(
+        "the database {} is {found}, and can't be restored; the app does not start without it, and nothing was deleted. Repair \
+         it or put a good one in its place; or, to start without it, move it away and its line out of \
+         .vixens-backup/databases.json and {}; or set vixens.io/backup: tier2, which leaves databases as they are",
+        path.display(),
+        crate::store::keys::databases()
+    )]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+        /// Why it can't be restored.
+        source: Box<crate::agent::litestream::restore::Error>,
+    },
     /// Layer 1 or 3 could not be laid.
     #[error("the layers could not be laid")]
     Layers(#[from] layers::Error),
@@ -176,6 +196,7 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
     if arguments.tier == Tier::Tier1 {
         return tier1(&init, &shared, &subjects);
     }
+    let target = databases::target(&init)?;
     let survey = survey::survey(&init, &subjects).await?;
     subject::keep_recorded_folders(&mut subjects, survey.primary_claim());
 
@@ -183,6 +204,7 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
     for (subject, decision) in subjects.iter().zip(&survey.decisions) {
         outcomes.push(act::act(&init, subject, *decision, &survey).await?);
     }
+    let databases = databases::restore(&init, target.as_ref(), &subjects, &outcomes, &survey).await?;
     shared.leave_mark(&outcomes)?;
     let laid = lay(arguments, &subjects)?;
     let start = settle::settle(&init, &subjects, &outcomes, &survey).await?;
@@ -197,6 +219,7 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
     tell(&Summary {
         start: &start,
         brought: &brought,
+        databases: &databases,
         laid: &laid,
         took: began.elapsed(),
     });

@@ -12,6 +12,8 @@ pub(super) struct Summary<'a> {
     pub(super) start: &'a Start,
     /// What was restored, by folder.
     pub(super) brought: &'a [(String, Brought)],
+    /// Databases that were restored, a line each.
+    pub(super) databases: &'a [String],
     /// Layers 1 and 3.
     pub(super) laid: &'a Laid,
     /// How long it took.
@@ -23,6 +25,7 @@ impl fmt::Display for Summary<'_> {
         let Self {
             start,
             brought,
+            databases,
             laid,
             took,
         } = self;
@@ -68,6 +71,9 @@ impl fmt::Display for Summary<'_> {
             for (id, why) in &brought.fallen_back {
                 writeln!(f, "  WARNING: {id} could not be restored: {why}")?;
             }
+        }
+        for database in *databases {
+            writeln!(f, "  restored database {database}")?;
         }
         writeln!(f, "{}", layers(laid))?;
         for destination in &start.destinations {

@@ -16,7 +16,7 @@ use crate::agent::arguments::Percent;
 use crate::agent::filters::Skipped;
 use crate::agent::scan::{Record, TableError};
 use crate::store::claims::{self, Holder};
-use crate::store::index::{Header, IndexWriter, IndexedVolume, Totals};
+use crate::store::index::{DatabasePosition, Header, IndexWriter, IndexedVolume, Totals};
 use crate::store::records::{Pending, VERSION, encode};
 use crate::store::snapshot::{self, SnapshotId};
 use crate::store::{self, Depth, Store, Undone, Upload, keys, listed};
@@ -150,6 +150,8 @@ pub enum Failure {
 /// A backup that is under way.
 struct Begun {
     id: SnapshotId,
+    /// Where each replicated database stood.
+    databases: Vec<DatabasePosition>,
     report: Report,
     outcomes: Outcomes,
     /// Something that a restore would notice.
@@ -167,6 +169,12 @@ impl Site {
     pub async fn backup(&mut self, order: Order) -> Result<Report, Failure> {
         self.scope.trouble().map_err(Refusal::from)?;
         let plan = self.plan(&order).await?;
+        let replication = self.scope.replication.clone();
+        let news = replication.as_ref().is_some_and(|replication| replication.take_news());
+        let order = Order {
+            always: order.always || news,
+            ..order
+        };
         if plan.facts > 0 {
             let (known, path) = (self.known.clone(), plan.facts_path());
             let facts = plan.facts;
@@ -186,7 +194,13 @@ impl Site {
             return Ok(report);
         }
         self.require_claim().await?;
+        // Of the moment of the scan, as the files are.
+        let databases = match &replication {
+            Some(replication) => replication.positions().await,
+            None => Vec::new(),
+        };
         let mut begun = Begun {
+            databases,
             id: SnapshotId::new(Timestamp::now(), self.holder.epoch, self.sequence + 1, order.kind),
             report,
             outcomes: Outcomes::create(&self.scratch.join("outcomes"))?,
@@ -200,6 +214,9 @@ impl Site {
             self.leftovers.clear();
         }
         self.unfinished |= begun.marked && result.is_err();
+        if let (Some(replication), true) = (&replication, news && result.is_err()) {
+            replication.tell();
+        }
         result.map(|()| begun.report)
     }
 
@@ -523,7 +540,7 @@ impl Site {
                     id: volume.id.clone(),
                 })
                 .collect(),
-            databases: Vec::new(),
+            databases: begun.databases.clone(),
             skipped: begun
                 .report
                 .skipped

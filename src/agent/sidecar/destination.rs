@@ -152,6 +152,9 @@ impl Worker {
             End::Stopped => {}
             End::Fenced(fenced) => {
                 tracing::error!("{fenced}");
+                if let Some(replication) = &self.destination.scope.replication {
+                    replication.fence();
+                }
                 shared.fenced(&self.name, fenced.to_string());
                 self.refuse_all(&fenced).await;
             }
@@ -265,6 +268,9 @@ impl Worker {
         }
         self.destination.shared.metrics.store_up(&self.name, true);
         self.destination.shared.metrics.fenced(false);
+        if let (Some(replication), Some(holder)) = (&self.destination.scope.replication, &self.holder) {
+            replication.hold(holder);
+        }
         Ok(())
     }
 

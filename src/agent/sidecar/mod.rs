@@ -22,9 +22,12 @@ pub mod stage;
 pub mod status;
 pub mod volume;
 
-use crate::agent::arguments::{Port, SidecarArguments, Span};
+use crate::agent::arguments::{Databases, Port, SidecarArguments, Span, Tier};
 use crate::agent::filters::Filters;
 use crate::agent::http;
+use crate::agent::litestream::replication::Replication;
+use crate::agent::litestream::supervise::Supervisor;
+use crate::agent::litestream::target::{Origin, Target};
 use crate::agent::start::{Start, StartedVolume, Status};
 use crate::agent::token::Token;
 use crate::agent::watch::{Changes, Watch};
@@ -39,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use volume::{Scope, Volume};
 
@@ -49,6 +52,8 @@ const QUIET: Duration = Duration::from_secs(2);
 const MARGIN: Duration = Duration::from_secs(2);
 /// Ports that are tried from the first one on.
 const PORTS: u16 = 200;
+/// rclone's memory beside Litestream, in MiB: all of it has to fit into 128.
+const BESIDE_LITESTREAM: u32 = 48;
 /// While `start.json` is not there.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -96,12 +101,19 @@ async fn sidecar(arguments: &SidecarArguments) -> Result<(), Error> {
     };
     let started = Start::read(&arguments.folders.restore_dir).ok().flatten().map(Arc::new);
     let mut workers = JoinSet::new();
+    let mut replicating = None;
     if let Some(started) = &started {
-        begin(arguments, started, &filters, &shared, &mut workers, &mut tasks);
+        replicating = begin(arguments, started, &filters, &shared, &mut workers, &mut tasks);
     }
     stopped(&mut stop, &mut interrupt).await;
     let deadline = Instant::now() + arguments.grace_period.duration().saturating_sub(MARGIN).max(MARGIN);
     tracing::info!("stopping: one last backup");
+    if let Some((replication, supervisor)) = replicating {
+        // Before the last snapshot, so that it knows the last transaction.
+        let patience = last_sync(arguments) + MARGIN;
+        replication.stop(Instant::now() + patience);
+        let _ = tokio::time::timeout(patience + MARGIN, supervisor).await;
+    }
     for inbox in shared.inboxes().iter() {
         inbox.stop(Stop { deadline });
     }
@@ -183,15 +195,17 @@ fn begin(
     shared: &Arc<Shared>,
     workers: &mut JoinSet<()>,
     tasks: &mut JoinSet<()>,
-) {
+) -> Option<(Arc<Replication>, JoinHandle<()>)> {
     let scope = scope(arguments, started, filters, shared);
     if scope.volumes.is_empty() {
         shared.metrics.fenced(true);
         let why = "no volume may be backed up by this pod: see each volume's reason";
         shared.status().idle = Some(why.to_owned());
         tracing::error!("{why}");
-        return;
+        return None;
     }
+    let replicated = replicated(arguments, &scope);
+    let mut replicating = None;
     let quiet = arguments.settle.map_or(QUIET, Span::duration);
     let settle = Settle { quiet, most: quiet * 2 };
     let scratch = arguments.folders.restore_dir.join("sidecar");
@@ -206,17 +220,41 @@ fn begin(
         };
         let inbox = Arc::new(Inbox::new(settle));
         let scratch = scratch.join(index.to_string());
-        let store: Arc<dyn Store> = Arc::new(Rclone::new(
-            destination.remote(),
-            destination.path(),
-            Settings::lean(&arguments.folders.rclone_dir, &scratch),
-        ));
+        let mut settings = Settings::lean(&arguments.folders.rclone_dir, &scratch);
+        if replicated.is_some() {
+            settings.memory = BESIDE_LITESTREAM;
+        }
+        let store: Arc<dyn Store> = Arc::new(Rclone::new(destination.remote(), destination.path(), settings));
         shared.inboxes().push(inbox.clone());
+        // Litestream has one replica a database: at the primary. Elsewhere databases are saved as at tier 2.
+        let scope = match &replicated {
+            Some((target, replication)) if index == 0 => {
+                let scope = Arc::new(Scope {
+                    replication: Some(replication.clone()),
+                    ..Scope::clone(&scope)
+                });
+                let supervisor = Supervisor::new(
+                    replication.clone(),
+                    target.clone(),
+                    store.clone(),
+                    shared.clone(),
+                    scope.clone(),
+                    Origin {
+                        destination: destination.clone(),
+                        rclone_dir: arguments.folders.rclone_dir.clone(),
+                    },
+                    last_sync(arguments),
+                );
+                replicating = Some((replication.clone(), tokio::spawn(supervisor.run())));
+                scope
+            }
+            _ => scope.clone(),
+        };
         let worker = Worker::new(Destination {
             store,
             writing: found.writing.clone(),
             started: started.clone(),
-            scope: scope.clone(),
+            scope,
             scratch,
             inbox,
             shared: shared.clone(),
@@ -228,6 +266,32 @@ fn begin(
         workers.spawn(worker.run());
     }
     tasks.spawn(watch(scope, shared.clone()));
+    replicating
+}
+
+/// Tier 3, where the primary store can be served.
+fn replicated(arguments: &SidecarArguments, scope: &Scope) -> Option<(Target, Arc<Replication>)> {
+    let primary = arguments.protection.destinations.first()?;
+    if arguments.tier != Tier::Tier3 || scope.databases == Databases::None {
+        return None;
+    }
+    match Target::of(primary, &arguments.folders.rclone_dir) {
+        Ok(target) => {
+            let folder = arguments.folders.restore_dir.join("litestream");
+            let databases = scope.databases.clone();
+            Some((target, Arc::new(Replication::new(databases, arguments.profile, folder))))
+        }
+        // `init` has refused it; the Secret has changed since.
+        Err(unsupported) => {
+            tracing::error!("{unsupported}; until then they are saved as at tier 2");
+            None
+        }
+    }
+}
+
+/// Of the grace period, what the last synchronisation of databases may take.
+fn last_sync(arguments: &SidecarArguments) -> Duration {
+    (arguments.grace_period.duration() / 4).clamp(Duration::from_secs(1), Duration::from_secs(10))
 }
 
 /// The volumes that may be backed up; the others are reported.
@@ -276,6 +340,7 @@ fn scope(arguments: &SidecarArguments, started: &Start, filters: &Filters, share
         filters: filters.clone(),
         databases: arguments.protection.databases.clone(),
         turn: Arc::default(),
+        replication: None,
     })
 }
 

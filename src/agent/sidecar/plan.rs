@@ -7,6 +7,7 @@ use super::volume::{Scope, Volume};
 use crate::agent::arguments::Databases;
 use crate::agent::database;
 use crate::agent::filters::Skipped;
+use crate::agent::litestream::replication::Treatment;
 use crate::agent::scan::{Entry, Found, Kind, Record, TableError, Walk};
 use crate::agent::watch::Changes;
 use crate::store::index::Totals;
@@ -359,6 +360,16 @@ impl Planner<'_> {
         if self.database_of(&entry.path)?.is_some() {
             return known.map_or(Ok(()), |known| self.gone(known));
         }
+        if let Some(replication) = &self.scope.replication
+            && (replication.knows(&entry.path) || known.as_ref().is_none_or(|known| known.database))
+        {
+            match self.scope.treatment(&entry.path) {
+                // What the store had of it as a file goes to history.
+                Some(Treatment::Replicated) => return known.map_or(Ok(()), |known| self.moved(known)),
+                Some(Treatment::Kept) => return Ok(()),
+                Some(Treatment::Saved) | None => {}
+            }
+        }
         let was_database = known.as_ref().is_some_and(|known| known.database);
         let maybe = self.scope.databases != Databases::None && (was_database || beside);
         let entry = if maybe && (was_database || self.scope.is_database(&entry.path)) {
@@ -385,7 +396,11 @@ impl Planner<'_> {
     }
 
     fn save(&mut self, entry: Entry, known: Option<Record>) -> Result<(), PlanError> {
-        let database = self.scope.is_database(&entry.path);
+        let database = match self.scope.treatment(&entry.path) {
+            Some(Treatment::Saved) => true,
+            Some(Treatment::Kept | Treatment::Replicated) => return Ok(()),
+            None => false,
+        };
         let entry = if database && !known.as_ref().is_some_and(|known| known.database) {
             // The stamp of `examine` was for what was known to be one.
             match self.scope.look(&entry.path) {
@@ -402,8 +417,15 @@ impl Planner<'_> {
             return Ok(());
         }
         let before = known.as_ref().map_or(0, |known| known.stored_size);
-        self.grown += entry.size.saturating_sub(before);
-        self.shrunk += before.saturating_sub(entry.size);
+        // What a database has in its log is not lost.
+        let log = [entry.path.as_slice(), database::WAL].concat();
+        let log = match self.scope.look(&log) {
+            Ok(Some(log)) if database => log.size,
+            _ => 0,
+        };
+        let size = entry.size.saturating_add(log);
+        self.grown += size.saturating_sub(before);
+        self.shrunk += before.saturating_sub(size);
         self.write(&Change::Save { entry, database, known })
     }
 
@@ -428,6 +450,11 @@ impl Planner<'_> {
             }
             self.shrunk += known.stored_size;
         }
+        self.write(&Change::Gone { known })
+    }
+
+    /// It leaves the files for a replica: nothing vanishes.
+    fn moved(&mut self, known: Record) -> Result<(), PlanError> {
         self.write(&Change::Gone { known })
     }
 

@@ -28,6 +28,9 @@ pub struct Status {
     pub volumes: BTreeMap<String, VolumeStatus>,
     /// Each destination.
     pub destinations: BTreeMap<String, DestinationStatus>,
+    /// Each replicated database, by its volume's folder and its path.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<String, DatabaseStatus>,
     /// Seconds since the oldest change that no snapshot has.
     pub unsaved_change_age: f64,
 }
@@ -66,6 +69,21 @@ pub struct DestinationStatus {
     /// The guard's refusal that stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
+}
+
+/// A replicated database's part of [`Status`].
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DatabaseStatus {
+    /// `starting`, `replicated`, `failing` (it is saved as at tier 2 meanwhile), `stopped` (too much waited on the volume).
+    pub status: String,
+    /// Its profile.
+    pub profile: String,
+    /// The newest transaction on the volume.
+    pub txid: Option<String>,
+    /// The newest that the store lists.
+    pub listed: Option<String>,
+    /// How long the first that it does not list has waited.
+    pub lag_seconds: f64,
 }
 
 /// What all parts of the sidecar share.

@@ -224,6 +224,7 @@ impl Bench {
 
     async fn open(&self, lives: usize, epoch: u64) -> Result<Site, Failure> {
         let scope = Scope {
+            replication: None,
             volumes: vec![Volume {
                 path: self.volume.path().to_owned(),
                 folder: "config".to_owned(),

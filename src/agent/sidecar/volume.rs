@@ -4,6 +4,7 @@
 use crate::agent::arguments::Databases;
 use crate::agent::database;
 use crate::agent::filters::Filters;
+use crate::agent::litestream::replication::{Replication, Treatment};
 use crate::agent::scan::{Entry, Kind};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::ffi::OsStr;
@@ -42,6 +43,8 @@ pub struct Scope {
     pub databases: Databases,
     /// Whose turn it is to read: see [`crate::agent::database`].
     pub turn: Arc<Mutex<()>>,
+    /// Tier 3, at the primary destination: databases that Litestream replicates are left out.
+    pub replication: Option<Arc<Replication>>,
 }
 
 /// What is wrong with a volume.
@@ -159,6 +162,20 @@ impl Scope {
             && self
                 .on_disk(path)
                 .is_some_and(|path| database::is_database(&path).unwrap_or(false))
+    }
+
+    /// How a file is treated that may be a database: nothing where it is none.
+    #[must_use]
+    pub fn treatment(&self, path: &[u8]) -> Option<Treatment> {
+        let is_database = self.is_database(path);
+        match &self.replication {
+            Some(replication) if is_database => Some(replication.found(path, self.on_disk(path)?)),
+            Some(replication) => {
+                replication.lost(path);
+                None
+            }
+            None => is_database.then_some(Treatment::Saved),
+        }
     }
 
     /// Gives the entry of a database the times of its log and journal too: a change of either is a change of it.

@@ -84,7 +84,8 @@ prop_compose! {
             object["spec"]["template"]["spec"]["volumes"].as_array_mut().unwrap().insert(0, volume);
         }
         object["metadata"]["annotations"]["vixens.io/backup"] = json!(tier);
-        if let Some(mode) = mode {
+        // Refused together.
+        if let Some(mode) = mode.filter(|mode| *mode != "cronjob" || tier != "tier3") {
             object["metadata"]["annotations"]["vixens.io/backup-mode"] = json!(mode);
         }
         if let Some(position) = position {

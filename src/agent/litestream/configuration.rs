@@ -1,0 +1,93 @@
+//! Databases and a target → `litestream.yml` for Litestream 0.5. JSON, which is YAML that needs no quoting rules: a path is
+//! what it is. Pure. It holds no key, and lies in the pod's shared folder, which is never backed up.
+
+use super::target::Target;
+use crate::agent::arguments::Profile;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often the log is read, and how often what it gave is sent: together at most a second.
+const EACH: &str = "500ms";
+/// A profile's snapshot interval and retention, in hours; nothing for databases that are not replicated.
+#[must_use]
+pub const fn hours(profile: Profile) -> Option<(u32, u32)> {
+    match profile {
+        Profile::Critical => Some((1, 336)),
+        Profile::Standard => Some((6, 168)),
+        Profile::Relaxed => Some((24, 72)),
+        Profile::Ephemeral => None,
+    }
+}
+
+/// A database to replicate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configured {
+    /// The file.
+    pub path: PathBuf,
+    /// Its replica below the place.
+    pub key: String,
+}
+
+/// The configuration of one process. Litestream has one snapshot interval and retention a process, so there is one process
+/// a profile.
+#[must_use]
+pub fn configuration(
+    target: &Target,
+    profile: Profile,
+    databases: &[Configured],
+    socket: &Path,
+    last_sync: Duration,
+) -> Value {
+    let (interval, retention) = hours(profile).unwrap_or((24, 72));
+    let each = |database: &Configured| {
+        let mut replica = target.replica(&database.key);
+        replica["sync-interval"] = json!(EACH);
+        json!({
+            "path": database.path.to_string_lossy(),
+            "monitor-interval": EACH,
+            "replica": replica,
+        })
+    };
+    json!({
+        "logging": {"level": "warn", "stderr": true},
+        "socket": {"enabled": true, "path": socket.to_string_lossy(), "permissions": 0o600},
+        "shutdown-sync-timeout": format!("{}ms", last_sync.as_millis()),
+        "shutdown-timeout": format!("{}ms", last_sync.as_millis() + 1000),
+        "snapshot": {"interval": format!("{interval}h"), "retention": format!("{retention}h")},
+        "dbs": databases.iter().map(each).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_litestreams_interval_and_retention_and_no_key_is_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for (key, value) in [
+            ("TYPE", "s3"),
+            ("ACCESS_KEY_ID", "my-key"),
+            ("SECRET_ACCESS_KEY", "my-secret"),
+            ("ENDPOINT", "http://minio:9000"),
+        ] {
+            std::fs::write(folder.path().join(format!("RCLONE_CONFIG_CONFIGTEST_{key}")), value).unwrap();
+        }
+        let target = Target::of(&"configtest:backups/app".parse().unwrap(), folder.path()).unwrap();
+        let database = Configured {
+            path: "/config/a $b: \"c\".db".into(),
+            key: "database/config/a $b: \"c\".db".to_owned(),
+        };
+        let made = configuration(
+            &target,
+            Profile::Critical,
+            &[database],
+            Path::new("/restore/litestream/critical.sock"),
+            Duration::from_secs(9),
+        );
+        let text = serde_json::to_string_pretty(&made).unwrap();
+        assert!(!text.contains("my-key") && !text.contains("my-secret"));
+        insta::assert_snapshot!(text);
+    }
+}

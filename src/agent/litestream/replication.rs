@@ -1,0 +1,330 @@
+//! What the sidecar's parts know together about replicated databases: backups find them and leave them out of the files, the
+//! supervisor replicates them, snapshots ask where they stand. No I/O but that last question.
+
+use super::configuration::hours;
+use super::ltx::Txid;
+use super::{control, local, process};
+use crate::agent::arguments::{Databases, Profile};
+use crate::store::claims::Holder;
+use crate::store::index::DatabasePosition;
+use crate::store::keys::{StoredName, stored_name};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A snapshot waits so long for a database's log to be read to its end.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// Before these, Litestream takes the path to be at its end.
+const NOT_IN_A_URI: [char; 3] = ['#', '?', '%'];
+
+/// How a backup of files treats a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// As at tier 2: by online backup.
+    Saved,
+    /// Left out, but what the store has of it as a file stays for now.
+    Kept,
+    /// Left out.
+    Replicated,
+}
+
+/// A database that is, or is to be, replicated.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The file.
+    pub file: PathBuf,
+    /// Its volume's folder.
+    pub folder: String,
+    /// Its path on the volume.
+    pub path: String,
+    /// How it is kept.
+    pub profile: Profile,
+    /// When it was found.
+    pub since: Instant,
+    /// A replica of it was seen in the store.
+    pub replicated: bool,
+    /// The replica does not keep up, or never began: it is saved as a file too.
+    pub failing: bool,
+    /// What the store is known to have.
+    pub sent: Txid,
+}
+
+/// Whether we may write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Permission {
+    /// The place is not claimed yet.
+    #[default]
+    NotYet,
+    /// Under this claim.
+    Held(Holder),
+    /// Never again.
+    Fenced,
+}
+
+/// What is known together.
+#[derive(Debug)]
+pub struct Replication {
+    databases: Mutex<BTreeMap<Vec<u8>, Database>>,
+    permission: Mutex<Permission>,
+    stopping: Mutex<Option<Instant>>,
+    /// Something changed that the supervisor should look at.
+    pub changed: Notify,
+    told_to_stop: Notify,
+    news: AtomicBool,
+    which: Databases,
+    profile: Profile,
+    folder: PathBuf,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Replication {
+    /// Of these databases. `folder`: where processes have their files.
+    #[must_use]
+    pub fn new(which: Databases, profile: Profile, folder: PathBuf) -> Self {
+        Self {
+            databases: Mutex::default(),
+            permission: Mutex::default(),
+            stopping: Mutex::default(),
+            changed: Notify::new(),
+            told_to_stop: Notify::new(),
+            news: AtomicBool::new(false),
+            which,
+            profile,
+            folder,
+        }
+    }
+
+    /// Where processes have their files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Under which profile a file of this path on its volume is replicated; none: it is not.
+    #[must_use]
+    pub fn profile_of(&self, path: &[u8]) -> Option<Profile> {
+        // Litestream takes no other names than the store does, and opens what it takes as an unescaped URI: another file.
+        let text = std::str::from_utf8(path).ok()?;
+        if !matches!(stored_name(path), StoredName::Plain(_)) || text.contains(NOT_IN_A_URI) {
+            return None;
+        }
+        let profile = match &self.which {
+            Databases::Auto => Some(self.profile),
+            Databases::None => None,
+            Databases::Paths(paths) => paths
+                .iter()
+                .find(|(named, _)| named == text)
+                .map(|(_, profile)| profile.unwrap_or(self.profile)),
+        };
+        profile.filter(|profile| hours(*profile).is_some())
+    }
+
+    /// Whether this path of the index is known as a database.
+    #[must_use]
+    pub fn knows(&self, path: &[u8]) -> bool {
+        locked(&self.databases).contains_key(path)
+    }
+
+    /// A backup met a database at this path of the index, `file` on disk.
+    pub fn found(&self, path: &[u8], file: PathBuf) -> Treatment {
+        let Some(slash) = path.iter().position(|byte| *byte == b'/') else {
+            return Treatment::Saved;
+        };
+        let (folder, below) = (&path[..slash], &path[slash + 1..]);
+        let Some(profile) = self.profile_of(below) else {
+            return Treatment::Saved;
+        };
+        let mut databases = locked(&self.databases);
+        if let Some(database) = databases.get(path) {
+            return match database {
+                Database { failing: true, .. } => Treatment::Saved,
+                Database { replicated: true, .. } => Treatment::Replicated,
+                _ => Treatment::Kept,
+            };
+        }
+        databases.insert(
+            path.to_vec(),
+            Database {
+                file,
+                folder: String::from_utf8_lossy(folder).into_owned(),
+                path: String::from_utf8_lossy(below).into_owned(),
+                profile,
+                since: Instant::now(),
+                replicated: false,
+                failing: false,
+                sent: Txid(0),
+            },
+        );
+        drop(databases);
+        self.changed.notify_one();
+        Treatment::Kept
+    }
+
+    /// What was a database there is none any more.
+    pub fn lost(&self, path: &[u8]) {
+        if locked(&self.databases).remove(path).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// All of them, by their path of the index.
+    #[must_use]
+    pub fn databases(&self) -> BTreeMap<Vec<u8>, Database> {
+        locked(&self.databases).clone()
+    }
+
+    /// Changes what is known of one.
+    pub fn change(&self, path: &[u8], change: impl FnOnce(&mut Database)) {
+        if let Some(database) = locked(&self.databases).get_mut(path) {
+            change(database);
+        }
+    }
+
+    /// The place is ours.
+    pub fn hold(&self, holder: &Holder) {
+        let mut permission = locked(&self.permission);
+        if *permission == Permission::NotYet {
+            *permission = Permission::Held(holder.clone());
+            self.changed.notify_one();
+        }
+    }
+
+    /// The place is ours no more.
+    pub fn fence(&self) {
+        *locked(&self.permission) = Permission::Fenced;
+        self.changed.notify_one();
+    }
+
+    /// Whether we may write.
+    #[must_use]
+    pub fn permission(&self) -> Permission {
+        locked(&self.permission).clone()
+    }
+
+    /// The pod is being stopped: one last synchronisation until then.
+    pub fn stop(&self, deadline: Instant) {
+        *locked(&self.stopping) = Some(deadline);
+        self.told_to_stop.notify_one();
+        self.changed.notify_one();
+    }
+
+    /// Waits until the pod is being stopped. For one who waits.
+    pub async fn stopped(&self) {
+        while self.stopping().is_none() {
+            self.told_to_stop.notified().await;
+        }
+    }
+
+    /// Until when the last synchronisation may last.
+    #[must_use]
+    pub fn stopping(&self) -> Option<Instant> {
+        *locked(&self.stopping)
+    }
+
+    /// A database is replicated now that was not before: the next backup makes a snapshot that knows it.
+    pub fn tell(&self) {
+        self.news.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is something that a snapshot should know, once.
+    pub fn take_news(&self) -> bool {
+        self.news.swap(false, Ordering::Relaxed)
+    }
+
+    /// Where each database stands now: its log is read to its end before, where Litestream runs.
+    pub async fn positions(&self) -> Vec<DatabasePosition> {
+        let databases = self.databases();
+        let sockets: BTreeSet<PathBuf> = databases
+            .values()
+            .map(|database| process::socket(&self.folder, database.profile.as_str()))
+            .filter(|socket| socket.exists())
+            .collect();
+        let syncs = databases.values().map(|database| {
+            let socket = process::socket(&self.folder, database.profile.as_str());
+            let runs = sockets.contains(&socket);
+            async move {
+                if runs {
+                    // Where it does not answer, what it took before counts.
+                    let _ = control::sync(&socket, &database.file, false, GLANCE).await;
+                }
+            }
+        });
+        futures::future::join_all(syncs).await;
+        databases
+            .values()
+            .filter_map(|database| {
+                let position = local::position(&database.file)?;
+                Some(DatabasePosition {
+                    folder: database.folder.clone(),
+                    path: database.path.clone(),
+                    txid: position.txid.to_string(),
+                    time: position.time,
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replication(which: &str) -> Replication {
+        Replication::new(which.parse().unwrap(), Profile::Standard, PathBuf::from("/nowhere"))
+    }
+
+    #[test]
+    fn what_is_replicated_and_how_is_what_the_annotations_say() {
+        let auto = replication("auto");
+        assert_eq!(auto.profile_of(b"sub/app.db"), Some(Profile::Standard));
+        assert_eq!(auto.profile_of(b"\xff.db"), None, "no name for a store");
+        for name in ["a#.db", "a?.db", "100%.db"] {
+            assert_eq!(auto.profile_of(name.as_bytes()), None, "{name}");
+        }
+        let paths = replication("a.db=critical,sub/b.db,c.db=ephemeral");
+        assert_eq!(paths.profile_of(b"a.db"), Some(Profile::Critical));
+        assert_eq!(paths.profile_of(b"sub/b.db"), Some(Profile::Standard));
+        assert_eq!(paths.profile_of(b"c.db"), None);
+        assert_eq!(paths.profile_of(b"d.db"), None);
+        assert_eq!(replication("none").profile_of(b"a.db"), None);
+        let ephemeral = Replication::new(Databases::Auto, Profile::Ephemeral, PathBuf::new());
+        assert_eq!(ephemeral.found(b"config/a.db", "/a.db".into()), Treatment::Saved);
+    }
+
+    #[test]
+    fn a_database_leaves_the_files_once_its_replica_was_seen_and_comes_back_when_that_fails() {
+        let replication = replication("auto");
+        let path = b"config/a.db";
+        let meet = || replication.found(path, "/config/a.db".into());
+        assert_eq!(meet(), Treatment::Kept);
+        assert!(replication.knows(path));
+        replication.change(path, |database| database.replicated = true);
+        assert_eq!(meet(), Treatment::Replicated);
+        replication.change(path, |database| database.failing = true);
+        assert_eq!(meet(), Treatment::Saved);
+        replication.lost(path);
+        assert!(!replication.knows(path));
+    }
+
+    #[test]
+    fn once_fenced_the_place_is_not_held_again() {
+        let replication = replication("auto");
+        let holder = Holder {
+            epoch: 1,
+            volume_id: "a".to_owned(),
+        };
+        replication.hold(&holder);
+        assert_eq!(replication.permission(), Permission::Held(holder.clone()));
+        replication.fence();
+        replication.hold(&holder);
+        assert_eq!(replication.permission(), Permission::Fenced);
+    }
+}

@@ -1,0 +1,488 @@
+//! Keeps Litestream running for the databases that backups have found: one process a profile, while the place is ours.
+//! Started anew when a database comes, goes or is another file under the same name, and with growing pauses when it ends by
+//! itself; ended with a last synchronisation when the pod stops, and at once when somebody else has taken the place.
+
+use super::configuration::{Configured, configuration};
+use super::continuity::{self, Before, Continuity};
+use super::lag::Lag;
+use super::process::Process;
+use super::registry::{ON_VOLUME, Registered, Registry};
+use super::replication::{Database, Permission, Replication};
+use super::target::{Origin, Target};
+use super::{check, control, local};
+use crate::agent::arguments::Profile;
+use crate::agent::sidecar::backup::Failure;
+use crate::agent::sidecar::batch::with_sources;
+use crate::agent::sidecar::guard;
+use crate::agent::sidecar::status::Shared;
+use crate::agent::sidecar::volume::Scope;
+use crate::agent::volume::own::OwnFolder;
+use crate::store::claims::{self, Holder};
+use crate::store::{Error, Store};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two looks, while there are databases.
+const EACH: Duration = Duration::from_secs(1);
+/// The longest pause before another start.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// Credentials are looked at so often.
+const READ_AGAIN: Duration = Duration::from_secs(30);
+/// So many starts in a row may be judged broken before there is a pause.
+const MOST_BROKEN: u32 = 3;
+/// A process that ran for so long had no bad start.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Which files a process has: another one of the same name is another database.
+type Files = Vec<(PathBuf, (u64, u64))>;
+
+/// A process, and what it was started for.
+struct Running {
+    process: Process,
+    files: Files,
+    since: Instant,
+    /// Databases of which it is not known yet whether they go on without a gap, and where the process before ended.
+    unsure: Vec<(PathBuf, Option<Before>)>,
+}
+
+/// Whoever keeps Litestream running.
+pub struct Supervisor {
+    /// Which databases there are.
+    pub(super) replication: Arc<Replication>,
+    /// Where replicas go.
+    pub(super) target: Target,
+    /// The same place, for listings.
+    pub(super) store: Arc<dyn Store>,
+    /// What is said.
+    pub(super) shared: Arc<Shared>,
+    /// The volumes.
+    pub(super) scope: Arc<Scope>,
+    /// Where its settings come from.
+    origin: Origin,
+    /// How long a last synchronisation may take.
+    last_sync: Duration,
+    next_reading: Instant,
+    running: BTreeMap<&'static str, Running>,
+    pub(super) registry: Option<Registry>,
+    failures: u32,
+    rest_until: Instant,
+    pub(super) lag: Lag,
+    said: Option<String>,
+}
+
+impl Supervisor {
+    /// One that runs nothing yet.
+    #[must_use]
+    pub fn new(
+        replication: Arc<Replication>,
+        target: Target,
+        store: Arc<dyn Store>,
+        shared: Arc<Shared>,
+        scope: Arc<Scope>,
+        origin: Origin,
+        last_sync: Duration,
+    ) -> Self {
+        Self {
+            replication,
+            target,
+            store,
+            shared,
+            scope,
+            origin,
+            last_sync,
+            next_reading: Instant::now() + READ_AGAIN,
+            running: BTreeMap::new(),
+            registry: None,
+            failures: 0,
+            rest_until: Instant::now(),
+            lag: Lag::default(),
+            said: None,
+        }
+    }
+
+    /// Works until the pod is stopped.
+    pub async fn run(mut self) {
+        loop {
+            if let Some(deadline) = self.replication.stopping() {
+                return self.end(deadline).await;
+            }
+            let rest = match self.replication.permission() {
+                Permission::Held(holder) => {
+                    let replication = self.replication.clone();
+                    tokio::select! {
+                        () = self.tick(&holder) => {}
+                        // A store that does not answer must not cost the last synchronisation.
+                        () = replication.stopped() => continue,
+                    }
+                    !self.replication.databases().is_empty()
+                }
+                Permission::Fenced => {
+                    self.halt().await;
+                    false
+                }
+                Permission::NotYet => false,
+            };
+            let patience = if rest { EACH } else { Duration::MAX };
+            if tokio::time::timeout(patience, self.replication.changed.notified())
+                .await
+                .is_ok()
+                && self.replication.stopping().is_none()
+            {
+                // Where one database was found there may be others.
+                tokio::time::sleep(EACH / 4).await;
+            }
+        }
+    }
+
+    async fn tick(&mut self, holder: &Holder) {
+        // A volume that was detached has not lost its databases.
+        if self.replication.databases().is_empty() || self.scope.trouble().is_err() {
+            return;
+        }
+        self.reap();
+        self.read_again().await;
+        if self.rest_until <= Instant::now()
+            && let Err(failure) = self.arrange(holder).await
+        {
+            if let Failure::Fenced(fenced) = &failure {
+                tracing::error!("{fenced}: databases are not replicated by this pod any more");
+                self.replication.fence();
+                return self.halt().await;
+            }
+            self.rest(&format!("databases: {}", with_sources(&failure)));
+        }
+        if self.replication.permission() == Permission::Fenced {
+            return self.halt().await;
+        }
+        self.verify().await;
+        self.measure(holder).await;
+    }
+
+    /// A Secret that has changed is used from now on.
+    async fn read_again(&mut self) {
+        if self.next_reading > Instant::now() {
+            return;
+        }
+        self.next_reading = Instant::now() + READ_AGAIN;
+        match self.origin.target() {
+            Ok(target) if target != self.target => {
+                tracing::info!("the store's settings have changed: Litestream is started again with them");
+                self.target = target;
+                for (_, running) in std::mem::take(&mut self.running) {
+                    running.process.stop(EACH * 2).await;
+                }
+            }
+            Ok(_) => {}
+            // Half of a Secret, perhaps: what runs has the other settings still.
+            Err(unsupported) => tracing::warn!("{unsupported}"),
+        }
+    }
+
+    /// Says a thing once, and waits before the next attempt.
+    fn rest(&mut self, why: &str) {
+        self.failures += 1;
+        let rest = EACH.saturating_mul(1 << (self.failures - 1).min(6)).min(LONGEST_REST);
+        self.rest_until = Instant::now() + rest;
+        if self.said.as_deref() != Some(why) {
+            tracing::error!("{why}; trying again in {} s", rest.as_secs());
+            self.said = Some(why.to_owned());
+        }
+    }
+
+    /// Takes note of processes that have ended by themselves.
+    fn reap(&mut self) {
+        let mut ended = None;
+        self.running.retain(|_, running| match running.process.ended() {
+            None => true,
+            Some(why) => {
+                ended = Some((why, running.since.elapsed()));
+                false
+            }
+        });
+        if let Some((why, lived)) = ended {
+            if lived >= SETTLED {
+                self.failures = 0;
+            }
+            self.said = None;
+            self.rest(&format!("Litestream has ended ({why})"));
+        } else if self.running.values().all(|running| running.since.elapsed() >= SETTLED) {
+            self.failures = 0;
+        }
+    }
+
+    /// Looks whether what was started goes on without a gap; where it may not, it is started again from the whole database.
+    async fn verify(&mut self) {
+        let mut broken = None;
+        for (name, running) in &mut self.running {
+            let socket = running.process.socket().to_owned();
+            for (file, before) in std::mem::take(&mut running.unsure) {
+                let judged = match control::sync(&socket, &file, false, EACH * 2).await {
+                    Ok(_) => continuity::judge(&file, before),
+                    Err(_) => Continuity::Unknown,
+                };
+                match judged {
+                    Continuity::Sure => {}
+                    Continuity::Unknown => running.unsure.push((file, before)),
+                    Continuity::Broken => broken = Some((*name, file)),
+                }
+            }
+        }
+        if let Some((name, file)) = broken {
+            tracing::warn!(
+                "the database {} was written while Litestream did not run: it is sent as a whole again",
+                file.display()
+            );
+            if let Some(running) = self.running.remove(name) {
+                running.process.kill().await;
+            }
+            // Also where the log looks as it should: it is what this start can't be sure of.
+            self.empty_log(&file).await;
+            self.replication.changed.notify_one();
+            if self.failures < MOST_BROKEN {
+                self.failures += 1;
+            } else {
+                self.rest(&format!("the log of {} begins anew again and again", file.display()));
+            }
+        }
+    }
+
+    /// Writes a log into its database, so that Litestream finds nothing of it that it knows.
+    pub(super) async fn empty_log(&self, file: &Path) {
+        let (scope, file) = (self.scope.clone(), file.to_owned());
+        let emptied = tokio::task::spawn_blocking(move || {
+            let _turn = scope.turn();
+            check::checkpoint(&file).map_err(|error| (file, error))
+        });
+        if let Ok(Err((file, error))) = emptied.await {
+            // Whoever reads it keeps it: the start that follows is judged, and this is tried again.
+            tracing::warn!("the log of {} can't be emptied now: {error}", file.display());
+        }
+    }
+
+    /// Brings what runs in line with which databases there are.
+    async fn arrange(&mut self, holder: &Holder) -> Result<(), Failure> {
+        if self.lag.is_overgrown() {
+            return Ok(());
+        }
+        let databases = self.replication.databases();
+        let mut wanted: BTreeMap<&'static str, (Profile, Vec<Configured>, Files)> = BTreeMap::new();
+        for database in databases.values() {
+            let name = database.profile.as_str();
+            let (_, configured, files) = wanted
+                .entry(name)
+                .or_insert_with(|| (database.profile, Vec::new(), Vec::new()));
+            if let Some(identity) = local::identity(&database.file) {
+                configured.push(Configured {
+                    path: database.file.clone(),
+                    key: crate::store::keys::database(&database.folder, &database.path),
+                });
+                files.push((database.file.clone(), identity));
+            }
+        }
+        let as_wanted = wanted.iter().all(|(name, (_, _, files))| match self.running.get(name) {
+            Some(running) => running.files == *files,
+            None => files.is_empty(),
+        });
+        if as_wanted && self.registry.is_some() {
+            return Ok(());
+        }
+        self.require_claim(holder).await?;
+        self.register(&databases).await?;
+        for (name, (profile, configured, files)) in wanted {
+            if self.running.get(name).is_some_and(|running| running.files == files) {
+                continue;
+            }
+            self.replace(name, &files).await;
+            if configured.is_empty() {
+                continue;
+            }
+            let mut unsure = Vec::new();
+            for (file, _) in &files {
+                let before = Before::of(file);
+                if before.is_some_and(|before| before.is_behind(file)) {
+                    self.empty_log(file).await;
+                }
+                unsure.push((file.clone(), before));
+            }
+            let folder = self.replication.folder();
+            let socket = super::process::socket(folder, name);
+            let text = configuration(&self.target, profile, &configured, &socket, self.last_sync);
+            let process = Process::start(&self.target, folder, name, &text)
+                .await
+                .map_err(|source| Error::Local {
+                    what: "litestream can't be started".to_owned(),
+                    source,
+                })?;
+            tracing::info!(
+                profile = name,
+                databases = configured.len(),
+                "replicating: {}",
+                files
+                    .iter()
+                    .map(|(file, _)| file.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
+            self.running.insert(
+                name,
+                Running {
+                    process,
+                    files,
+                    since: Instant::now(),
+                    unsure,
+                },
+            );
+            self.said = None;
+        }
+        Ok(())
+    }
+
+    /// Ends a process whose databases are others now.
+    async fn replace(&mut self, name: &'static str, files: &[(PathBuf, (u64, u64))]) {
+        let Some(running) = self.running.remove(name) else {
+            return;
+        };
+        let others: Vec<&PathBuf> = running
+            .files
+            .iter()
+            .filter(|known| !files.contains(known))
+            .map(|(file, _)| file)
+            .collect();
+        if others.is_empty() {
+            // What it does not send now, the next one does.
+            running.process.stop(EACH * 2).await;
+            return;
+        }
+        // It still holds the file that is gone: what it would send now is half of the one and half of the other.
+        running.process.kill().await;
+        for file in others {
+            tracing::warn!(
+                "the database {} was replaced or removed by its app: what is there now is replicated from a fresh snapshot",
+                file.display()
+            );
+            if let Err(error) = local::forget(file) {
+                tracing::error!("{} can't be removed: {error}", local::folder(file).display());
+            }
+        }
+    }
+
+    pub(super) async fn require_claim(&self, holder: &Holder) -> Result<(), Failure> {
+        let claims = claims::list(self.store.as_ref()).await?;
+        guard::claim_in(self.store.as_ref(), &claims, holder).await
+    }
+
+    /// What a start has to look for is written down before Litestream sees it.
+    async fn register(&mut self, databases: &BTreeMap<Vec<u8>, Database>) -> Result<(), Failure> {
+        let known = match self.registry.take() {
+            Some(known) => known,
+            None => Registry::read(self.store.as_ref()).await?,
+        };
+        for (path, database) in databases {
+            if known
+                .get(&database.folder, &database.path)
+                .is_some_and(|known| known.replicated)
+            {
+                self.replication.change(path, |database| database.replicated = true);
+            }
+        }
+        let next = registered(&known, databases);
+        let written = self.keep(&next, known == next).await;
+        self.registry = written.is_ok().then_some(next);
+        written
+    }
+
+    /// Writes the registry to the store and to the volumes.
+    pub(super) async fn keep(&self, registry: &Registry, same: bool) -> Result<(), Failure> {
+        if !same {
+            registry.write(self.store.as_ref()).await?;
+        }
+        for volume in &self.scope.volumes {
+            let own = OwnFolder::on(&volume.path);
+            let part = registry.of(&volume.folder);
+            let there: Option<Registry> = own.read(ON_VOLUME).ok().flatten();
+            if there.as_ref() != Some(&part)
+                && let Err(error) = own.write(ON_VOLUME, &part)
+            {
+                // A start then goes by the store's.
+                tracing::warn!("{}", with_sources(&error));
+            }
+        }
+        Ok(())
+    }
+
+    /// A database's control socket, where its process runs.
+    pub(super) fn socket(&self, database: &Database) -> Option<PathBuf> {
+        let running = self.running.get(database.profile.as_str())?;
+        Some(running.process.socket().to_owned())
+    }
+
+    /// What the process of a profile said last.
+    pub(super) fn last_words(&self, profile: Profile) -> String {
+        self.running
+            .get(profile.as_str())
+            .map(|running| running.process.last_words())
+            .unwrap_or_default()
+    }
+
+    /// Ends everything at once: nothing more is sent.
+    pub(super) async fn halt(&mut self) {
+        for (_, running) in std::mem::take(&mut self.running) {
+            running.process.kill().await;
+        }
+    }
+
+    /// Ends everything, with a last synchronisation.
+    async fn end(&mut self, deadline: Instant) {
+        let databases: usize = self.running.values().map(|running| running.files.len()).sum();
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let ends = std::mem::take(&mut self.running)
+            .into_values()
+            .map(|running| running.process.stop(patience));
+        let all_well = futures::future::join_all(ends).await.into_iter().all(|well| well);
+        if databases == 0 {
+            return;
+        }
+        if all_well {
+            tracing::info!(databases, "databases: the last synchronisation is made");
+        } else {
+            tracing::error!(
+                databases,
+                "databases: the last synchronisation did not end well within {} s: what was not sent is on the volume alone",
+                patience.as_secs()
+            );
+        }
+    }
+}
+
+/// The registry as it should be.
+pub(super) fn registered(known: &Registry, databases: &BTreeMap<Vec<u8>, Database>) -> Registry {
+    let mut next = known.clone();
+    let now = Timestamp::now();
+    for database in databases.values() {
+        let before = known.get(&database.folder, &database.path);
+        let found = std::fs::metadata(&database.file).ok();
+        let entry = match (&found, before) {
+            (Some(found), _) => Registered {
+                folder: database.folder.clone(),
+                path: database.path.clone(),
+                uid: found.uid(),
+                gid: found.gid(),
+                mode: found.mode() & 0o7777,
+                replicated: database.replicated || before.is_some_and(|before| before.replicated),
+                gone: None,
+            },
+            (None, Some(before)) => Registered {
+                gone: before.gone.or(Some(now)),
+                ..before.clone()
+            },
+            (None, None) => continue,
+        };
+        next.put(entry);
+    }
+    next
+}

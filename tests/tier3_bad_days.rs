@@ -1,0 +1,170 @@
+//! Tier 3 on bad days: a store that stays away until too much waits, a place that somebody else has taken, a volume without
+//! a name that Litestream can take.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test says what failed by failing"
+)]
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+use support::S3;
+use support::app::{App, create, descendants, insert, rows, strays};
+use support::bed::Bed;
+use support::pod::block_on;
+
+/// Adds so many MiB to a database.
+fn grow(connection: &rusqlite::Connection, from: i64, mib: i64) {
+    for n in from..from + mib {
+        connection
+            .execute("INSERT INTO t VALUES (?1, hex(randomblob(524288)))", [n])
+            .unwrap();
+    }
+}
+
+fn has_litestream(app: &App) -> bool {
+    descendants(app.pid())
+        .into_iter()
+        .any(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "litestream"))
+}
+
+#[test]
+fn while_the_store_is_down_so_much_may_pile_up_and_then_the_log_is_let_go() {
+    // A volume of 400 MiB, of which a tenth, and at least 64 MiB, may be a backlog.
+    let folder = tempfile::tempdir().unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=400m", "none"])
+        .arg(folder.path())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("skipped: this machine mounts nothing for us");
+        return;
+    }
+    let _unmount = Unmount(folder.path().to_owned());
+    let mut app = App::of(Bed::in_folder(folder.path(), S3::start()));
+    let writer = create(&app.path("app.db"), "wal");
+    app.start();
+    app.until_replicated("app.db");
+    app.bed.server.stop();
+    grow(&writer, 0, 1);
+    app.until_said("can't be sent, and wait on the volume");
+    grow(&writer, 1, 17);
+    app.until_said("replication stops, so that the volume does not fill up");
+    grow(&writer, 18, 62);
+    app.until_said("replication stops, and begins again with a fresh snapshot");
+    app.until("Litestream has let go", |app| !has_litestream(app));
+    app.until("it says so", |app| {
+        app.status()["databases"]["config/app.db"]["status"] == "stopped"
+    });
+    app.until("what waited is gone from the volume", |app| {
+        !app.path(".app.db-litestream").exists()
+            && fs::metadata(app.path("app.db-wal")).map_or(0, |found| found.len()) < 8 << 20
+    });
+    app.bed.server.resume();
+    app.until_said("databases begin again with a fresh snapshot each");
+    insert(&writer, 1000, 3);
+    app.until_replicated("app.db");
+    app.until("everything is sent", |app| {
+        let database = &app.status()["databases"]["config/app.db"];
+        database["listed"].is_string() && database["listed"] == database["txid"]
+    });
+    drop(writer);
+    app.kill();
+    fs::remove_file(app.path("app.db")).unwrap();
+    for stray in strays(&app.path("app.db")) {
+        if stray.starts_with("app.db-") {
+            fs::remove_file(app.path(&stray)).unwrap();
+        }
+    }
+    app.bed.start();
+    assert_eq!(rows(&app.path("app.db")).len(), 83);
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_pod_whose_place_was_taken_sends_nothing_more() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    app.start();
+    app.until_replicated("app.db");
+    let owner = app.bed.owner();
+    block_on(app.bed.claim(owner, 1000, "another", "app-2", "g2"));
+    insert(&writer, 0, 10);
+    app.until("it is fenced", |app| {
+        app.log().contains("databases are not replicated by this pod any more")
+            || app.log().contains("was taken over by epoch 1000")
+    });
+    app.until("Litestream is gone", |app| !has_litestream(app));
+    let before = app.replica("app.db", "0000").len();
+    insert(&writer, 10, 10);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(app.replica("app.db", "0000").len(), before);
+}
+
+#[test]
+fn a_secret_that_changes_is_used_without_a_restart_of_the_pod() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    app.start();
+    app.until_replicated("app.db");
+    let config = app.bed.restore_dir().join("litestream/standard.yml");
+    app.bed.server.configure("RCLONE_CONFIG_MINIO_REGION", "eu-north-7");
+    app.until_said("the store's settings have changed");
+    app.until("it runs with them", |_| {
+        fs::read_to_string(&config).is_ok_and(|text| text.contains("eu-north-7"))
+    });
+    insert(&writer, 0, 5);
+    std::thread::sleep(Duration::from_secs(4));
+    drop(writer);
+    app.kill();
+    app.lose_volume();
+    app.bed.start();
+    assert_eq!(rows(&app.path("app.db")).len(), 5);
+}
+
+#[test]
+fn a_second_destination_has_databases_as_files() {
+    let mut app = App::on(S3::start());
+    let server = &app.bed.server;
+    for key in ["TYPE", "PROVIDER", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT"] {
+        let value = fs::read_to_string(server.rclone_dir().join(format!("RCLONE_CONFIG_MINIO_{key}"))).unwrap();
+        server.configure(&format!("RCLONE_CONFIG_OTHER_{key}"), &value);
+    }
+    app.bed.flags.push("--destination=other:backups/second".to_owned());
+    app.sidecar_flags.push("--destination=other:backups/second".to_owned());
+    insert(&create(&app.path("app.db"), "wal"), 0, 10);
+    app.start();
+    app.until_replicated("app.db");
+    let bucket = app.bed.server.bucket();
+    app.until("it is a file there", |_| bucket.join("second/config/app.db").exists());
+    assert!(!bucket.join("app/config/app.db").exists());
+    assert!(!bucket.join("second/database").exists());
+}
+
+#[test]
+fn a_folder_of_the_machine_can_be_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = S3::start();
+    server.configure("RCLONE_CONFIG_MINIO_TYPE", "alias");
+    server.configure("RCLONE_CONFIG_MINIO_REMOTE", &folder.path().display().to_string());
+    let mut app = App::on(server);
+    insert(&create(&app.path("app.db"), "wal"), 0, 10);
+    app.start();
+    app.until_replicated("app.db");
+    app.stop();
+    assert!(folder.path().join("backups/app/database/config/app.db/ltx/0").is_dir());
+    app.lose_volume();
+    app.bed.start();
+    assert_eq!(rows(&app.path("app.db")).len(), 10);
+}
