@@ -14,10 +14,13 @@ use rusqlite::Connection;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use support::app::{App, create, insert, rows, strays};
+use support::bed::FOLDER;
+use support::laptop::said;
 use support::pod::Place;
-use support::{S3, write};
+use support::{BUCKET, S3, write};
 
 /// An app whose database has these many rows in the store, and that has stopped.
 fn stopped(rows: i64) -> App {
@@ -124,6 +127,31 @@ fn a_damaged_database_without_a_replica_stays_where_it_is_and_the_app_does_not_s
     fs::remove_file(app.path(".vixens-backup/databases.json")).unwrap();
     app.bed.flags.push("--databases=app.db".to_owned());
     assert!(app.bed.refused().contains("app.db is damaged"));
+}
+
+#[test]
+fn a_restore_job_says_whether_each_database_can_come_back() {
+    let mut app = stopped(100);
+    let check = |app: &App| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
+        command
+            .args(["agent", "pre-sync", "--workload=Deployment/app"])
+            .arg(format!("--volume=data:{FOLDER}:/config"))
+            .arg(format!("--destination=minio:{BUCKET}/app"))
+            .arg(format!("--restore-dir={}", app.bed.restore_dir().display()))
+            .arg(format!("--rclone-dir={}", app.bed.server.rclone_dir().display()))
+            .env("POD_NAMESPACE", "home")
+            .env("VIXENS_BACKUP_CLUSTER_ID", "c1");
+        said(&mut command)
+    };
+    let out = check(&app).fine();
+    assert!(out.contains(&format!("{FOLDER}/app.db at ")), "{out}");
+    fs::remove_dir_all(app.bed.server.bucket().join("app/database").join(FOLDER)).unwrap();
+    app.bed.server.stop();
+    app.bed.server.resume();
+    let why = check(&app).failed(1);
+    let expected = format!("database/{FOLDER}/app.db holds no state of the database that can be restored");
+    assert!(why.contains(&expected), "{why}");
 }
 
 #[test]

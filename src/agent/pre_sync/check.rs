@@ -1,6 +1,9 @@
 //! One destination → whether a restore from it can be trusted, and what it would bring. Reads the store only.
 
-use crate::agent::arguments::{PreSyncArguments, Verify};
+use crate::agent::arguments::{Destination, PreSyncArguments, Verify};
+use crate::agent::litestream::ltx::{self, Txid};
+use crate::agent::litestream::replica::Replica;
+use crate::agent::litestream::target::Target;
 use crate::agent::owner;
 use crate::agent::place::{self, Backup, Place};
 use crate::agent::restore::plan::{History, Indexes, Plan, Planned, of_listing, of_snapshot};
@@ -90,6 +93,7 @@ impl Verdict {
 /// One destination under check.
 pub(super) struct Check<'a> {
     pub(super) store: &'a Rclone,
+    pub(super) destination: &'a Destination,
     pub(super) arguments: &'a PreSyncArguments,
     pub(super) scratch: &'a Path,
 }
@@ -172,6 +176,7 @@ impl Check<'_> {
             mut wrong,
             downloaded,
         } = found;
+        wrong.extend(self.against_replicas(&header.databases).await?);
         if wrong.is_empty() {
             return Ok(Ok(Point {
                 id: *id,
@@ -236,6 +241,32 @@ impl Check<'_> {
             compared.downloaded = Some(began.elapsed());
         }
         Ok(compared)
+    }
+
+    /// Databases whose replica has no state that a restore could begin with.
+    async fn against_replicas(&self, databases: &[DatabasePosition]) -> Result<Vec<String>, StoreError> {
+        let mut wrong = Vec::new();
+        if databases.is_empty() {
+            return Ok(wrong);
+        }
+        let target = match Target::of(self.destination, &self.arguments.folders.rclone_dir) {
+            Ok(target) => target,
+            Err(unsupported) => return Ok(vec![unsupported.to_string()]),
+        };
+        for database in databases {
+            let key = keys::database(&database.folder, &database.path);
+            let replica = Replica {
+                store: self.store,
+                target: &target,
+                key: &key,
+            };
+            let files = replica.files().await?;
+            let at = Txid::parse(&database.txid);
+            if ltx::newest(&files, at).is_none() && ltx::oldest(&files).is_none() {
+                wrong.push(format!("{key} holds no state of the database that can be restored"));
+            }
+        }
+        Ok(wrong)
     }
 
     /// The sizes of what lies below a prefix, by key.

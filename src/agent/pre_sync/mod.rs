@@ -84,6 +84,7 @@ async fn check(
         let store = Rclone::new(destination.remote(), destination.path(), settings);
         let verdict = Check {
             store: &store,
+            destination,
             arguments,
             scratch: &scratch.0,
         }

@@ -133,7 +133,7 @@ fn of_point(point: &Point, now: Timestamp) -> String {
     for database in &point.databases {
         let _ = writeln!(
             text,
-            "  database          {}/{} at {} (transaction {})",
+            "  database          {}/{} at {} (transaction {}), in its replica",
             database.folder, database.path, database.time, database.txid
         );
     }

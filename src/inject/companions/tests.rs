@@ -5,6 +5,9 @@ use crate::inject::{Found, inject};
 use crate::policy::Installation;
 use std::path::PathBuf;
 
+/// What has databases replicated keeps its sidecar: a CronJob alone is for tier 2.
+const TIER2: (&str, &str) = ("vixens.io/backup", "tier2");
+
 /// A workload as it would be stored, and its plan.
 fn stored(mut object: Value, annotations: &[(&str, &str)]) -> (Value, Plan) {
     for (name, value) in annotations {
@@ -75,7 +78,7 @@ fn a_policy_asks_for_its_companions_and_for_no_others() {
         "Job/home-assistant-restore, Service/home-assistant-backup"
     );
     assert_eq!(
-        names(app, &[schedule, ("vixens.io/backup-mode", "cronjob")]),
+        names(app, &[schedule, TIER2, ("vixens.io/backup-mode", "cronjob")]),
         "CronJob/home-assistant-backup (3 4 * * *), Job/home-assistant-restore"
     );
 }
@@ -127,7 +130,7 @@ fn no_claim_is_mounted_where_a_sidecar_runs_else_beside_the_apps_pod() {
         "{text}"
     );
 
-    let by_cron_job = [("vixens.io/backup-mode", "cronjob")];
+    let by_cron_job = [TIER2, ("vixens.io/backup-mode", "cronjob")];
     let (mut object, plan) = stored(shape("home-assistant"), &by_cron_job);
     let affinity = |object: &Value| {
         let made = companions(&plan, &Surroundings::read(object, &plan), None);
