@@ -289,6 +289,34 @@ fn a_restore_to_a_snapshot_brings_files_and_databases_of_one_moment() {
 }
 
 #[test]
+fn a_restore_to_a_time_brings_the_files_and_the_database_as_they_were_then() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    app.start();
+    app.until_replicated("app.db");
+    let mut times = Vec::new();
+    for round in 0..2 {
+        insert(&writer, round * 10, 10);
+        let count = ((round + 1) * 10).to_string();
+        write(&app.path("count"), &count);
+        support::pod::until_place(&app.bed.server, |place| {
+            let content = place.content("config/count");
+            content.is_some_and(|content| content == count.as_bytes()) && place.pending.is_empty()
+        });
+        // Litestream names its points by the second.
+        std::thread::sleep(Duration::from_secs(2));
+        times.push(jiff::Timestamp::now());
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    drop(writer);
+    app.stop();
+    app.bed.flags.push(format!("--restore-at={}", times[0]));
+    let (said, _) = app.bed.start();
+    assert_eq!(fs::read_to_string(app.path("count")).unwrap(), "10", "{said}");
+    assert_eq!(rows(&app.path("app.db")), (0..10).collect::<Vec<_>>(), "{said}");
+}
+
+#[test]
 fn an_encrypted_store_is_refused_at_the_start_and_tier_2_is_named() {
     let server = S3::start();
     server.encrypt("password");
