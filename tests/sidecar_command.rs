@@ -196,6 +196,26 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
     let place = Place::read(&server);
     assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
     assert!(place.pending.is_empty());
+    // One at a time: a second run waits for the first.
+    let other = std::fs::File::open(pod.path(".vixens-backup/volume.json")).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let output = backup(
+        &server,
+        pod.scratch.path(),
+        &[volume.clone(), "--timeout=1s".to_owned()],
+    );
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("is still under way"));
+    pod.write("sub/b", "two and a half");
+    let output = std::thread::scope(|scope| {
+        let second = scope.spawn(|| backup(&server, pod.scratch.path(), from_ref(&volume)));
+        // However early it is let go, the second run ends well.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(other);
+        second.join().unwrap()
+    });
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(Place::read(&server).content("config/sub/b").unwrap(), b"two and a half");
     // A newer claim: this volume's turn is over.
     Pod::new(&server, "bb").init(&server);
     pod.write("a", "too late");

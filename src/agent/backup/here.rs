@@ -23,10 +23,12 @@ use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A locked database is waited for at most this long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Another run is waited for, and looked for this often.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Backs up to each destination; each is tried, whatever came of the others.
 pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
@@ -35,11 +37,12 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let mut volumes = Vec::new();
     let mut locks = Vec::new();
     let mut holder: Option<Holder> = None;
+    let deadline = Instant::now() + arguments.timeout.duration();
     for volume in &protection.volumes {
         let path = Path::new(&volume.mount_path);
         mount::check(path, arguments.folders.allow_plain_folder).map_err(|error| Error::Failed(error.to_string()))?;
         let marker = marker(path)?;
-        locks.push(lock(path)?);
+        locks.push(lock(path, deadline).await?);
         holder.get_or_insert(marker.claim.unwrap_or(Holder {
             epoch: marker.epoch,
             volume_id: marker.id.clone(),
@@ -94,22 +97,38 @@ fn marker(volume: &Path) -> Result<Marker, Error> {
     }
 }
 
-/// One run at a time: the runs of a volume are on its node, where this lock is seen by all.
-fn lock(volume: &Path) -> Result<Option<std::fs::File>, Error> {
+/// One run at a time: the runs of a volume are on its node, where this lock is seen by all. Whoever comes second, as who
+/// asks for a backup in the minute of the schedule, waits for the first.
+async fn lock(volume: &Path, deadline: Instant) -> Result<Option<std::fs::File>, Error> {
     let local = |source| Error::Local {
         what: "opening",
         path: volume.to_owned(),
         source,
     };
     let file = std::fs::File::open(OwnFolder::on(volume).join(MARKER)).map_err(local)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Failed(format!(
-            "another backup of the volume at {} is under way: see its log",
-            volume.display()
-        ))),
-        // A network file system without locks: there the schedule's own rule has to do.
-        Err(_) => Ok(None),
+    let mut told = false;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() >= deadline => {
+                return Err(Error::Failed(format!(
+                    "another backup of the volume at {} is still under way: see its log",
+                    volume.display()
+                )));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                if !told {
+                    say(&format!(
+                        "another backup of the volume at {} is under way: waiting for it",
+                        volume.display()
+                    ));
+                    told = true;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+            // A network file system without locks: there the schedule's own rule has to do.
+            Err(_) => return Ok(None),
+        }
     }
 }
 
