@@ -205,7 +205,8 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
         &[volume.clone(), "--timeout=1s".to_owned()],
     );
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("is still under way"));
+    assert!(text(&output.stdout).contains("is under way: waiting for it"));
+    assert!(text(&output.stderr).contains("did not end within 1s"));
     pod.write("sub/b", "two and a half");
     let output = std::thread::scope(|scope| {
         let second = scope.spawn(|| backup(&server, pod.scratch.path(), from_ref(&volume)));

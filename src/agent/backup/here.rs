@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A locked database is waited for at most this long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,12 +37,11 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let mut volumes = Vec::new();
     let mut locks = Vec::new();
     let mut holder: Option<Holder> = None;
-    let deadline = Instant::now() + arguments.timeout.duration();
     for volume in &protection.volumes {
         let path = Path::new(&volume.mount_path);
         mount::check(path, arguments.folders.allow_plain_folder).map_err(|error| Error::Failed(error.to_string()))?;
         let marker = marker(path)?;
-        locks.push(lock(path, deadline).await?);
+        locks.push(lock(path).await?);
         holder.get_or_insert(marker.claim.unwrap_or(Holder {
             epoch: marker.epoch,
             volume_id: marker.id.clone(),
@@ -98,8 +97,8 @@ fn marker(volume: &Path) -> Result<Marker, Error> {
 }
 
 /// One run at a time: the runs of a volume are on its node, where this lock is seen by all. Whoever comes second, as who
-/// asks for a backup in the minute of the schedule, waits for the first.
-async fn lock(volume: &Path, deadline: Instant) -> Result<Option<std::fs::File>, Error> {
+/// asks for a backup in the minute of the schedule, waits for the first, for as long as a backup may take.
+async fn lock(volume: &Path) -> Result<Option<std::fs::File>, Error> {
     let local = |source| Error::Local {
         what: "opening",
         path: volume.to_owned(),
@@ -110,12 +109,6 @@ async fn lock(volume: &Path, deadline: Instant) -> Result<Option<std::fs::File>,
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() >= deadline => {
-                return Err(Error::Failed(format!(
-                    "another backup of the volume at {} is still under way: see its log",
-                    volume.display()
-                )));
-            }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 if !told {
                     say(&format!(
