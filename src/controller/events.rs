@@ -2,11 +2,11 @@
 //! what, so that another replica, or this one after a restart, tells nothing a second time while the first is kept.
 
 use super::key::Regarding;
+use crate::policy::fingerprint;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -85,11 +85,7 @@ impl Teller {
             note,
             occasion,
         } = news;
-        let digest = Sha256::digest(format!("{}|{reason}|{occasion}", regarding.uid));
-        let number = digest
-            .iter()
-            .take(8)
-            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let number = fingerprint(&format!("{}|{reason}|{occasion}", regarding.uid));
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             if told.len() > REMEMBERED {

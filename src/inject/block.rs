@@ -9,9 +9,8 @@ use crate::agent::arguments::{
     Backups, DEFAULTS_PATH, Destination, Flags, Folders, Identity, InitArguments, NudgeArguments, Port,
     ProtectedVolume, Protection, RCLONE_PATH, RESTORE_PATH, SECRETS_PATH, SidecarArguments, Span, Tier, WorkloadKind,
 };
-use crate::policy::ContainerKind;
+use crate::policy::{ContainerKind, fingerprint};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 /// What is added to a pod template.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,8 +86,7 @@ pub fn label_value(name: &str) -> String {
     if name.len() <= 63 {
         return name.to_owned();
     }
-    let digest = Sha256::digest(name);
-    let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    let hash = fingerprint(name) >> 32;
     let head: String = name.chars().take(54).collect();
     format!("{}-{hash:08x}", head.trim_end_matches(['-', '.']))
 }

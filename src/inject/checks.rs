@@ -1,7 +1,7 @@
 //! PURE: Policy + facts → what is refused, and what is warned about (interface, "What is refused, and how").
 
 use super::plan::{CONTAINERS, PlannedUser, VOLUMES};
-use crate::agent::arguments::{Databases, Profile, Span, Tier, WorkloadKind};
+use crate::agent::arguments::{Databases, Span, Tier, WorkloadKind};
 use crate::policy::{Mode, Policy, Problem, is_ours, key};
 use crate::workload::{Candidate, TEMPLATE, Workload, annotations, at};
 use serde_json::Value;
@@ -164,14 +164,9 @@ pub(super) fn user(
 
 /// At tier 3: a restore to a point brings files and databases, as long as both are kept.
 fn profile_warning(policy: &Policy) -> Option<String> {
-    let hours = match policy.profile {
-        Profile::Critical => 336,
-        Profile::Standard => 168,
-        Profile::Relaxed => 72,
-        Profile::Ephemeral => return None,
-    };
+    let (_, hours) = policy.profile.hours()?;
     let files = policy.retention.within?;
-    let is_shorter = Span::seconds(hours * 3600).duration() < files.duration();
+    let is_shorter = Span::seconds(u64::from(hours) * 3600).duration() < files.duration();
     (policy.tier == Tier::Tier3 && is_shorter).then(|| {
         format!(
             "{}: {}: databases can go back for {hours} h, and files for {files} (vixens.io/backup-retention): before that, a restore brings files \

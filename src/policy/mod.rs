@@ -4,6 +4,7 @@
 //! randomness, no I/O.
 
 mod annotations;
+mod fingerprint;
 mod installation;
 mod list;
 mod problem;
@@ -11,6 +12,7 @@ mod resources;
 mod schedule;
 
 pub use annotations::{KEYS, PREFIX, is_ours, key};
+pub use fingerprint::fingerprint;
 pub use installation::{ConfigurationError, Installation, UnknownAnnotations};
 pub use problem::Problem;
 pub use resources::{Amounts, ContainerKind, Quantity, Requirements, Resources};

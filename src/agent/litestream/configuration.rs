@@ -9,16 +9,6 @@ use std::time::Duration;
 
 /// How often the log is read, and how often what it gave is sent: together at most a second.
 const EACH: &str = "500ms";
-/// A profile's snapshot interval and retention, in hours; nothing for databases that are not replicated.
-#[must_use]
-pub const fn hours(profile: Profile) -> Option<(u32, u32)> {
-    match profile {
-        Profile::Critical => Some((1, 336)),
-        Profile::Standard => Some((6, 168)),
-        Profile::Relaxed => Some((24, 72)),
-        Profile::Ephemeral => None,
-    }
-}
 
 /// A database to replicate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +29,7 @@ pub fn configuration(
     socket: &Path,
     last_sync: Duration,
 ) -> Value {
-    let (interval, retention) = hours(profile).unwrap_or((24, 72));
+    let (interval, retention) = profile.hours().unwrap_or((24, 72));
     let each = |database: &Configured| {
         let mut replica = target.replica(&database.key);
         replica["sync-interval"] = json!(EACH);

@@ -1,7 +1,6 @@
 //! What the sidecar's parts know together about replicated databases: backups find them and leave them out of the files, the
 //! supervisor replicates them, snapshots ask where they stand. No I/O but that last question.
 
-use super::configuration::hours;
 use super::ltx::Txid;
 use super::{control, local, process};
 use crate::agent::arguments::{Databases, Profile};
@@ -124,7 +123,7 @@ impl Replication {
                 .find(|(named, _)| named == text)
                 .map(|(_, profile)| profile.unwrap_or(self.profile)),
         };
-        profile.filter(|profile| hours(*profile).is_some())
+        profile.filter(|profile| profile.hours().is_some())
     }
 
     /// Whether this path of the index is known as a database.

@@ -2,7 +2,7 @@
 //! change.
 
 use super::CompanionKind;
-use sha2::{Digest, Sha256};
+use crate::policy::fingerprint;
 
 /// The name of a companion. Two workloads of one kind and namespace never get the same one.
 #[must_use]
@@ -25,8 +25,7 @@ pub fn companion_name(kind: CompanionKind, workload: &str) -> String {
     if name == workload && name.len() + suffix.len() <= limit {
         return format!("{name}{suffix}");
     }
-    let digest = Sha256::digest(workload);
-    let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    let hash = fingerprint(workload) >> 32;
     let head: String = name.chars().take(limit - suffix.len() - 9).collect();
     format!("{}-{hash:08x}{suffix}", head.trim_end_matches(['-', '.']))
 }

@@ -5,8 +5,8 @@ use super::super::plan::Plan;
 use super::pod::Pod;
 use super::{CompanionKind, Surroundings};
 use crate::agent::arguments::{Flags, Identity, PreSyncArguments, Verify, WorkloadKind};
+use crate::policy::fingerprint;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 /// It may look for so long, in seconds.
 const DEADLINE: u64 = 1800;
@@ -105,10 +105,5 @@ pub(super) fn occasion(plan: &Plan, surroundings: &Surroundings) -> String {
         surroundings.placement,
         surroundings.groups,
     ]);
-    let digest = Sha256::digest(policy.to_string());
-    let number = digest
-        .iter()
-        .take(8)
-        .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    format!("{number:016x}")
+    format!("{:016x}", fingerprint(&policy.to_string()))
 }

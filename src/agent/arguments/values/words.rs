@@ -98,6 +98,19 @@ words! {
     }
 }
 
+impl Profile {
+    /// The snapshot interval and the retention, in hours; nothing for databases that are not replicated.
+    #[must_use]
+    pub const fn hours(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Critical => Some((1, 336)),
+            Self::Standard => Some((6, 168)),
+            Self::Relaxed => Some((24, 72)),
+            Self::Ephemeral => None,
+        }
+    }
+}
+
 words! {
     /// The kinds of workload that are injected.
     WorkloadKind {
