@@ -53,7 +53,6 @@ impl Kyverno {
                 "--metricsPort=0",
                 "--controllerRuntimeMetricsAddress=0",
                 "--admissionReports=false",
-
             ])
             .envs([("INIT_CONFIG", "kyverno"), ("METRICS_CONFIG", "kyverno-metrics")])
             .envs(ITS_OWN.map(|variable| (variable, "kyverno")))
@@ -61,7 +60,9 @@ impl Kyverno {
             .current_dir(&home);
         let process = Process::of(command);
         process.says("name=webhook-controller");
-        plane.kubectl(&["apply", "-f", "tests/kyverno/policies.yaml"]).succeeds();
+        plane
+            .kubectl(&["apply", "-f", "tests/kyverno/policies.yaml"])
+            .succeeds();
         await_in_force();
         Self { _process: process }
     }

@@ -63,7 +63,11 @@ fn containers(stored: &Stored) -> Vec<&Value> {
 fn is_as_the_policies_want_it(stored: &Stored) {
     for container in containers(stored) {
         let (name, resources) = (&container["name"], &container["resources"]);
-        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]), "{name}");
+        assert_eq!(
+            container["securityContext"]["capabilities"]["drop"],
+            json!(["ALL"]),
+            "{name}"
+        );
         assert_eq!(resources["requests"]["ephemeral-storage"], "64Mi", "{name}");
         assert_eq!(resources["limits"]["ephemeral-storage"], "1Gi", "{name}");
     }
