@@ -13,15 +13,14 @@ mod control_plane;
 mod kyverno;
 #[path = "../api_server/namespace.rs"]
 mod namespace;
-#[path = "../manifests/tools.rs"]
-mod tools;
 #[path = "../api_server/webhook.rs"]
 mod webhook;
 #[path = "../api_server/workload.rs"]
 mod workload;
 
-use kyverno::{CONFIGURATION, Kyverno};
-use namespace::{Namespace, in_namespace, in_plain_namespace};
+use control_plane::control_plane;
+use kyverno::{CONFIGURATION, Kyverno, LABEL};
+use namespace::{Namespace, in_namespace};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 use webhook::Webhook;
@@ -38,16 +37,33 @@ static BESIDE: LazyLock<Beside> = LazyLock::new(|| {
     let beside = Beside {
         first: Webhook::start("before-vixens-backup"),
         second: Webhook::start("vixens-backup"),
-        _kyverno: Kyverno::start(),
+        _kyverno: Kyverno::start(&control_plane().kubeconfig, control_plane().scratch(), kubectl),
     };
     assert!(beside.first.name() < CONFIGURATION && CONFIGURATION < beside.second.name());
     beside
 });
 
+fn kubectl(arguments: &[&str], manifest: &str) -> Result<String, String> {
+    let manifest = serde_json::from_str(manifest).unwrap_or_default();
+    let said = control_plane().kubectl_with(arguments, &manifest, &[]);
+    if said.succeeded {
+        Ok(said.stdout)
+    } else {
+        Err(said.stderr)
+    }
+}
+
+/// The labels of a namespace with the policies, about which `webhook` is asked, too.
+fn labels(webhook: Option<&Webhook>) -> Value {
+    let mut labels = webhook.map_or_else(|| json!({}), Webhook::labels);
+    labels[LABEL.0] = json!(LABEL.1);
+    labels
+}
+
 /// What comes of a case in each order: ours first, and Kyverno first.
 fn each_order<T>(case: &str, run: impl Fn(&Namespace) -> T) -> [T; 2] {
     [("ours-first", &BESIDE.first), ("kyverno-first", &BESIDE.second)]
-        .map(|(order, webhook)| in_namespace(&webhook.labels(), &format!("{case}-{order}"), &run))
+        .map(|(order, webhook)| in_namespace(&labels(Some(webhook)), &format!("{case}-{order}"), &run))
 }
 
 /// The containers of a workload, ours and the app's.
@@ -154,7 +170,7 @@ fn removing_the_annotation_leaves_what_kyverno_makes_of_the_owners_workload() {
         ..FIRST
     };
     LazyLock::force(&BESIDE);
-    let vanilla = in_plain_namespace("removed-vanilla", |namespace| {
+    let vanilla = in_namespace(&labels(None), "removed-vanilla", |namespace| {
         Way::ServerSideApply.create(namespace, removed);
         stored_deployment(namespace).spec().clone()
     });
@@ -170,7 +186,7 @@ fn removing_the_annotation_leaves_what_kyverno_makes_of_the_owners_workload() {
 #[test]
 fn what_nobody_injects_and_what_is_not_pinned_is_refused() {
     LazyLock::force(&BESIDE);
-    in_plain_namespace("refused-plain", |namespace| {
+    in_namespace(&labels(None), "refused-plain", |namespace| {
         let refused = namespace.rejects(&FIRST.deployment());
         assert!(refused.contains("needs an init container that restores"), "{refused}");
     });
