@@ -10,7 +10,10 @@
 
 mod app;
 mod bad_days;
+mod beside_kyverno;
 mod bucket;
 mod cluster;
 mod guide;
+#[path = "../kyverno/kyverno.rs"]
+mod kyverno;
 mod space;
