@@ -44,7 +44,7 @@ e2e: ## the demo's steps as assertions
 	@tests/demo/run assert
 
 .PHONY: lint
-lint: lint-rust lint-dependencies lint-shell lint-manifests ## everything that is checked without running it
+lint: lint-rust lint-dependencies lint-shell lint-workflows lint-manifests ## everything that is checked without running it
 
 .PHONY: lint-rust
 lint-rust:
@@ -59,6 +59,11 @@ lint-dependencies:
 .PHONY: lint-shell
 lint-shell:
 	@.tools/lint shell
+
+.PHONY: lint-workflows
+lint-workflows:
+	@.tools/need go
+	@.tools/lint workflows
 
 .PHONY: lint-manifests
 lint-manifests:
@@ -78,7 +83,7 @@ tools-control-plane:
 .PHONY: tools-deployment
 tools-deployment: # what is deployed with
 	@.tools/need go git
-	@.tools/install cert-manager argocd kustomize
+	@.tools/install cert-manager argocd kustomize kyverno
 
 .PHONY: tools-image
 tools-image:
