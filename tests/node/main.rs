@@ -13,4 +13,7 @@ mod bad_days;
 mod bucket;
 mod cluster;
 mod guide;
+mod kernel;
 mod space;
+mod store;
+mod writer;
