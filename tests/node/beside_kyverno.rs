@@ -41,7 +41,10 @@ fn working_pod(case: &str, labels: Value, app: App) -> String {
     let pod = space.ready("");
     as_the_policies_want_it(&space.pods()[0]["spec"]);
 
-    space.exec(app.workload(), "echo kept > /config/kept.txt && chmod 640 /config/kept.txt");
+    space.exec(
+        app.workload(),
+        "echo kept > /config/kept.txt && chmod 640 /config/kept.txt",
+    );
     space.backup_job("now");
     let place = App::place(space.name());
     assert_eq!(bucket::content(&format!("{place}/config/kept.txt")), "kept\n");
@@ -55,15 +58,24 @@ fn working_pod(case: &str, labels: Value, app: App) -> String {
     });
     space.apply(&app.manifests());
     space.ready(&pod);
-    assert_eq!(space.exec(app.workload(), "stat -c %a /config/kept.txt; cat /config/kept.txt"), "640\nkept");
+    assert_eq!(
+        space.exec(app.workload(), "stat -c %a /config/kept.txt; cat /config/kept.txt"),
+        "640\nkept"
+    );
 
     let before = object(&space, "apps/v1", "deployments/app");
-    for way in [&["apply", "-f", "-"] as &[&str], &["apply", "--server-side", "--force-conflicts", "-f", "-"]] {
+    for way in [
+        &["apply", "-f", "-"] as &[&str],
+        &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+    ] {
         space.kubectl(way, &app.manifests().to_string());
     }
     let after = object(&space, "apps/v1", "deployments/app");
     assert_eq!(after["spec"], before["spec"]);
-    assert_eq!(after["metadata"]["generation"], 1, "it was stored once, and nothing has moved it");
+    assert_eq!(
+        after["metadata"]["generation"], 1,
+        "it was stored once, and nothing has moved it"
+    );
     let replica_sets = object(&space, "apps/v1", "replicasets");
     assert_eq!(replica_sets["items"].as_array().map(Vec::len), Some(1), "no rollout");
 
@@ -71,7 +83,10 @@ fn working_pod(case: &str, labels: Value, app: App) -> String {
     space.job("app-restore");
     let cron_job = object(&space, "batch/v1", "cronjobs/app-backup");
     as_the_policies_want_it(&cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]);
-    assert_eq!(cron_job["metadata"]["generation"], 1, "the CronJob was made once, and nothing has moved it");
+    assert_eq!(
+        cron_job["metadata"]["generation"], 1,
+        "the CronJob was made once, and nothing has moved it"
+    );
 
     let latest = app.manifests().to_string().replace(&app_image(&app), "app:latest");
     let refused = space.kubectl_fails(&["apply", "-f", "-"], &latest);
@@ -98,7 +113,11 @@ fn as_the_policies_want_it(pod: &Value) {
     for list in ["initContainers", "containers"] {
         for container in pod[list].as_array().into_iter().flatten() {
             let (name, resources) = (&container["name"], &container["resources"]);
-            assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]), "{name}");
+            assert_eq!(
+                container["securityContext"]["capabilities"]["drop"],
+                json!(["ALL"]),
+                "{name}"
+            );
             assert_eq!(resources["limits"]["ephemeral-storage"], "1Gi", "{name}");
         }
     }
@@ -146,7 +165,10 @@ impl Early {
 
 impl Drop for Early {
     fn drop(&mut self) {
-        kubectl(&["delete", "mutatingwebhookconfiguration", EARLY, "--ignore-not-found"], "");
+        kubectl(
+            &["delete", "mutatingwebhookconfiguration", EARLY, "--ignore-not-found"],
+            "",
+        );
         select(&self.selector);
     }
 }
@@ -155,5 +177,15 @@ impl Drop for Early {
 fn select(selector: &Value) {
     let patch = json!([{"op": "replace", "path": "/webhooks/0/namespaceSelector", "value": selector}]);
     let patch = patch.to_string();
-    kubectl(&["patch", "mutatingwebhookconfiguration", DEPLOYED, "--type=json", "--patch", &patch], "");
+    kubectl(
+        &[
+            "patch",
+            "mutatingwebhookconfiguration",
+            DEPLOYED,
+            "--type=json",
+            "--patch",
+            &patch,
+        ],
+        "",
+    );
 }

@@ -14,6 +14,10 @@ mod beside_kyverno;
 mod bucket;
 mod cluster;
 mod guide;
+mod image;
+mod kernel;
 #[path = "../kyverno/kyverno.rs"]
 mod kyverno;
 mod space;
+mod store;
+mod writer;
