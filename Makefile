@@ -23,7 +23,7 @@ demo-down: ## remove what the demo has made
 # --- check it -----------------------------------------------------------------------------
 
 .PHONY: test
-test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, cert-manager, Argo CD (LARGE=true: 100,000 files, 5 GiB, a database of 2 GB)
+test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, the image's files, cert-manager, Argo CD, Kyverno (LARGE=true: 100,000 files, 5 GiB, a database of 2 GB)
 	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH; status=0; \
 		test() { cargo test --locked --no-fail-fast "$$@" || status=$$?; }; \
 		test --lib --bins --test '[!ist]*' $(if $(filter true,$(LARGE)),-- --include-ignored); \
