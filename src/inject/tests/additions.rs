@@ -80,15 +80,20 @@ fn what_we_set_stays_as_we_set_it() {
 }
 
 #[test]
-fn a_block_of_another_plan_is_replaced_whole() {
-    let (stored, _) = admitted(&app(), None, &installation());
-    let mut changed = added_to(&stored);
-    changed["metadata"]["annotations"]["vixens.io/backup-retention"] = json!("30d");
-    let (result, _) = admitted(&changed, Some(&stored), &installation());
-    let mut fresh = app();
-    fresh["metadata"]["annotations"]["vixens.io/backup-retention"] = json!("30d");
-    let (fresh, _) = admitted(&fresh, None, &installation());
-    assert_eq!(result.pointer(INIT), fresh.pointer(INIT));
+fn a_block_of_another_plan_or_refresh_is_replaced_whole_and_then_added_to() {
+    for (annotation, value) in [("vixens.io/backup-retention", "30d"), ("vixens.io/backup-refresh", "1")] {
+        let (stored, _) = admitted(&app(), None, &installation());
+        let mut changed = added_to(&stored);
+        changed["metadata"]["annotations"][annotation] = json!(value);
+        let (result, _) = admitted(&changed, Some(&added_to(&stored)), &installation());
+        let mut fresh = app();
+        fresh["metadata"]["annotations"][annotation] = json!(value);
+        let (fresh, _) = admitted(&fresh, None, &installation());
+        assert_eq!(result.pointer(INIT), fresh.pointer(INIT), "{annotation}");
+        // The other webhook is asked after us, and we after it.
+        let (again, _) = admitted(&added_to(&fresh), Some(&added_to(&stored)), &installation());
+        is_added_to(&again);
+    }
 }
 
 #[test]
