@@ -8,10 +8,12 @@
 #![expect(clippy::panic, reason = "that is how a test fails")]
 #![expect(clippy::print_stdout, reason = "figures are printed as they are measured")]
 
+mod alone;
 mod app;
 mod bad_days;
 mod bucket;
 mod cluster;
+mod figures;
 mod guide;
 mod kernel;
 mod space;
