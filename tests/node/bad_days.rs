@@ -6,13 +6,10 @@ use crate::cluster::{self, eventually, within};
 use crate::kernel;
 use crate::space::{Space, secret};
 use crate::store::Store;
-use crate::writer::Writer;
+use crate::writer::{COUNT, NEWEST, Writer};
 use serde_json::{Value, json};
 use std::time::Duration;
 use vixens_backup::store::keys::sha256_hex;
-
-const NEWEST: &str = "ls /config/numbers | sort -n | tail -n 1";
-const COUNT: &str = "ls /config/numbers | wc -l";
 
 #[test]
 fn a_store_away_for_ten_minutes_under_writes_costs_nothing() {
@@ -24,7 +21,7 @@ fn a_store_away_for_ten_minutes_under_writes_costs_nothing() {
     let space = Space::with("long-away", json!({}), &store.secret());
     space.apply(&app.manifests());
     let pod = space.ready("");
-    let writer = Writer::start(&space, app.workload(), "0.5");
+    let mut writer = Writer::start(&space, app.workload(), "0.5");
     let place = App::place(space.name());
     eventually("the first files are stored", || {
         if store.content(&format!("{place}/config/numbers/1")) == "1\n" {
@@ -64,13 +61,13 @@ fn a_store_away_for_ten_minutes_under_writes_costs_nothing() {
     }
 
     // And it is all there in a restore.
-    let rows = rows(&space, app);
-    destroy_volume(&space, app);
+    let rows = app.rows(&space);
+    app.destroy_volume(&space);
     let written = writer.ended();
     space.ready(&pod);
     assert_eq!(space.exec(app.workload(), NEWEST), written.to_string());
     assert_eq!(space.exec(app.workload(), COUNT), written.to_string());
-    assert!(self::rows(&space, app) >= rows);
+    assert!(app.rows(&space) >= rows);
 }
 
 #[test]
@@ -96,7 +93,7 @@ fn a_store_away_at_a_start_holds_an_empty_volume_and_not_a_full_one() {
     assert_eq!(stored, "written while the store was away\n");
 
     store.away();
-    destroy_volume(&space, APP);
+    APP.destroy_volume(&space);
     eventually("init-config says what it waits for", || {
         match cluster::try_kubectl(&["-n", space.name(), "logs", "-l", "app=app", "-c", "init-config"], "")? {
             log if log.contains("can't be reached") => Ok(()),
@@ -168,7 +165,7 @@ fn a_rollout_under_writes_loses_nothing_that_was_acknowledged() {
     space.apply(&app.manifests());
     let mut pod = space.ready("");
     for _ in 0..2 {
-        let writer = Writer::start(&space, app.workload(), "0.05");
+        let mut writer = Writer::start(&space, app.workload(), "0.05");
         eventually("it writes", || {
             if writer.last() > 50 {
                 Ok(())
@@ -341,24 +338,4 @@ fn limit_range(memory: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "range"}, "spec": {"limits": [{"type": "Container",
         "max": {"memory": memory, "cpu": "1"}, "default": {"memory": "32Mi", "cpu": "100m"},
         "defaultRequest": {"memory": "16Mi", "cpu": "10m"}}]}})
-}
-
-/// Deletes the claim with everything on it, and the pod; makes the claim anew, as Git would.
-fn destroy_volume(space: &Space, app: App) {
-    space.kubectl(&["delete", "pvc", app.claim(), "--wait=false"], "");
-    space.kubectl(&["delete", "pods", "-l", "app=app", "--wait=false"], "");
-    eventually("the claim is gone", || {
-        match space.get(&format!("persistentvolumeclaims/{}", app.claim())) {
-            None => Ok(()),
-            Some(claim) => Err(claim["status"].to_string()),
-        }
-    });
-    space.apply(&app.manifests());
-}
-
-fn rows(space: &Space, app: App) -> u64 {
-    let said = space.exec(app.workload(), "app last /config/app.db");
-    let (integrity, rows) = said.split_once(' ').expect("two words");
-    assert_eq!(integrity, "ok");
-    rows.parse().expect("a number")
 }

@@ -1,7 +1,7 @@
 //! A namespace of one case, and what its owner does in it.
 
 use crate::bucket::{self, BUCKET};
-use crate::cluster::{self, eventually, kubectl, kubectl_fails};
+use crate::cluster::{self, eventually, kubectl};
 use serde_json::{Value, json};
 
 /// A namespace with the Secret by which its apps reach the store; it is removed with this value.
@@ -63,12 +63,6 @@ impl Space {
         kubectl(&[&["--namespace", &self.name], arguments].concat(), manifest)
     }
 
-    /// A kubectl in it that must fail: its complaint.
-    #[track_caller]
-    pub(crate) fn kubectl_fails(&self, arguments: &[&str], manifest: &str) -> String {
-        kubectl_fails(&[&["--namespace", &self.name], arguments].concat(), manifest)
-    }
-
     /// Applies a List.
     #[track_caller]
     pub(crate) fn apply(&self, list: &Value) {
@@ -107,14 +101,6 @@ impl Space {
                 pods.iter().map(|pod| &pod["status"]).collect::<Vec<_>>()
             )),
         }
-    }
-
-    /// The name of the one pod.
-    #[track_caller]
-    pub(crate) fn pod(&self) -> String {
-        let pods = self.pods();
-        assert_eq!(pods.len(), 1, "one pod");
-        pods[0]["metadata"]["name"].as_str().unwrap_or_default().to_owned()
     }
 
     /// A shell command in the app's container.

@@ -16,7 +16,7 @@ impl Store {
         let store = Self {
             space: Space::new(&format!("{case}-store")),
         };
-        store.space.apply(&store.manifests());
+        store.space.apply(&Self::manifests());
         store.rolled_out();
         store
     }
@@ -49,12 +49,6 @@ impl Store {
         rclone(&["cat", &self.at(path)], "")
     }
 
-    /// Every object below a folder.
-    pub(crate) fn listing(&self, path: &str) -> Vec<String> {
-        let listing = rclone(&["lsf", "-R", "--files-only", &self.at(path)], "");
-        listing.lines().map(ToOwned::to_owned).collect()
-    }
-
     fn at(&self, path: &str) -> String {
         format!("minio,endpoint=\"{}\":vixens-backups/{path}", self.endpoint())
     }
@@ -77,7 +71,7 @@ impl Store {
         );
     }
 
-    fn manifests(&self) -> Value {
+    fn manifests() -> Value {
         let (image, app) = (
             std::env::var("VIXENS_BACKUP_MINIO_IMAGE").expect("these tests are started by `make e2e`"),
             std::env::var("VIXENS_BACKUP_APP_IMAGE").expect("these tests are started by `make e2e`"),

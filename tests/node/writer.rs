@@ -3,13 +3,19 @@
 use crate::space::Space;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// Prints the newest number of a file that is on the volume.
+pub(crate) const NEWEST: &str = "ls /config/numbers | sort -n | tail -n 1";
+/// Prints how many there are.
+pub(crate) const COUNT: &str = "ls /config/numbers | wc -l";
 
 /// Ends with this value, or with the container.
 pub(crate) struct Writer {
     child: Child,
-    last: Arc<AtomicU64>,
+    begun: Instant,
+    acknowledged: Arc<Mutex<Vec<(u64, Instant)>>>,
 }
 
 impl Drop for Writer {
@@ -28,9 +34,14 @@ impl Writer {
         Self::run(space, workload, &script)
     }
 
-    /// The numbers that the app's database is given, as they are committed.
+    /// The same into a database of its own, `/config/written.db`.
     pub(crate) fn database(space: &Space, workload: &str) -> Self {
-        Self::run(space, workload, "app tick /config/app.db")
+        Self::run(space, workload, "app tick /config/written.db")
+    }
+
+    /// When it began.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
     }
 
     fn run(space: &Space, workload: &str, script: &str) -> Self {
@@ -53,25 +64,37 @@ impl Writer {
             .spawn()
             .expect("kubectl");
         let output = child.stdout.take().expect("a pipe");
-        let last = Arc::new(AtomicU64::new(0));
-        let seen = Arc::clone(&last);
+        let acknowledged = Arc::<Mutex<Vec<_>>>::default();
+        let seen = Arc::clone(&acknowledged);
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 if let Ok(number) = line.parse() {
-                    seen.store(number, Ordering::Relaxed);
+                    seen.lock().expect("no panic").push((number, Instant::now()));
                 }
             }
         });
-        Self { child, last }
+        Self {
+            child,
+            begun: Instant::now(),
+            acknowledged,
+        }
     }
 
     /// The newest number that was acknowledged.
     pub(crate) fn last(&self) -> u64 {
-        self.last.load(Ordering::Relaxed)
+        let acknowledged = self.acknowledged.lock().expect("no panic");
+        acknowledged.last().map_or(0, |(number, _)| *number)
+    }
+
+    /// When the first number above this one was acknowledged; nothing where it is the newest.
+    pub(crate) fn first_after(&self, number: u64) -> Option<Instant> {
+        let acknowledged = self.acknowledged.lock().expect("no panic");
+        let first = acknowledged.iter().find(|(later, _)| *later > number);
+        first.map(|(_, when)| *when)
     }
 
     /// Waits until the container has ended; the newest number.
-    pub(crate) fn ended(mut self) -> u64 {
+    pub(crate) fn ended(&mut self) -> u64 {
         let _ = self.child.wait();
         self.last()
     }
