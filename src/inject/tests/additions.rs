@@ -115,3 +115,19 @@ fn what_was_added_goes_with_the_block() {
         .collect();
     assert_eq!(volumes, ["data", "authorities"]);
 }
+
+#[test]
+fn a_pod_that_another_webhook_makes_guaranteed_stays_so_with_us() {
+    let (stored, _) = admitted(&app(), None, &installation());
+    let mut limited = stored.clone();
+    let limits = json!({"cpu": "1", "memory": "1Gi"});
+    limited["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": limits, "limits": limits});
+    let (created, _) = admitted(&limited, None, &installation());
+    for container in created["spec"]["template"]["spec"]["initContainers"]
+        .as_array()
+        .unwrap()
+    {
+        let resources = &container["resources"];
+        assert_eq!(resources["requests"], resources["limits"], "{}", container["name"]);
+    }
+}
