@@ -95,6 +95,10 @@ tools-node: tools ## get what the one-node cluster needs besides (once)
 	@.tools/need ip iptables mount nsenter unshare
 	@.tools/install container-runtime busybox pause coredns local-path-provisioner
 
+.PHONY: tools-e2e
+tools-e2e: tools-node # what stands beside us on the node, where nothing can be downloaded
+	@.tools/install kyverno
+
 .PHONY: clean-cache
 clean-cache: demo-down ## remove what was built and kept outside this folder
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/vixens-backup"
