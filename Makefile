@@ -51,6 +51,7 @@ lint-rust:
 	@.tools/need cargo cc
 	cargo fmt --all --check
 	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --test node --locked -- -D warnings
 
 .PHONY: lint-dependencies
 lint-dependencies:
