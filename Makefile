@@ -23,7 +23,7 @@ demo-down: ## remove what the demo has made
 # --- check it -----------------------------------------------------------------------------
 
 .PHONY: test
-test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, cert-manager, Argo CD (LARGE=true: 100,000 files, 5 GiB, a database of 2 GB)
+test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, the image's files, cert-manager, Argo CD, Kyverno (LARGE=true: 100,000 files, 5 GiB, a database of 2 GB)
 	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH; status=0; \
 		test() { cargo test --locked --no-fail-fast "$$@" || status=$$?; }; \
 		test --lib --bins --test '[!ist]*' $(if $(filter true,$(LARGE)),-- --include-ignored); \
@@ -44,7 +44,7 @@ e2e: ## the demo's steps as assertions
 	@tests/demo/run assert
 
 .PHONY: lint
-lint: lint-rust lint-dependencies lint-shell lint-manifests ## everything that is checked without running it
+lint: lint-rust lint-dependencies lint-shell lint-workflows lint-manifests ## everything that is checked without running it
 
 .PHONY: lint-rust
 lint-rust:
@@ -60,6 +60,11 @@ lint-dependencies:
 .PHONY: lint-shell
 lint-shell:
 	@.tools/lint shell
+
+.PHONY: lint-workflows
+lint-workflows:
+	@.tools/need go
+	@.tools/lint workflows
 
 .PHONY: lint-manifests
 lint-manifests:
@@ -79,7 +84,7 @@ tools-control-plane:
 .PHONY: tools-deployment
 tools-deployment: # what is deployed with
 	@.tools/need go git
-	@.tools/install cert-manager argocd kustomize
+	@.tools/install cert-manager argocd kustomize kyverno
 
 .PHONY: tools-image
 tools-image:
@@ -90,6 +95,10 @@ tools-image:
 tools-node: tools ## get what the one-node cluster needs besides (once)
 	@.tools/need ip iptables mount nsenter unshare
 	@.tools/install container-runtime busybox pause coredns local-path-provisioner
+
+.PHONY: tools-e2e
+tools-e2e: tools-node # what stands beside us on the node, where nothing can be downloaded
+	@.tools/install kyverno
 
 .PHONY: clean-cache
 clean-cache: demo-down ## remove what was built and kept outside this folder

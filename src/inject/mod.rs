@@ -4,6 +4,7 @@
 //! `inject(inject(x)) == inject(x)` and `strip(inject(x)) == strip(x)` (design, decision 1). No clock, no randomness, no
 //! I/O. The webhook, the controller and the offline commands call the same functions.
 
+mod additions;
 mod block;
 mod checks;
 mod companions;
@@ -144,7 +145,10 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
         }
     }
     match kept.map_or_else(|| pass.result(installation), Ok) {
-        Ok(result) => Outcome::changed(object, result, warnings),
+        Ok(mut result) => {
+            additions::keep(object, &mut result);
+            Outcome::changed(object, result, warnings)
+        }
         Err(problem) => refused(object, old, &[problem], review.namespace, installation),
     }
 }
@@ -176,9 +180,12 @@ pub fn inject(object: &Value, namespace: &str, installation: &Installation) -> R
         namespace,
         installation,
     )?;
+    let warnings = pass.warnings.clone();
+    let mut result = pass.result(installation).map_err(|problem| vec![problem])?;
+    additions::keep(object, &mut result);
     Ok(Injected {
-        warnings: pass.warnings.clone(),
-        object: pass.result(installation).map_err(|problem| vec![problem])?,
+        object: result,
+        warnings,
     })
 }
 

@@ -11,11 +11,15 @@
 mod alone;
 mod app;
 mod bad_days;
+mod beside_kyverno;
 mod bucket;
 mod cluster;
 mod figures;
 mod guide;
+mod image;
 mod kernel;
+#[path = "../kyverno/kyverno.rs"]
+mod kyverno;
 mod space;
 mod store;
 mod writer;

@@ -87,6 +87,7 @@ pub(super) fn occasion(plan: &Plan, surroundings: &Surroundings) -> String {
         port: _,
         grace_period: _,
         moved_folders: _,
+        refresh: _,
         settings: _,
     } = plan;
     let policy = json!([
