@@ -12,6 +12,7 @@ build_everything() {
 	local began cargo tools=tools-node
 	"$top/.tools/need" go cc cargo openssl diff
 	case $cluster in
+	node) [[ -z $assert ]] || tools=tools-e2e ;;
 	control-plane) tools=tools-control-plane ;;
 	existing) tools=tools-image ;;
 	esac

@@ -48,15 +48,7 @@ fn working_pod(case: &str, labels: Value, app: App) -> String {
     space.backup_job("now");
     let place = App::place(space.name());
     assert_eq!(bucket::content(&format!("{place}/config/kept.txt")), "kept\n");
-    space.kubectl(&["delete", "pvc", app.claim(), "--wait=false"], "");
-    space.kubectl(&["delete", "pods", "-l", "app=app", "--wait=false"], "");
-    eventually("the claim is gone", || {
-        match space.get(&format!("persistentvolumeclaims/{}", app.claim())) {
-            None => Ok(()),
-            Some(claim) => Err(claim["status"].to_string()),
-        }
-    });
-    space.apply(&app.manifests());
+    app.destroy_volume(&space);
     space.ready(&pod);
     assert_eq!(
         space.exec(app.workload(), "stat -c %a /config/kept.txt; cat /config/kept.txt"),
@@ -88,13 +80,13 @@ fn working_pod(case: &str, labels: Value, app: App) -> String {
         "the CronJob was made once, and nothing has moved it"
     );
 
-    let latest = app.manifests().to_string().replace(&app_image(&app), "app:latest");
+    let latest = app.manifests().to_string().replace(&app_image(app), "app:latest");
     let refused = space.kubectl_fails(&["apply", "-f", "-"], &latest);
     assert!(refused.contains("and not latest"), "{refused}");
     after["spec"].to_string().replace(space.name(), "NAMESPACE")
 }
 
-fn app_image(app: &App) -> String {
+fn app_image(app: App) -> String {
     let manifests = app.manifests();
     let items = manifests["items"].as_array().expect("a list");
     let workload = items.last().expect("the workload");
