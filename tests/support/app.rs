@@ -81,6 +81,7 @@ impl App {
             .env("POD_NAME", &bed.pod)
             .env("VIXENS_BACKUP_GENERATION", &bed.generation)
             .env("VIXENS_BACKUP_CLUSTER_ID", &bed.cluster)
+            .envs(bed.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

@@ -1,7 +1,7 @@
-//! A server with folders instead of buckets, on loopback: `rclone serve sftp` or `rclone serve webdav` of a folder, and the
-//! Secret's settings of it.
+//! A server that is none of S3, on loopback: `rclone serve sftp` or `rclone serve webdav` of a folder, or fake-gcs-server
+//! for Google's; and the Secret's settings of it.
 
-use super::{Process, S3, free_port, tool};
+use super::{BUCKET, Process, S3, free_port, tool};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::net::{Ipv4Addr, TcpStream};
@@ -19,6 +19,7 @@ pub const PASSWORD: &str = "$HOME ${PATH} \"quoted\\\" 'and' ünïcode: # yes";
 pub struct Host {
     folder: TempDir,
     keys: TempDir,
+    port: u16,
     _process: Process,
 }
 
@@ -31,12 +32,22 @@ impl Host {
         std::fs::write(keys.path().join("authorized"), &user_key).unwrap();
         let mut command = Command::new(tool("rclone"));
         command
-            .args(["serve", "sftp", "--vfs-cache-mode=writes", "--vfs-write-back=0", "--key"])
+            .args([
+                "serve",
+                "sftp",
+                "--vfs-cache-mode=writes",
+                "--vfs-write-back=0",
+                "--key",
+            ])
             .arg(keys.path().join("host"))
             .arg("--authorized-keys")
-            .arg(if by_key { keys.path().join("authorized") } else { "".into() });
-        let port = free_port();
-        let host = Self::start(command, keys, port, by_key);
+            .arg(if by_key {
+                keys.path().join("authorized")
+            } else {
+                "".into()
+            });
+        let host = Self::serve(command, keys, by_key);
+        let port = host.port;
         server.configure("RCLONE_CONFIG_MINIO_TYPE", "sftp");
         server.configure("RCLONE_CONFIG_MINIO_HOST", "127.0.0.1");
         server.configure("RCLONE_CONFIG_MINIO_PORT", &port.to_string());
@@ -52,25 +63,57 @@ impl Host {
     pub fn webdav(server: &S3) -> Self {
         let mut command = Command::new(tool("rclone"));
         command.args(["serve", "webdav"]);
-        let port = free_port();
-        let host = Self::start(command, tempfile::tempdir().unwrap(), port, false);
+        let host = Self::serve(command, tempfile::tempdir().unwrap(), false);
         server.configure("RCLONE_CONFIG_MINIO_TYPE", "webdav");
         server.configure("RCLONE_CONFIG_MINIO_VENDOR", "rclone");
-        server.configure("RCLONE_CONFIG_MINIO_URL", &format!("http://127.0.0.1:{port}"));
+        server.configure("RCLONE_CONFIG_MINIO_URL", &format!("http://127.0.0.1:{}", host.port));
         host.introduce(server, false);
         host
     }
 
-    fn start(mut command: Command, keys: TempDir, port: u16, by_key: bool) -> Self {
+    /// fake-gcs-server, with the bucket of every server here. Litestream finds it by [`Self::environment`].
+    pub fn google(server: &S3) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
+        let (keys, port) = (tempfile::tempdir().unwrap(), free_port());
+        let address = format!("http://127.0.0.1:{port}");
+        let mut command = Command::new(tool("fake-gcs-server"));
+        command
+            .args(["-scheme=http", "-host=127.0.0.1", "-log-level=error"])
+            .arg(format!("-port={port}"))
+            .arg(format!("-public-host=127.0.0.1:{port}"))
+            .arg(format!("-external-url={address}"))
+            .arg("-filesystem-root")
+            .arg(folder.path());
+        let key = keys.path().join("account.json");
+        std::fs::write(&key, r#"{"type": "service_account", "client_email": "app@example"}"#).unwrap();
+        server.configure("RCLONE_CONFIG_MINIO_TYPE", "google cloud storage");
+        server.configure("RCLONE_CONFIG_MINIO_ANONYMOUS", "true");
+        server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &format!("{address}/storage/v1/"));
+        server.configure("RCLONE_CONFIG_MINIO_SERVICE_ACCOUNT_FILE", key.to_str().unwrap());
+        Self::start(command, folder, keys, port)
+    }
+
+    /// What a container's environment has for a server that stands in for Google's.
+    pub fn environment(&self) -> (&'static str, String) {
+        ("STORAGE_EMULATOR_HOST", format!("127.0.0.1:{}", self.port))
+    }
+
+    fn serve(mut command: Command, keys: TempDir, by_key: bool) -> Self {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         if !by_key {
             command.env("RCLONE_USER", USER).env("RCLONE_PASS", PASSWORD);
         }
-        let child = command
+        command
             .args(["--config", "/dev/null", "--addr"])
             .arg(format!("127.0.0.1:{port}"))
             .arg(folder.path())
-            .env("XDG_CACHE_HOME", keys.path())
+            .env("XDG_CACHE_HOME", keys.path());
+        Self::start(command, folder, keys, port)
+    }
+
+    fn start(mut command: Command, folder: TempDir, keys: TempDir, port: u16) -> Self {
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -79,6 +122,7 @@ impl Host {
         let host = Self {
             folder,
             keys,
+            port,
             _process: Process(child),
         };
         let deadline = Instant::now() + Duration::from_secs(30);

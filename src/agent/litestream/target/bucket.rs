@@ -155,4 +155,3 @@ pub(super) fn google(settings: &Settings, path: &str) -> Result<Target, String> 
     certificates(&mut target);
     Ok(target)
 }
-

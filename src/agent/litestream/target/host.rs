@@ -34,7 +34,14 @@ pub(super) fn local(path: &str) -> Target {
 }
 
 pub(super) fn sftp(settings: &Settings, path: &str) -> Result<Target, String> {
-    settings.refuse(&["ssh", "key_file_pass", "key_pem", "socks_proxy", "pubkey", "pubkey_file"])?;
+    settings.refuse(&[
+        "ssh",
+        "key_file_pass",
+        "key_pem",
+        "socks_proxy",
+        "pubkey",
+        "pubkey_file",
+    ])?;
     let (Some(host), Some(user)) = (settings.get("host"), settings.get("user")) else {
         return Err("Litestream needs its host and user settings".to_owned());
     };

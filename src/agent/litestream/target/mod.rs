@@ -297,7 +297,10 @@ mod tests {
                 webdav,
                 json!({"type": "webdav", "webdav-url": "https://nas/dav", "webdav-username": "me", "webdav-password": PASSWORD}),
             ),
-            (sftp, json!({"type": "sftp", "host": "nas:22", "user": "me", "password": PASSWORD})),
+            (
+                sftp,
+                json!({"type": "sftp", "host": "nas:22", "user": "me", "password": PASSWORD}),
+            ),
         ] {
             let target = target(&remotes, "nas:backups/app").unwrap();
             let mut replica = target.replica("database/config/app.db");
