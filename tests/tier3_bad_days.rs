@@ -10,8 +10,9 @@
 
 mod support;
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::S3;
 use support::app::{App, create, descendants, insert, rows, strays};
 use support::bed::Bed;
@@ -110,6 +111,93 @@ fn a_pod_whose_place_was_taken_sends_nothing_more() {
     insert(&writer, 10, 10);
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(app.replica("app.db", "0000").len(), before);
+}
+
+/// A pod of the next revision, on a volume of its own, at the place of this one.
+fn successor(app: &App) -> App {
+    let mut next = App::on(S3::start());
+    next.bed.pod = "app-2".to_owned();
+    next.bed.generation = "g2".to_owned();
+    next.bed
+        .server
+        .configure("RCLONE_CONFIG_MINIO_ENDPOINT", &app.bed.server.endpoint());
+    next
+}
+
+/// Watches two pods until the second replicates; `each` is called all the while. Their Litestreams must never run at once.
+fn until_handed_over(app: &App, next: &App, mut each: impl FnMut()) {
+    let deadline = Instant::now() + Duration::from_secs(150);
+    while !has_litestream(next) {
+        assert!(Instant::now() < deadline, "{}\n{}", app.log(), next.log());
+        each();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!has_litestream(app), "both replicate\n{}\n{}", app.log(), next.log());
+}
+
+/// What the second pod commits comes back, and nothing of what the first one wrote on.
+fn goes_on_alone(mut next: App, seen: usize) {
+    next.until_replicated("app.db");
+    insert(&create(&next.path("app.db"), "wal"), 5000, 10);
+    next.until_replicated("app.db");
+    next.kill();
+    next.lose_volume();
+    next.bed.start();
+    let rows = rows(&next.path("app.db"));
+    assert_eq!(rows[rows.len() - 10..], (5000..5010).collect::<Vec<_>>());
+    assert_eq!(rows.len(), seen + 10);
+}
+
+#[test]
+fn a_live_writer_has_let_go_before_whoever_takes_over_begins() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    insert(&writer, 0, 10);
+    app.start();
+    app.until_replicated("app.db");
+    let mut next = successor(&app);
+    next.start();
+    let seen = rows(&next.path("app.db")).len();
+    assert_eq!(seen, 10);
+    let mut n = 100;
+    until_handed_over(&app, &next, || {
+        insert(&writer, n, 1);
+        n += 1;
+    });
+    assert!(next.log().contains("has not let go of this place"), "{}", next.log());
+    drop(writer);
+    goes_on_alone(next, seen);
+}
+
+#[test]
+fn a_pod_that_stood_still_meanwhile_sends_nothing_when_it_goes_on() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    insert(&writer, 0, 10);
+    app.start();
+    app.until_replicated("app.db");
+    let mut all = descendants(app.pid());
+    all.insert(0, app.pid());
+    signal(&all, Signal::STOP);
+    let mut next = successor(&app);
+    next.start();
+    insert(&writer, 100, 10);
+    next.until_within("it begins", Duration::from_secs(150), has_litestream);
+    next.until_replicated("app.db");
+    let before = app.replica("app.db", "0000");
+    signal(&[app.pid()], Signal::CONT);
+    app.until_said("whose the place is, as when a pod stands still");
+    app.until("its Litestream is gone", |app| !has_litestream(app));
+    app.until_said("was taken over by epoch");
+    assert_eq!(app.replica("app.db", "0000"), before);
+    goes_on_alone(next, 10);
+}
+
+fn signal(pids: &[u32], signal: Signal) {
+    for pid in pids {
+        let pid = Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
+        let _ = kill_process(pid, signal);
+    }
 }
 
 #[test]

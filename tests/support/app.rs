@@ -104,7 +104,12 @@ impl App {
 
     /// Waits until something holds.
     pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        self.until_within(what, PATIENCE, holds);
+    }
+
+    /// The same, for what is meant to take its time.
+    pub fn until_within(&self, what: &str, patience: Duration, holds: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + patience;
         while !holds(self) {
             assert!(Instant::now() < deadline, "never: {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(50));

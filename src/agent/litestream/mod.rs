@@ -26,3 +26,4 @@ pub mod restore;
 mod salvage;
 pub mod supervise;
 pub mod target;
+pub mod turn;

@@ -9,6 +9,7 @@ use super::process::Process;
 use super::registry::{ON_VOLUME, Registered, Registry};
 use super::replication::{Database, Permission, Replication};
 use super::target::{Origin, Target};
+use super::turn::{LOOK, LOOKING};
 use super::{check, control, local};
 use crate::agent::arguments::Profile;
 use crate::agent::sidecar::backup::Failure;
@@ -67,6 +68,8 @@ pub struct Supervisor {
     /// How long a last synchronisation may take.
     last_sync: Duration,
     next_reading: Instant,
+    /// When it was last asked whose the place is, whatever came of it.
+    asked: Instant,
     running: BTreeMap<&'static str, Running>,
     pub(super) registry: Option<Registry>,
     failures: u32,
@@ -96,6 +99,7 @@ impl Supervisor {
             origin,
             last_sync,
             next_reading: Instant::now() + READ_AGAIN,
+            asked: Instant::now(),
             running: BTreeMap::new(),
             registry: None,
             failures: 0,
@@ -111,7 +115,16 @@ impl Supervisor {
             if let Some(deadline) = self.replication.stopping() {
                 return self.end(deadline).await;
             }
+            let turn = self.replication.turn();
             let rest = match self.replication.permission() {
+                Permission::Held(_) if turn > Instant::now() => {
+                    let replication = self.replication.clone();
+                    tokio::select! {
+                        () = tokio::time::sleep_until(turn) => {}
+                        () = replication.stopped() => {}
+                    }
+                    continue;
+                }
                 Permission::Held(holder) => {
                     let replication = self.replication.clone();
                     tokio::select! {
@@ -145,14 +158,13 @@ impl Supervisor {
             return;
         }
         self.reap();
+        self.look(holder).await;
         self.read_again().await;
         if self.rest_until <= Instant::now()
             && let Err(failure) = self.arrange(holder).await
         {
             if let Failure::Fenced(fenced) = &failure {
-                tracing::error!("{fenced}: databases are not replicated by this pod any more");
-                self.replication.fence();
-                return self.halt().await;
+                return self.let_go(fenced).await;
             }
             self.rest(&format!("databases: {}", with_sources(&failure)));
         }
@@ -161,6 +173,38 @@ impl Supervisor {
         }
         self.verify().await;
         self.measure(holder).await;
+    }
+
+    /// Whoever takes the place over counts on our looking at the claims in time. Where this process stood still for longer
+    /// than that, as a frozen container does, nothing more is sent before it has looked.
+    async fn look(&mut self, holder: &Holder) {
+        let confirmed = self.replication.confirmed();
+        if self.running.is_empty() || confirmed.elapsed() < LOOK {
+            return;
+        }
+        let asked = self.asked.max(confirmed).elapsed();
+        if asked > LOOK + LOOKING {
+            tracing::error!(
+                "nobody has looked for {} s whose the place is, as when a pod stands still: Litestream is ended until that is \
+                 known",
+                asked.as_secs()
+            );
+            self.halt().await;
+        } else if asked < LOOKING {
+            return;
+        }
+        match self.require_claim(holder).await {
+            Ok(()) => {}
+            Err(Failure::Fenced(fenced)) => self.let_go(&fenced).await,
+            Err(failure) => self.down(&with_sources(&failure)),
+        }
+    }
+
+    /// Somebody else holds the place: nothing more is sent.
+    pub(super) async fn let_go(&mut self, fenced: &guard::Fenced) {
+        self.halt().await;
+        tracing::error!("{fenced}: databases are not replicated by this pod any more");
+        self.replication.fence();
     }
 
     /// A Secret that has changed is used from now on.
@@ -371,9 +415,23 @@ impl Supervisor {
         }
     }
 
-    pub(super) async fn require_claim(&self, holder: &Holder) -> Result<(), Failure> {
-        let claims = claims::list(self.store.as_ref()).await?;
-        guard::claim_in(self.store.as_ref(), &claims, holder).await
+    pub(super) async fn require_claim(&mut self, holder: &Holder) -> Result<(), Failure> {
+        self.asked = Instant::now();
+        let store = self.store.clone();
+        let look = async {
+            let claims = claims::list(store.as_ref()).await?;
+            guard::claim_in(store.as_ref(), &claims, holder).await
+        };
+        let Ok(looked) = tokio::time::timeout(LOOKING, look).await else {
+            return Err(Error::Unreachable {
+                destination: self.store.destination(),
+                why: format!("whose the place is was not answered within {} s", LOOKING.as_secs()),
+            }
+            .into());
+        };
+        looked?;
+        self.replication.confirm();
+        Ok(())
     }
 
     /// What a start has to look for is written down before Litestream sees it.

@@ -10,6 +10,8 @@ use super::plan::Look;
 use super::status::Shared;
 use super::volume::Scope;
 use crate::agent::arguments::{Percent, Retention};
+use crate::agent::litestream::replication::Permission;
+use crate::agent::litestream::turn;
 use crate::agent::prune;
 use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
@@ -268,9 +270,31 @@ impl Worker {
         }
         self.destination.shared.metrics.store_up(&self.name, true);
         self.destination.shared.metrics.fenced(false);
-        if let (Some(replication), Some(holder)) = (&self.destination.scope.replication, &self.holder) {
-            replication.hold(holder);
+        self.hold_databases().await
+    }
+
+    /// The place is ours for databases too, from the moment on when nobody else may still send.
+    async fn hold_databases(&self) -> Result<(), Failure> {
+        let Destination {
+            store,
+            writing,
+            started,
+            scope,
+            ..
+        } = &self.destination;
+        let (Some(replication), Some(holder)) = (&scope.replication, &self.holder) else {
+            return Ok(());
+        };
+        if replication.permission() != Permission::NotYet {
+            return Ok(());
         }
+        let now = Timestamp::now();
+        let claimed = match writing {
+            Writing::Claimed { .. } => started.time.min(now),
+            _ => now,
+        };
+        let wait = turn::comes(store.as_ref(), started, holder, claimed, replication.folder()).await?;
+        replication.hold(holder, Instant::now() + wait);
         Ok(())
     }
 
@@ -653,6 +677,9 @@ impl Worker {
             why,
         })?;
         guard::claim_in(store.as_ref(), &claims, &site.holder).await?;
+        if let Some(replication) = &self.destination.scope.replication {
+            replication.confirm();
+        }
         self.destination.shared.metrics.store_up(&self.name, true);
         for ((folder, name), content) in &found {
             if let Some(id) = name.strip_suffix(".json").filter(|_| folder == keys::REQUESTS) {
