@@ -4,6 +4,7 @@
 use super::backup::{Failure, Order, Report, Site, all_done};
 use super::batch::with_sources;
 use super::claiming::{self, Claimed};
+use super::credentials::Credentials;
 use super::guard::{self, Fenced};
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
 use super::plan::Look;
@@ -55,6 +56,8 @@ pub struct Destination {
     pub scope: Arc<Scope>,
     /// A folder of its own.
     pub scratch: PathBuf,
+    /// Its settings.
+    pub credentials: Credentials,
     /// What it has yet to do.
     pub inbox: Arc<Inbox>,
     /// What is said of it.
@@ -655,9 +658,21 @@ impl Worker {
         Ok(())
     }
 
+    /// With other settings than before, what answers has to be our place before it is written to.
+    async fn recognise(&mut self) -> Result<(), Failure> {
+        if let (Some(news), Some(site)) = (self.destination.credentials.news(), &self.site) {
+            let store = self.destination.store.as_ref();
+            let claims = claims::list(store).await?;
+            guard::claim_in(store, &claims, &site.holder).await?;
+            self.destination.credentials.know(news);
+        }
+        Ok(())
+    }
+
     /// Once a minute: we are here, nobody has taken over, and whoever left a request is served. One call.
     async fn pulse(&mut self) -> Result<(), Failure> {
         self.next_heartbeat = Instant::now() + HEARTBEAT;
+        self.recognise().await?;
         let (Some(state), Some(site)) = (self.state(Hold::Held), &self.site) else {
             return Ok(());
         };
@@ -732,6 +747,7 @@ impl Worker {
     /// The summary of the place.
     async fn beat(&mut self, hold: Hold) -> Result<(), Failure> {
         self.next_heartbeat = Instant::now() + HEARTBEAT;
+        self.recognise().await?;
         let Some(state) = self.state(hold) else {
             return Ok(());
         };
