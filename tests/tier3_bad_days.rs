@@ -116,8 +116,8 @@ fn a_pod_whose_place_was_taken_sends_nothing_more() {
 /// A pod of the next revision, on a volume of its own, at the place of this one.
 fn successor(app: &App) -> App {
     let mut next = App::on(S3::start());
-    next.bed.pod = "app-2".to_owned();
-    next.bed.generation = "g2".to_owned();
+    "app-2".clone_into(&mut next.bed.pod);
+    "g2".clone_into(&mut next.bed.generation);
     next.bed
         .server
         .configure("RCLONE_CONFIG_MINIO_ENDPOINT", &app.bed.server.endpoint());

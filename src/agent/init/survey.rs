@@ -2,6 +2,7 @@
 //! decision wants that. Reads the store only.
 
 use super::decision::{Answer, Decision, Found, decide};
+use super::pause::Pause;
 use super::settle::claimant;
 use super::subject::Subject;
 use super::{Error, Init, Stores};
@@ -28,8 +29,6 @@ use point::{LookedUp, Wanted};
 const GLANCE: Duration = Duration::from_secs(5);
 /// A writer that is about to let go is looked at so often.
 const HAND_OVER: Duration = Duration::from_secs(2);
-/// The longest pause between two looks at a store that is away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a destination said.
 pub(super) enum Said {
@@ -139,35 +138,34 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
     {
         return Ok(survey);
     }
-    let mut pause = Duration::from_secs(1);
+    let mut pause = Pause::first();
     let mut first_seen = None;
     loop {
         let left = init.deadline.saturating_duration_since(Instant::now());
         let needs_store = !all_kept || matches!(wanted, Some(Wanted::New(_)));
         let said = ask(subjects, init.stores, if needs_store { left } else { GLANCE }).await;
         let survey = conclude(init, subjects, said, wanted.as_ref()).await?;
-        let reason = if survey.decisions.contains(&Decision::AskAgain) {
-            Some((survey.last_answers(), pause))
-        } else {
-            waits_for(init, subjects, &survey, &mut first_seen).map(|why| (why, HAND_OVER))
-        };
-        let Some((why, rest)) = reason else {
+        if survey.decisions.contains(&Decision::AskAgain) {
+            if !pause.ends_before(init.deadline) {
+                return Ok(survey);
+            }
+            pause.rest(survey.last_answers()).await;
+            continue;
+        }
+        let Some(why) = waits_for(init, subjects, &survey, &mut first_seen) else {
             return Ok(survey);
         };
-        if Instant::now() + rest >= init.deadline {
+        if Instant::now() + HAND_OVER >= init.deadline {
             return match survey.at {
-                Some(_) if !survey.decisions.contains(&Decision::AskAgain) => Err(Error::StillWriting {
+                Some(_) => Err(Error::StillWriting {
                     why,
                     waited: init.arguments.restore_timeout.to_string(),
                 }),
-                _ => Ok(survey),
+                None => Ok(survey),
             };
         }
-        tracing::warn!("{why}; asking again in {} s", rest.as_secs());
-        tokio::time::sleep(rest).await;
-        if rest == pause {
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+        tracing::warn!("{why}; looking again in {} s", HAND_OVER.as_secs());
+        tokio::time::sleep(HAND_OVER).await;
     }
 }
 
