@@ -10,13 +10,15 @@
 
 mod support;
 
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::time::{Duration, Instant};
-use support::S3;
 use support::app::{App, create, descendants, insert, rows, strays};
 use support::bed::Bed;
 use support::pod::block_on;
+use support::{S3, write};
+use vixens_backup::agent::litestream::registry::{Registered, Registry};
 
 /// Adds so many MiB to a database.
 fn grow(connection: &rusqlite::Connection, from: i64, mib: i64) {
@@ -219,6 +221,54 @@ fn a_secret_that_changes_is_used_without_a_restart_of_the_pod() {
     app.lose_volume();
     app.bed.start();
     assert_eq!(rows(&app.path("app.db")).len(), 5);
+}
+
+#[test]
+fn the_replica_of_a_database_that_is_gone_goes_with_the_last_snapshot_that_names_it() {
+    let mut app = App::on(S3::start());
+    for name in ["app.db", "old.db"] {
+        insert(&create(&app.path(name), "wal"), 0, 10);
+    }
+    app.sidecar_flags = vec!["--interval=10s".to_owned(), "--retention=last=1".to_owned()];
+    app.start();
+    app.until_replicated("app.db");
+    app.until_replicated("old.db");
+    app.stop();
+    // The app took it away yesterday.
+    fs::remove_file(app.path("old.db")).unwrap();
+    for stray in strays(&app.path("old.db")) {
+        let stray = app.path(&stray);
+        fs::remove_dir_all(&stray).or_else(|_| fs::remove_file(&stray)).unwrap();
+    }
+    let store = app.bed.store();
+    block_on(async {
+        let mut registry = Registry::read(&store).await.unwrap();
+        let old = registry.get("config", "old.db").unwrap().clone();
+        let gone = Some(Timestamp::now() - SignedDuration::from_hours(24));
+        registry.put(Registered { gone, ..old });
+        registry.write(&store).await.unwrap();
+    });
+    app.start();
+    app.until("it is known which snapshots may name it", |_| {
+        let registry = block_on(Registry::read(&store)).unwrap();
+        let old = registry.get("config", "old.db").unwrap();
+        old.needed_by.is_some()
+    });
+    assert!(!app.replica("old.db", "0009").is_empty());
+    write(&app.path("file"), "another snapshot");
+    app.until_said("the replica of config/old.db is removed");
+    app.until("it is not known any more", |_| {
+        let registry = block_on(Registry::read(&store)).unwrap();
+        registry.get("config", "old.db").is_none()
+    });
+    for level in ["0000", "0001", "0009"] {
+        assert!(app.replica("old.db", level).is_empty());
+    }
+    app.stop();
+    app.lose_volume();
+    app.bed.start();
+    assert!(!app.path("old.db").exists());
+    assert_eq!(rows(&app.path("app.db")).len(), 10);
 }
 
 #[test]

@@ -182,6 +182,7 @@ fn unknown(folder: &str, path: &str, volume: &Path) -> Registered {
         mode: 0o644,
         replicated: false,
         gone: None,
+        needed_by: None,
     }
 }
 

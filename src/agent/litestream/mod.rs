@@ -18,6 +18,7 @@ pub mod growth;
 mod lag;
 pub mod local;
 pub mod ltx;
+mod outlived;
 pub mod process;
 pub mod registry;
 pub mod replica;

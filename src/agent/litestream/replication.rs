@@ -7,6 +7,7 @@ use crate::agent::arguments::{Databases, Profile};
 use crate::store::claims::Holder;
 use crate::store::index::DatabasePosition;
 use crate::store::keys::{StoredName, stored_name};
+use crate::store::snapshot::SnapshotId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,6 +74,8 @@ pub struct Replication {
     /// When our Litestream may begin, and when the place was last seen to be ours.
     turn: Mutex<Instant>,
     ours: Mutex<Instant>,
+    /// The snapshots that stay, as the last pruning left them.
+    kept: Mutex<Option<Vec<SnapshotId>>>,
     stopping: Mutex<Option<Instant>>,
     /// Something changed that the supervisor should look at.
     pub changed: Notify,
@@ -96,6 +99,7 @@ impl Replication {
             permission: Mutex::default(),
             turn: Mutex::new(Instant::now()),
             ours: Mutex::new(Instant::now()),
+            kept: Mutex::default(),
             stopping: Mutex::default(),
             changed: Notify::new(),
             told_to_stop: Notify::new(),
@@ -230,6 +234,17 @@ impl Replication {
     #[must_use]
     pub fn permission(&self) -> Permission {
         locked(&self.permission).clone()
+    }
+
+    /// The place was pruned, and these snapshots stay, the newest last.
+    pub fn keep(&self, kept: Vec<SnapshotId>) {
+        *locked(&self.kept) = Some(kept);
+        self.changed.notify_one();
+    }
+
+    /// What the last pruning left, once.
+    pub fn take_kept(&self) -> Option<Vec<SnapshotId>> {
+        locked(&self.kept).take()
     }
 
     /// The pod is being stopped: one last synchronisation until then.

@@ -376,6 +376,7 @@ mod tests {
             mode: 0o640,
             replicated: true,
             gone: None,
+            needed_by: None,
         }
     }
 

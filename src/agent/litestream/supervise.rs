@@ -127,8 +127,14 @@ impl Supervisor {
                 }
                 Permission::Held(holder) => {
                     let replication = self.replication.clone();
+                    let work = async {
+                        if let Some(kept) = replication.take_kept() {
+                            self.outlive(&holder, &kept).await;
+                        }
+                        self.tick(&holder).await;
+                    };
                     tokio::select! {
-                        () = self.tick(&holder) => {}
+                        () = work => {}
                         // A store that does not answer must not cost the last synchronisation.
                         () = replication.stopped() => continue,
                     }
@@ -533,6 +539,7 @@ pub(super) fn registered(known: &Registry, databases: &BTreeMap<Vec<u8>, Databas
                 mode: found.mode() & 0o7777,
                 replicated: database.replicated || before.is_some_and(|before| before.replicated),
                 gone: None,
+                needed_by: None,
             },
             (None, Some(before)) => Registered {
                 gone: before.gone.or(Some(now)),

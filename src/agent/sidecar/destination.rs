@@ -485,6 +485,9 @@ impl Worker {
             &[],
             pruned.undone,
         )?;
+        if let Some(replication) = &self.destination.scope.replication {
+            replication.keep(pruned.plan.kept);
+        }
         if thoroughly {
             let claims = claims::list(store.as_ref()).await?;
             let outlived: Vec<String> = claims::outlived(&claims)
