@@ -9,16 +9,14 @@ use super::process::Process;
 use super::registry::{ON_VOLUME, Registered, Registry};
 use super::replication::{Database, Permission, Replication};
 use super::target::{Origin, Target};
-use super::turn::{LOOK, LOOKING};
 use super::{check, control, local};
 use crate::agent::arguments::Profile;
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::with_sources;
-use crate::agent::sidecar::guard;
 use crate::agent::sidecar::status::Shared;
 use crate::agent::sidecar::volume::Scope;
 use crate::agent::volume::own::OwnFolder;
-use crate::store::claims::{self, Holder};
+use crate::store::claims::Holder;
 use crate::store::{Error, Store};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -43,7 +41,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 type Files = Vec<(PathBuf, (u64, u64))>;
 
 /// A process, and what it was started for.
-struct Running {
+pub(super) struct Running {
     process: Process,
     files: Files,
     since: Instant,
@@ -69,8 +67,8 @@ pub struct Supervisor {
     last_sync: Duration,
     next_reading: Instant,
     /// When it was last asked whose the place is, whatever came of it.
-    asked: Instant,
-    running: BTreeMap<&'static str, Running>,
+    pub(super) asked: Instant,
+    pub(super) running: BTreeMap<&'static str, Running>,
     pub(super) registry: Option<Registry>,
     failures: u32,
     rest_until: Instant,
@@ -179,38 +177,6 @@ impl Supervisor {
         }
         self.verify().await;
         self.measure(holder).await;
-    }
-
-    /// Whoever takes the place over counts on our looking at the claims in time. Where this process stood still for longer
-    /// than that, as a frozen container does, nothing more is sent before it has looked.
-    async fn look(&mut self, holder: &Holder) {
-        let confirmed = self.replication.confirmed();
-        if self.running.is_empty() || confirmed.elapsed() < LOOK {
-            return;
-        }
-        let asked = self.asked.max(confirmed).elapsed();
-        if asked > LOOK + LOOKING {
-            tracing::error!(
-                "nobody has looked for {} s whose the place is, as when a pod stands still: Litestream is ended until that is \
-                 known",
-                asked.as_secs()
-            );
-            self.halt().await;
-        } else if asked < LOOKING {
-            return;
-        }
-        match self.require_claim(holder).await {
-            Ok(()) => {}
-            Err(Failure::Fenced(fenced)) => self.let_go(&fenced).await,
-            Err(failure) => self.down(&with_sources(&failure)),
-        }
-    }
-
-    /// Somebody else holds the place: nothing more is sent.
-    pub(super) async fn let_go(&mut self, fenced: &guard::Fenced) {
-        self.halt().await;
-        tracing::error!("{fenced}: databases are not replicated by this pod any more");
-        self.replication.fence();
     }
 
     /// A Secret that has changed is used from now on.
@@ -419,25 +385,6 @@ impl Supervisor {
                 tracing::error!("{} can't be removed: {error}", local::folder(file).display());
             }
         }
-    }
-
-    pub(super) async fn require_claim(&mut self, holder: &Holder) -> Result<(), Failure> {
-        self.asked = Instant::now();
-        let store = self.store.clone();
-        let look = async {
-            let claims = claims::list(store.as_ref()).await?;
-            guard::claim_in(store.as_ref(), &claims, holder).await
-        };
-        let Ok(looked) = tokio::time::timeout(LOOKING, look).await else {
-            return Err(Error::Unreachable {
-                destination: self.store.destination(),
-                why: format!("whose the place is was not answered within {} s", LOOKING.as_secs()),
-            }
-            .into());
-        };
-        looked?;
-        self.replication.confirm();
-        Ok(())
     }
 
     /// What a start has to look for is written down before Litestream sees it.
