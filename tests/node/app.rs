@@ -93,8 +93,10 @@ impl App {
                 "spec": {"selector": {"app": "app"}, "ports": [{"name": "http", "port": 8080}]}}),
         ];
         if self.volume == Volume::Claim && self.kind == Kind::Deployment {
-            items.push(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "app-config"},
-                "spec": claim()}));
+            items.push(
+                json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "app-config"},
+                "spec": claim()}),
+            );
         }
         items.push(self.object(more));
         json!({"apiVersion": "v1", "kind": "List", "items": items})
@@ -155,7 +157,8 @@ impl App {
             "resources": {"requests": {"memory": "16Mi", "cpu": "10m"}, "limits": {"memory": "64Mi", "cpu": "500m"}},
             "volumeMounts": [{"name": "config", "mountPath": "/config"}]});
         if self.user == User::Named {
-            container["securityContext"] = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+            container["securityContext"] =
+                json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
         }
         container
     }

@@ -19,7 +19,16 @@ pub(crate) fn rclone(arguments: &[&str], input: &str) -> String {
     };
     let output = run(
         command
-            .args(["--config", "/dev/null", "--retries", "1", "--low-level-retries", "1", "--contimeout", "2s"])
+            .args([
+                "--config",
+                "/dev/null",
+                "--retries",
+                "1",
+                "--low-level-retries",
+                "1",
+                "--contimeout",
+                "2s",
+            ])
             .args(arguments),
         input,
     );

@@ -77,12 +77,19 @@ impl Case {
         let log = self.space.backup_job("manual-backup");
         let last = log.lines().last().unwrap_or_default();
         assert!(last.ends_with("-manual"), "the log ends with the snapshot's id: {log}");
-        assert_eq!(bucket::content(&format!("{}/config/test.txt", self.place)), "test-backup\n");
+        assert_eq!(
+            bucket::content(&format!("{}/config/test.txt", self.place)),
+            "test-backup\n"
+        );
         assert!(bucket::listing(&format!("{}/snapshots", self.place)).contains(&format!("{last}.json")));
         if self.app.tier == Tier::Databases {
             eventually("the database has a replica", || {
                 let replica = bucket::listing(&format!("{}/database/config/app.db", self.place));
-                if replica.is_empty() { Err("there is none".to_owned()) } else { Ok(()) }
+                if replica.is_empty() {
+                    Err("there is none".to_owned())
+                } else {
+                    Ok(())
+                }
             });
         }
     }
@@ -91,9 +98,11 @@ impl Case {
     fn restore_functionality(&mut self) {
         let (before, rows) = (self.exec(LISTING), self.rows());
         if self.app.volume == Volume::Claim {
-            self.space.kubectl(&["delete", "pvc", self.app.claim(), "--wait=false"], "");
+            self.space
+                .kubectl(&["delete", "pvc", self.app.claim(), "--wait=false"], "");
         }
-        self.space.kubectl(&["delete", "pods", "-l", "app=app", "--wait=false"], "");
+        self.space
+            .kubectl(&["delete", "pods", "-l", "app=app", "--wait=false"], "");
         if self.app.volume == Volume::Claim && self.app.kind == Kind::Deployment {
             eventually("the claim is gone", || {
                 match self.space.get(&format!("persistentvolumeclaims/{}", self.app.claim())) {
@@ -117,7 +126,10 @@ impl Case {
         self.space.apply(&self.app.manifests());
         self.pod = self.space.ready(&self.pod);
         let log = self.space.job("app-restore");
-        assert!(log.contains("restore point"), "it says what a restore would bring: {log}");
+        assert!(
+            log.contains("restore point"),
+            "it says what a restore would bring: {log}"
+        );
         self.everything_is_back(&before, rows);
     }
 
@@ -128,7 +140,10 @@ impl Case {
         assert_eq!(self.exec(LISTING), before, "names, modes, owners and times");
         assert!(self.rows() >= rows, "rows of the database");
         // The app works: it serves what is its own, through its Service.
-        let path = format!("/api/v1/namespaces/{}/services/app:8080/proxy/test.txt", self.space.name());
+        let path = format!(
+            "/api/v1/namespaces/{}/services/app:8080/proxy/test.txt",
+            self.space.name()
+        );
         eventually("the app answers", || match try_kubectl(&["get", "--raw", &path], "")? {
             text if text == "test-backup\n" => Ok(()),
             text => Err(text),

@@ -17,7 +17,10 @@ impl Drop for Space {
         if std::thread::panicking() {
             self.explain();
         }
-        kubectl(&["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"], "");
+        kubectl(
+            &["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"],
+            "",
+        );
     }
 }
 
@@ -128,7 +131,9 @@ impl Space {
 
     /// `reason: message` of every Event about an object.
     pub(crate) fn events(&self, object: &str) -> Vec<String> {
-        let list = self.get(&format!("events?fieldSelector=involvedObject.name%3D{object}")).unwrap_or_default();
+        let list = self
+            .get(&format!("events?fieldSelector=involvedObject.name%3D{object}"))
+            .unwrap_or_default();
         let events = list["items"].as_array().cloned().unwrap_or_default();
         events
             .iter()
@@ -172,8 +177,14 @@ impl Space {
         for (what, arguments) in [
             ("pods", &["get", "pods", "-o", "wide"] as &[&str]),
             ("events", &["get", "events", "--sort-by=.lastTimestamp"]),
-            ("init-config", &["logs", "-l", "app=app", "-c", "init-config", "--tail=40"]),
-            ("backup-sidecar", &["logs", "-l", "app=app", "-c", "backup-sidecar", "--tail=40"]),
+            (
+                "init-config",
+                &["logs", "-l", "app=app", "-c", "init-config", "--tail=40"],
+            ),
+            (
+                "backup-sidecar",
+                &["logs", "-l", "app=app", "-c", "backup-sidecar", "--tail=40"],
+            ),
         ] {
             let arguments = [&["--namespace", &self.name], arguments].concat();
             let said = cluster::try_kubectl(&arguments, "").unwrap_or_else(|complaint| complaint);
