@@ -23,10 +23,10 @@ demo-down: ## remove what the demo has made
 # --- check it -----------------------------------------------------------------------------
 
 .PHONY: test
-test: tools tools-deployment ## unit and property tests, the router, a real API server, a real store, the image's files, cert-manager, Argo CD, Kyverno (LARGE=true: 100,000 files, 5 GiB, a database of 2 GB)
-	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio):$$PATH; status=0; \
+test: tools tools-deployment ## unit and property tests, the router, a real API server, a real stores, the image's files, cert-manager, Argo CD, Kyverno (LARGE=true: 100,000 files, 5 GiB, a database of 2 GB)
+	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio fake-gcs-server):$$PATH; status=0; \
 		test() { cargo test --locked --no-fail-fast "$$@" || status=$$?; }; \
-		test --lib --bins --test '[!ist]*' $(if $(filter true,$(LARGE)),-- --include-ignored); \
+		test --lib --bins --test '[!inst]*' $(if $(filter true,$(LARGE)),-- --include-ignored); \
 		test --test '[is]*' -- --test-threads=4; \
 		test --test 't*' -- --test-threads=3 $(if $(filter true,$(LARGE)),--include-ignored); \
 		echo 'The same on MinIO:'; \
@@ -73,8 +73,8 @@ lint-manifests:
 # --- what it takes ------------------------------------------------------------------------
 
 .PHONY: tools
-tools: tools-control-plane ## build what the tests need: a control plane, rclone, Litestream, MinIO (once)
-	@.tools/install rclone litestream minio
+tools: tools-control-plane ## build what the tests need: a control plane, rclone, Litestream, servers of stores (once)
+	@.tools/install rclone litestream minio fake-gcs-server
 
 .PHONY: tools-control-plane
 tools-control-plane:

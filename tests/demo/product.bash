@@ -18,7 +18,7 @@ build_everything() {
 	esac
 	began=$(now)
 	CARGO_TERM_PROGRESS_WHEN=always CARGO_TERM_PROGRESS_WIDTH=100 CARGO_TERM_COLOR=never \
-		cargo build --release --locked --manifest-path "$top/Cargo.toml" >"$work/logs/cargo.log" 2>&1 </dev/null &
+		"$top/.tools/build" >"$work/logs/cargo.log" 2>&1 </dev/null &
 	cargo=$!
 	# shellcheck disable=SC2064 # this very process
 	trap "kill $cargo 2>/dev/null || true" EXIT
@@ -46,7 +46,7 @@ await_cargo() {
 	printf %s "$erase"
 	wait "$pid" && return
 	tr '\r' '\n' <"$work/logs/cargo.log" | grep -vE '^ *(Building|Compiling)|^$' | tail -n 40 | indent
-	note FAIL 'vixens-backup compiles' 'cargo build --release --locked succeeds' "its last words are above, all of them in $work/logs/cargo.log"
+	note FAIL 'vixens-backup compiles' '.tools/build succeeds' "its last words are above, all of them in $work/logs/cargo.log"
 	exit 1
 }
 
