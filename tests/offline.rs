@@ -63,6 +63,59 @@ fn what_is_not_ours_passes_byte_for_byte_between_workloads() {
 }
 
 #[test]
+fn the_presync_job_follows_its_workload_once_and_goes_with_eject() {
+    let app = std::fs::read_to_string(shape("injected/home-assistant.yaml")).unwrap();
+    let tier1 = std::fs::read_to_string(shape("injected/tier1.yaml")).unwrap();
+    let other = "apiVersion: v1\nkind: Service\nmetadata: {name: x}   # as it is\n";
+    let input = format!("{app}---\n{other}---\n{tier1}");
+    let with_presync = ["inject", "--with-presync", "-n", "media"];
+    let injected = stdout(vixens_backup(&with_presync).write_stdin(input.clone()));
+    let kinds: Vec<&str> = injected.lines().filter(|line| line.starts_with("kind: ")).collect();
+    assert_eq!(
+        kinds,
+        ["kind: Deployment", "kind: Job", "kind: Service", "kind: Deployment"],
+        "tier1 stores nothing"
+    );
+    assert!(injected.contains("\n  name: home-assistant-presync\n"), "{injected}");
+    assert!(injected.contains("argocd.argoproj.io/hook: PreSync"), "{injected}");
+    assert!(injected.contains(other), "{injected}");
+    let again = stdout(vixens_backup(&with_presync).write_stdin(injected.clone()));
+    assert_eq!(again, injected);
+    let ejected = stdout(vixens_backup(&["eject"]).write_stdin(injected));
+    assert_eq!(ejected.lines().filter(|line| line.starts_with("kind: ")).count(), 3);
+    assert!(!ejected.contains("presync"), "{ejected}");
+
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List",
+        "items": [value(&app), {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}}]});
+    let injected = stdout(vixens_backup(&with_presync).write_stdin(list.to_string()));
+    let injected: Value = serde_json::from_str(&injected).unwrap();
+    let kinds: Vec<&Value> = injected["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| &item["kind"])
+        .collect();
+    assert_eq!(kinds, ["Deployment", "Job", "Service"]);
+}
+
+#[test]
+fn the_image_of_the_installation_and_its_excluded_namespaces_count_offline_too() {
+    let app = shape("injected/home-assistant.yaml");
+    let inject = |more: &[&str]| {
+        let mut command = vixens_backup(&[&["inject", "-f", app.to_str().unwrap()], more].concat());
+        stdout(command.env("VIXENS_BACKUP_IMAGE", "registry.example/vixens-backup:7"))
+    };
+    assert!(inject(&[]).contains("image: registry.example/vixens-backup:7"));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    std::fs::write(&config, "image: named:1\nexcludedNamespaces: [games]\n").unwrap();
+    let config = ["--config", config.to_str().unwrap()];
+    assert!(inject(&config).contains("image: named:1"));
+    let excluded = inject(&[&config[..], &["-n", "games"]].concat());
+    assert_eq!(excluded, std::fs::read_to_string(&app).unwrap());
+}
+
+#[test]
 fn several_files_are_kept_apart() {
     let (first, second) = (shape("injected/s6-puid.yaml"), shape("injected/tier1.yaml"));
     let output = stdout(&mut vixens_backup(&[

@@ -2,8 +2,8 @@
 //! Nothing is written unless everything could be done.
 
 use super::Failure;
-use crate::inject::{Explanation, eject, explain, inject};
-use crate::manifests;
+use crate::inject::{Explanation, eject, explain, inject, is_presync_job, presync_job};
+use crate::manifests::{self, Change};
 use crate::policy::{Installation, Problem};
 use crate::workload::text;
 use anyhow::Context;
@@ -26,6 +26,9 @@ pub(super) struct Setting {
     /// The file with the installation's own defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The image of the injected containers, where that file names none
+    #[arg(long, env = "VIXENS_BACKUP_IMAGE")]
+    image: Option<String>,
     /// The namespace of manifests that name none
     #[arg(short, long)]
     namespace: Option<String>,
@@ -38,6 +41,9 @@ pub(super) struct Inject {
     sources: Sources,
     #[command(flatten)]
     setting: Setting,
+    /// Add Job/<name>-presync after each workload: as a PreSync hook of Argo CD it looks at the store before a sync
+    #[arg(long)]
+    with_presync: bool,
 }
 
 /// `vixens-backup explain`.
@@ -96,7 +102,7 @@ impl Sources {
     }
 
     /// The rewritten text of all sources, with a separator between two where there is none.
-    fn rewrite(&self, mut change: impl FnMut(&str, &Value) -> Option<Value>) -> anyhow::Result<String> {
+    fn rewrite(&self, mut change: impl FnMut(&str, &Value) -> Change) -> anyhow::Result<String> {
         let mut output = String::new();
         for (name, text) in self.read()? {
             let rewritten = manifests::rewrite(&text, |object| change(&name, object)).context(name.clone())?;
@@ -114,11 +120,15 @@ impl Sources {
 
 impl Setting {
     fn installation(&self) -> anyhow::Result<Installation> {
-        let Some(path) = &self.config else {
-            return Ok(Installation::default());
-        };
-        let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-        Installation::from_yaml(&text).with_context(|| path.display().to_string())
+        let mut installation = Installation::default();
+        if let Some(path) = &self.config {
+            let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+            installation = Installation::from_yaml(&text).with_context(|| path.display().to_string())?;
+        }
+        if let Some(image) = &self.image {
+            installation.or_image(image);
+        }
+        Ok(installation)
     }
 
     fn namespace(&self) -> &str {
@@ -157,21 +167,24 @@ impl Inject {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let installation = self.setting.installation()?;
         let mut refusals = Vec::new();
-        let output =
-            self.sources.rewrite(
-                |source, object| match inject(object, self.setting.namespace(), &installation) {
-                    Ok(injected) => {
-                        for warning in injected.warnings {
-                            warn(&format!("{}: warning: {warning}", described(source, object)));
-                        }
-                        Some(injected.object)
+        let output = self.sources.rewrite(|source, object| {
+            if self.with_presync && is_presync_job(object) {
+                return Change::Becomes(Vec::new());
+            }
+            match inject(object, self.setting.namespace(), &installation) {
+                Ok(injected) => {
+                    for warning in injected.warnings {
+                        warn(&format!("{}: warning: {warning}", described(source, object)));
                     }
-                    Err(problems) => {
-                        refusals.push(refusal(source, object, &problems));
-                        None
-                    }
-                },
-            )?;
+                    let job = presync_job(&injected.object).filter(|_| self.with_presync);
+                    Change::Becomes([injected.object].into_iter().chain(job).collect())
+                }
+                Err(problems) => {
+                    refusals.push(refusal(source, object, &problems));
+                    Change::Stays
+                }
+            }
+        })?;
         if !refusals.is_empty() {
             return Err(anyhow::anyhow!("{}", refusals.join("\n")).into());
         }
@@ -182,11 +195,14 @@ impl Inject {
 impl Eject {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let output = self.sources.rewrite(|source, object| {
+            if is_presync_job(object) {
+                return Change::Becomes(Vec::new());
+            }
             let ejected = eject(object);
             for warning in ejected.warnings {
                 warn(&format!("{}: warning: {warning}", described(source, object)));
             }
-            Some(ejected.object)
+            Change::Becomes(vec![ejected.object])
         })?;
         Ok(print(&output)?)
     }

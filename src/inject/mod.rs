@@ -18,8 +18,8 @@ mod strip;
 
 pub use block::label_value;
 pub use companions::{
-    Companion, CompanionKind, CompanionName, OCCASION, Surroundings, companion_name, companion_names, companions,
-    listed,
+    Companion, CompanionKind, CompanionName, OCCASION, PRESYNC, Surroundings, companion_name, companion_names,
+    companions, is_presync_job, listed, presync_job, presync_name,
 };
 pub use explain::{Explanation, explain};
 pub use marker::{Found, Marker};
@@ -157,7 +157,11 @@ pub fn inject(object: &Value, namespace: &str, installation: &Installation) -> R
             warnings,
         })
     };
-    if kind(object).is_none() {
+    let is_excluded = installation
+        .excluded_namespaces
+        .iter()
+        .any(|excluded| excluded == text(object, "/metadata/namespace").unwrap_or(namespace));
+    if kind(object).is_none() || is_excluded {
         return unchanged(Vec::new());
     }
     let marker = match Found::read(object) {
