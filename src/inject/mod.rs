@@ -12,6 +12,7 @@ mod insert;
 mod marker;
 mod patch;
 mod plan;
+mod rendered;
 mod settings;
 mod sticky;
 mod strip;
@@ -102,18 +103,20 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
         return Outcome::unchanged(Vec::new());
     }
     let old = review.old_object.filter(|old| kind(old).is_some());
-    let found = Found::read(object);
-    if found == Found::Unknown {
-        return Outcome::unchanged(vec![format!(
-            "{}: written by another version of vixens-backup; what it injected is kept as it is",
-            key::INJECTED
-        )]);
-    }
+    let own_marker = match Found::read(object) {
+        Found::Unknown => {
+            return Outcome::unchanged(vec![format!(
+                "{}: written by another version of vixens-backup; what it injected is kept as it is",
+                key::INJECTED
+            )]);
+        }
+        found => found.known(),
+    };
     let old_marker = old.and_then(|old| Found::read(old).known());
-    let marker = found.known().or_else(|| old_marker.clone());
+    let marker = own_marker.as_ref().or(old_marker.as_ref());
     let pass = match pass(
         object,
-        marker.as_ref(),
+        marker,
         Ownership::recorded(object),
         review.namespace,
         installation,
@@ -133,8 +136,13 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
         .then(|| pass.drafted.as_ref().map(|(_, draft)| draft.plan.clone()));
     let old_plan = old_marker.as_ref().and_then(Marker::plan);
     let before = old.zip(old_marker.as_ref());
-    let kept = before
-        .and_then(|(object, marker)| sticky::Before { object, marker }.kept(&pass, review.namespace, installation));
+    let kept = own_marker
+        .as_ref()
+        .and_then(|marker| rendered::rendered(object, marker, &pass, installation))
+        .or_else(|| {
+            let (object, marker) = before?;
+            sticky::Before { object, marker }.kept(&pass, review.namespace, installation)
+        });
     if let Some(Some(plan)) = announced {
         let existing = old_plan.as_ref().map(companion_names).unwrap_or_default();
         let mut made = companion_names(&plan);
