@@ -98,6 +98,27 @@ fn the_presync_job_follows_its_workload_once_and_goes_with_eject() {
     assert_eq!(kinds, ["Deployment", "Job", "Service"]);
 }
 
+/// A hook in a namespace that comes with the sync would stop that sync for ever.
+#[test]
+fn where_the_namespace_is_among_the_manifests_no_hook_comes_before_it() {
+    let app = std::fs::read_to_string(shape("injected/home-assistant.yaml")).unwrap();
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: media\n";
+    let inject = |namespace_of_app: &str| {
+        let mut command = vixens_backup(&["inject", "--with-presync", "-n", namespace_of_app]);
+        let assert = command.write_stdin(format!("{app}---\n{namespace}")).assert().success();
+        let output = assert.get_output();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (manifests, said) = inject("media");
+    assert!(!manifests.contains("kind: Job") && manifests.contains("name: init-config"));
+    assert!(
+        said.contains("Job/home-assistant-presync: warning: it is left out") && said.contains("CreateNamespace=true"),
+        "{said}"
+    );
+    assert!(inject("games").0.contains("kind: Job"));
+}
+
 #[test]
 fn the_image_of_the_installation_and_its_excluded_namespaces_count_offline_too() {
     let app = shape("injected/home-assistant.yaml");
@@ -187,6 +208,27 @@ fn explain_is_one_element_for_each_annotated_workload_and_fails_where_one_would_
         good.to_str().unwrap(),
     ]));
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn it_can_be_brought_beside_the_programs_of_another_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    // Twice: a pod's init container may run again.
+    for _ in 0..2 {
+        vixens_backup(&["install-into", path]).assert().success();
+    }
+    let mut copy = Command::new(folder.path().join("vixens-backup"));
+    assert_eq!(
+        stdout(copy.arg("--version")),
+        stdout(&mut vixens_backup(&["--version"]))
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let said = stderr_of_failure(&mut vixens_backup(&["install-into", "/no/such/folder"]), 1);
+    assert!(
+        said.contains("can't be copied to /no/such/folder/vixens-backup"),
+        "{said}"
+    );
 }
 
 #[test]

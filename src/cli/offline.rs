@@ -100,22 +100,22 @@ impl Sources {
             })
             .collect()
     }
+}
 
-    /// The rewritten text of all sources, with a separator between two where there is none.
-    fn rewrite(&self, mut change: impl FnMut(&str, &Value) -> Change) -> anyhow::Result<String> {
-        let mut output = String::new();
-        for (name, text) in self.read()? {
-            let rewritten = manifests::rewrite(&text, |object| change(&name, object)).context(name.clone())?;
-            if !output.is_empty() && !rewritten.starts_with("---") && !rewritten.trim().is_empty() {
-                if !output.ends_with('\n') {
-                    output.push('\n');
-                }
-                output.push_str("---\n");
+/// The rewritten text of all sources, with a separator between two where there is none.
+fn rewrite(sources: &[(String, String)], mut change: impl FnMut(&str, &Value) -> Change) -> anyhow::Result<String> {
+    let mut output = String::new();
+    for (name, text) in sources {
+        let rewritten = manifests::rewrite(text, |object| change(name, object)).context(name.clone())?;
+        if !output.is_empty() && !rewritten.starts_with("---") && !rewritten.trim().is_empty() {
+            if !output.ends_with('\n') {
+                output.push('\n');
             }
-            output.push_str(&rewritten);
+            output.push_str("---\n");
         }
-        Ok(output)
+        output.push_str(&rewritten);
     }
+    Ok(output)
 }
 
 impl Setting {
@@ -166,8 +166,13 @@ fn warn(text: &str) {
 impl Inject {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let installation = self.setting.installation()?;
+        let sources = self.sources.read()?;
+        let made: Vec<String> = sources
+            .iter()
+            .flat_map(|(_, text)| manifests::namespaces(text))
+            .collect();
         let mut refusals = Vec::new();
-        let output = self.sources.rewrite(|source, object| {
+        let output = rewrite(&sources, |source, object| {
             if self.with_presync && is_presync_job(object) {
                 return Change::Becomes(Vec::new());
             }
@@ -176,7 +181,7 @@ impl Inject {
                     for warning in injected.warnings {
                         warn(&format!("{}: warning: {warning}", described(source, object)));
                     }
-                    let job = presync_job(&injected.object).filter(|_| self.with_presync);
+                    let job = presync_job(&injected.object).filter(|job| self.adds(job, source, &made));
                     Change::Becomes([injected.object].into_iter().chain(job).collect())
                 }
                 Err(problems) => {
@@ -190,11 +195,25 @@ impl Inject {
         }
         Ok(print(&output)?)
     }
+
+    /// Whether a PreSync Job is wanted, and can come before its Namespace. `made` are those that the manifests make.
+    fn adds(&self, job: &Value, source: &str, made: &[String]) -> bool {
+        let namespace = text(job, "/metadata/namespace").unwrap_or(self.setting.namespace());
+        let is_made = made.iter().any(|made| made == namespace);
+        if self.with_presync && is_made {
+            warn(&format!(
+                "{}: warning: it is left out, because Namespace/{namespace} is among the manifests, and a PreSync hook comes \
+                 before them: have Argo CD make the namespace, by the sync option CreateNamespace=true",
+                described(source, job)
+            ));
+        }
+        self.with_presync && !is_made
+    }
 }
 
 impl Eject {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let output = self.sources.rewrite(|source, object| {
+        let output = rewrite(&self.sources.read()?, |source, object| {
             if is_presync_job(object) {
                 return Change::Becomes(Vec::new());
             }

@@ -99,6 +99,27 @@ pub fn visit(input: &str, mut visit: impl FnMut(&Value)) -> Result<(), Error> {
     .map(drop)
 }
 
+/// The Namespaces that a text makes. A document that can't be read makes none.
+pub fn namespaces(input: &str) -> Vec<String> {
+    fn collect(object: &Value, names: &mut Vec<String>) {
+        if text(object, "/apiVersion") == Some("v1") && text(object, "/kind") == Some("Namespace") {
+            names.extend(text(object, "/metadata/name").map(str::to_owned));
+        }
+        for item in object.get("items").and_then(Value::as_array).into_iter().flatten() {
+            collect(item, names);
+        }
+    }
+    let mut names = Vec::new();
+    for document in documents(input) {
+        if document.body.contains("Namespace")
+            && let Ok(object) = serde_saphyr::from_str::<Value>(document.body)
+        {
+            collect(&object, &mut names);
+        }
+    }
+    names
+}
+
 fn documents(input: &str) -> Vec<Document<'_>> {
     let mut documents = Vec::new();
     let (mut separator, mut body_start) = ("", 0);
