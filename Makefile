@@ -43,6 +43,10 @@ not-on-minio := --skip nudge --skip credentials --skip accepted --skip takeover 
 e2e: ## the demo's steps as assertions
 	@tests/demo/run assert
 
+.PHONY: e2e-argocd
+e2e-argocd: ## Argo CD as the only hand, on a real node: a look at the store before each sync, and both disasters
+	@tests/gitops/run
+
 .PHONY: lint
 lint: lint-rust lint-dependencies lint-shell lint-manifests ## everything that is checked without running it
 
@@ -78,7 +82,7 @@ tools-control-plane:
 .PHONY: tools-deployment
 tools-deployment: # what is deployed with
 	@.tools/need go git
-	@.tools/install cert-manager argocd kustomize
+	@.tools/install cert-manager argocd kustomize helm
 
 .PHONY: tools-image
 tools-image:
