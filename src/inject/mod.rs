@@ -33,6 +33,7 @@ use crate::policy::{Installation, Intent, Policy, Problem, Subject, key};
 use crate::workload::{Ownership, Workload, annotations, at, kind, text};
 use json_patch::Patch;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// What the API server asks about.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +113,10 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
         }
         found => found.known(),
     };
+    let sent = object;
+    let object = &*own_marker
+        .as_ref()
+        .map_or(Cow::Borrowed(sent), |marker| rendered::without_remains(sent, marker));
     let old_marker = old.and_then(|old| Found::read(old).known());
     let marker = own_marker.as_ref().or(old_marker.as_ref());
     let pass = match pass(
@@ -152,7 +157,7 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
         }
     }
     match kept.map_or_else(|| pass.result(installation), Ok) {
-        Ok(result) => Outcome::changed(object, result, warnings),
+        Ok(result) => Outcome::changed(sent, result, warnings),
         Err(problem) => refused(object, old, &[problem], review.namespace, installation),
     }
 }

@@ -10,8 +10,12 @@ use super::plan::Plan;
 use super::sticky::is_same;
 use super::strip::is_our_container;
 use crate::policy::Installation;
-use crate::workload::{POD, TEMPLATE, at, list};
+use crate::workload::{POD, Setting, TEMPLATE, at, at_mut, list};
 use serde_json::Value;
+use std::borrow::Cow;
+
+const STRATEGY_TYPE: &str = "/spec/strategy/type";
+const ROLLING_UPDATE: &str = "/spec/strategy/rollingUpdate";
 
 /// The object as it is to be stored, where it was rendered for today's policy.
 pub(super) fn rendered(object: &Value, marker: &Marker, pass: &Pass, installation: &Installation) -> Option<Value> {
@@ -34,6 +38,21 @@ pub(super) fn rendered(object: &Value, marker: &Marker, pass: &Pass, installatio
         _ => false,
     };
     (is_whole(&stored) || is_whole(&with(None)?)).then_some(stored)
+}
+
+/// The object without what a server-side apply leaves of a defaulted strategy beside the one that we have rendered: nobody
+/// owns it, so nobody removes it, and together they are invalid.
+pub(super) fn without_remains<'a>(object: &'a Value, marker: &Marker) -> Cow<'a, Value> {
+    let ours = marker.settings().remove(&Setting::Strategy);
+    let is_ours = ours.is_some_and(|ours| at(object, STRATEGY_TYPE) == ours.get("type"));
+    if !is_ours || at(object, ROLLING_UPDATE).is_none() {
+        return Cow::Borrowed(object);
+    }
+    let mut object = object.clone();
+    if let Some(strategy) = at_mut(&mut object, Setting::Strategy.path()).and_then(Value::as_object_mut) {
+        strategy.shift_remove("rollingUpdate");
+    }
+    Cow::Owned(object)
 }
 
 /// Whether what is injected was completed by a webhook before.

@@ -42,22 +42,34 @@ pub(crate) fn refresh(hard: bool) {
 /// Waits until every Application that `is_meant` has applied `revision`, and nothing differs from it.
 #[track_caller]
 pub(crate) fn await_synced(revision: &str, is_meant: impl Fn(&str) -> bool) {
+    await_all(&format!("synced to {revision}"), |name, status| {
+        !is_meant(name) || is_synced(status, revision)
+    });
+}
+
+/// Waits until of every Application nothing differs, and nobody complains.
+#[track_caller]
+pub(crate) fn await_quiet() {
+    await_all("synced without a complaint", |_, status| {
+        status["sync"]["status"] == "Synced" && status["conditions"].is_null()
+    });
+}
+
+#[track_caller]
+fn await_all(what: &str, is_so: impl Fn(&str, &Value) -> bool) {
     let began = Instant::now();
     loop {
         let behind: Vec<_> = statuses()
             .into_iter()
-            .filter(|(name, status)| is_meant(name) && !is_synced(status, revision))
+            .filter(|(name, status)| !is_so(name, status))
+            .map(|(name, status)| (name, told(&status)))
             .collect();
         if behind.is_empty() {
             return;
         }
         assert!(
             began.elapsed() < Duration::from_secs(180),
-            "still not synced to {revision}: {:#?}",
-            behind
-                .iter()
-                .map(|(name, status)| (name, told(status)))
-                .collect::<Vec<_>>()
+            "still not {what}: {behind:#?}"
         );
         std::thread::sleep(Duration::from_millis(500));
     }

@@ -99,7 +99,9 @@ fn install(tracking: Tracking) {
             "stringData": {"server.secretkey": "of nobody"}}),
         json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "AppProject", "metadata": metadata("default"),
             "spec": {"sourceRepos": ["*"], "destinations": [{"namespace": "*", "server": "*"}],
-                "clusterResourceWhitelist": [{"group": "*", "kind": "*"}], "orphanedResources": {"warn": true}}}),
+                "clusterResourceWhitelist": [{"group": "*", "kind": "*"}], "orphanedResources": {"warn": true,
+                    // What the installation makes itself, and keeps.
+                    "ignore": [{"kind": "Secret", "name": "vixens-backup-certificates"}]}}}),
     ] {
         plane.apply(&object);
     }

@@ -31,9 +31,8 @@ mod webhook;
 #[path = "../api_server/workload.rs"]
 mod workload;
 
-use applications::{await_synced, refresh, syncs, told, undisturbed};
+use applications::{await_quiet, await_synced, refresh, syncs, told, undisturbed};
 use cells::{Cells, DEFAULTS, outspoken};
-use control_plane::eventually;
 use installation::Installation;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -139,12 +138,7 @@ fn settled(cells: &Cells) -> BTreeMap<String, Vec<serde_json::Value>> {
 #[track_caller]
 fn stands_still(cells: &Cells, duration: Duration) {
     // What the last change has set in motion has come to its end.
-    eventually("all are synced, and nobody complains", || {
-        let statuses = applications::statuses();
-        let is_quiet =
-            |status: &serde_json::Value| status["sync"]["status"] == "Synced" && status["conditions"].is_null();
-        statuses.values().all(is_quiet).then_some(())
-    });
+    await_quiet();
     let (operations, before) = (undisturbed(), settled(cells));
     let end = Instant::now() + duration;
     while Instant::now() < end {

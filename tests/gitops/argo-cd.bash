@@ -29,7 +29,7 @@ start_argo_cd() {
 		  sourceRepos: ["*"]
 		  destinations: [{namespace: "*", server: "*"}]
 		  clusterResourceWhitelist: [{group: "*", kind: "*"}]
-		  orphanedResources: {warn: true, ignore: [{kind: Secret, name: rclone-minio-config}]}
+		  orphanedResources: {warn: true, ignore: [{kind: Secret, name: rclone-minio-config}, {kind: Secret, name: vixens-backup-certificates}]}
 	YAML
 
 	# In a pod the plugin's files lie elsewhere.
@@ -77,9 +77,11 @@ is_well() {
 # has_git APPLICATION : compares it with what Git has now, as a call from the Git server would.
 has_git() { kubectl -n argocd annotate --overwrite "application/$1" argocd.argoproj.io/refresh=normal >/dev/null; }
 
-# says APPLICATION PART : the message of its last operation holds PART.
+# says APPLICATION PART : the result of its last operation holds PART: of each object, what became of it.
 says() {
-	local message
-	message=$(status "$1" operationState.message)
-	[[ $message == *"$2"* ]] || { echo "$message" && return 1; }
+	local messages
+	messages=$(result_of "$1")
+	[[ $messages == *"$2"* ]] || { echo "$messages" && return 1; }
 }
+
+result_of() { status "$1" 'operationState.syncResult.resources[?(@.hookPhase=="Failed")].message'; }

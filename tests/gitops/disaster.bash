@@ -8,10 +8,22 @@ a_deleted_namespace_comes_back_with_its_data() {
 	eventually 120 'the Application is synced and healthy' is_well notes
 	expect 'what the app wrote is back' success has_diary notes
 	keep namespace-back "$(seconds_since "$began")"
-	expect 'before that sync, the Job says what it could not check' contains 'not checked: Secret rclone-minio-config does not exist yet' \
-		"$(log_of_presync notes app)"
 	tell 'kubectl -n notes logs deployment/app -c init-config'
 	kubectl -n notes logs deployment/app -c init-config 2>&1 | tail -n 12 | indent
+}
+
+# A hand is needed here: what Argo CD heals by itself is a part of the Application, and for that it runs no hooks.
+synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
+	kubectl -n argocd patch appproject default --type=merge -p \
+		'{"spec": {"syncWindows": [{"kind": "deny", "schedule": "* * * * *", "duration": "1h", "applications": ["notes"], "manualSync": true}]}}' >/dev/null
+	kubectl delete namespace notes --wait=true >/dev/null
+	type_in 'argocd app sync notes'
+	kubectl -n argocd patch application notes --type=merge -p '{"operation": {"sync": {"syncOptions": ["CreateNamespace=true"]}}}' >/dev/null
+	eventually 120 'the Application is synced and healthy' is_well notes
+	expect 'before that sync, the Job said what it could not check' contains 'not checked: Secret rclone-minio-config does not exist yet' \
+		"$(log_of_presync notes app)"
+	expect 'what the app wrote is back' success has_diary notes
+	kubectl -n argocd patch appproject default --type=merge -p '{"spec": {"syncWindows": null}}' >/dev/null
 }
 
 removing_the_annotation_in_git_removes_everything() {

@@ -44,14 +44,15 @@ argo_cd_installs_everything_in_one_breath() {
 cluster_id() { kubectl get namespace kube-system -o 'jsonpath={.metadata.uid}'; }
 
 what_argo_cd_shows_of_an_app() {
-	local tree
+	local tree name
 	tell "The resources of the Application notes, by owner:"
 	tree=$(tree_of notes)
 	indent <<<"$tree"
 	expect 'the companions hang below the Deployment' contains '└─ Service/app-backup' "$tree"
 	expect 'the PreSync Job is a hook of its last sync' contains 'Job/app-presync' \
 		"$(status notes 'operationState.syncResult.resources[*].name' | sed 's/app-presync/Job\/app-presync/')"
-	expect 'nothing is called an orphan' lacks Orphaned "$(kubectl -n argocd get applications -o 'jsonpath={.items[*].status.conditions[*].type}')"
+	# What was there before stands beside the app of apps.
+	expect 'nothing is called an orphan' is '' "$(for name in vixens-backup "${all_apps[@]}"; do status "$name" 'conditions[*].message'; done)"
 }
 
 # tree_of NAMESPACE : what is there, below what owns it.

@@ -58,8 +58,9 @@ a_store_that_is_away_stops_the_sync_with_its_reason() {
 	kubectl -n minio wait --for=delete pods -l app=minio --timeout=60s >/dev/null
 	release 3
 	has_git notes
-	eventually 120 "the Application's message has the reason" is_stopped_with "can't be reached"
+	eventually 120 "Argo CD has the reason" is_stopped_with "can't be reached"
 	tell "Argo CD says: $(status notes operationState.message)"
+	tell "and of the hook: $(result_of notes)"
 	expect 'nothing was touched' is "$before" "$(kubectl -n notes get deployment app -o 'jsonpath={.metadata.generation}')"
 	kubectl -n minio scale deployment/minio --replicas=1 >/dev/null
 	eventually 120 'once the store is back, the sync goes on by itself' is_well notes
@@ -71,8 +72,9 @@ a_damaged_backup_stops_the_sync_with_its_reason() {
 	bucket deletefile minio:vixens-backups/app/config/diary.txt
 	release 4
 	has_git notes
-	eventually 120 "the Application's message has the reason" is_stopped_with 'config/diary.txt is missing'
+	eventually 120 "Argo CD has the reason" is_stopped_with 'config/diary.txt is missing'
 	tell "Argo CD says: $(status notes operationState.message)"
+	tell "and of the hook: $(result_of notes)"
 	bucket copyto "$work/diary.txt" minio:vixens-backups/app/config/diary.txt
 	eventually 120 'once it is whole again, the sync goes on by itself' is_well notes
 }

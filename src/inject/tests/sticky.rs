@@ -72,6 +72,17 @@ fn a_rendered_manifest_is_stored_as_it_is_whichever_release_has_rendered_it() {
 }
 
 #[test]
+fn a_rendered_manifest_can_be_applied_over_one_that_was_never_injected() {
+    let mut merged = rendered(&app(), "vixens-backup:1");
+    assert_eq!(merged["spec"]["strategy"], json!({"type": "Recreate"}));
+    // What the API server had filled in before, and a server-side apply leaves.
+    merged["spec"]["strategy"]["rollingUpdate"] = json!({"maxUnavailable": "25%", "maxSurge": "25%"});
+    let (stored, _) = admitted(&merged, Some(&app()), &in_cluster("vixens-backup:1"));
+    assert_eq!(stored["spec"]["strategy"], json!({"type": "Recreate"}));
+    assert!(stored.to_string().contains("cluster-uid"));
+}
+
+#[test]
 fn what_a_rendered_manifest_asks_for_beyond_its_annotations_is_not_taken() {
     let mut forged = rendered(&app(), "vixens-backup:1");
     let marker = text(&forged, "/metadata/annotations/vixens.io~1backup-injected").unwrap();
