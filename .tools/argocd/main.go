@@ -1,7 +1,7 @@
 // Command argocd is what ARGOCD_BINARY_NAME says, as in Argo CD's own binary: here its
 // repo-server or its application-controller, the two that compare and sync; its
-// cmp-server, which runs a plugin; the command line that people use; or redis, a small
-// one in memory that keeps their caches, as in Argo CD's own tests.
+// cmp-server, which runs a plugin; or redis, a small one in memory that keeps their
+// caches, as in Argo CD's own tests.
 package main
 
 import (
@@ -12,7 +12,6 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/spf13/cobra"
 
-	cli "github.com/argoproj/argo-cd/v3/cmd/argocd/commands"
 	controller "github.com/argoproj/argo-cd/v3/cmd/argocd-application-controller/commands"
 	cmpserver "github.com/argoproj/argo-cd/v3/cmd/argocd-cmp-server/commands"
 	reposerver "github.com/argoproj/argo-cd/v3/cmd/argocd-repo-server/commands"
@@ -21,8 +20,6 @@ import (
 func main() {
 	var command *cobra.Command
 	switch name := os.Getenv("ARGOCD_BINARY_NAME"); name {
-	case "argocd":
-		command = cli.NewCommand()
 	case "argocd-application-controller":
 		command = controller.NewCommand()
 	case "argocd-cmp-server":

@@ -75,6 +75,34 @@ impl Cells {
         self.repository.commit()
     }
 
+    /// Those in which Argo CD does not see that an annotation, anybody's, is gone from Git: what it compares with knows of
+    /// nothing that was there before, unless it was applied as it is compared.
+    pub(crate) fn overlook_what_is_gone(name: &str) -> bool {
+        name.ends_with("-replace") || (name.contains("-dry-running") && name.ends_with("-client-side"))
+    }
+
+    /// Has one of them synced as by a hand.
+    pub(crate) fn sync(name: &str) {
+        let tracking = Tracking::ALL
+            .into_iter()
+            .find(|tracking| name.starts_with(tracking.as_str()));
+        let namespace = tracking.expect("a tracking").namespace();
+        let options = APPLYING.iter().find(|(applying, ..)| name.ends_with(applying));
+        let (_, options, _) = options.expect("a way to apply");
+        let operation = json!({"operation": {"sync": {"prune": true, "syncOptions": options}}}).to_string();
+        let patch = [
+            "patch",
+            "applications.argoproj.io",
+            name,
+            "--type=merge",
+            "-p",
+            &operation,
+        ];
+        control_plane()
+            .kubectl(&[&["--namespace", namespace], &patch[..]].concat())
+            .succeeds();
+    }
+
     /// Their names, which are those of their namespaces.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.namespaces.iter().map(Namespace::name)

@@ -99,6 +99,10 @@ fn nothing_is_drift_however_argo_cd_compares_applies_and_tracks() {
         ..FIRST
     });
     refresh(false);
+    await_synced(&revision, |name| is_cell(name) && !Cells::overlook_what_is_gone(name));
+    for name in cells.names().filter(|name| Cells::overlook_what_is_gone(name)) {
+        Cells::sync(name);
+    }
     await_synced(&revision, is_cell);
     await_state(&cells, 2, false);
     stands_still(&cells, ROUND);

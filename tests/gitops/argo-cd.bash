@@ -9,8 +9,8 @@ start_argo_cd() {
 	mkdir -p "$state"/{home,sockets,plugin,tmp}
 	tools=$("$top/.tools/install" --print-path argocd kustomize helm)
 	kubectl apply --server-side -f "${tools%%/bin:*}/files/application-crd.yaml" -f "${tools%%/bin:*}/files/appproject-crd.yaml" >/dev/null
-	kubectl wait --for=create --timeout=20s customresourcedefinition/applications.argoproj.io customresourcedefinition/appprojects.argoproj.io >/dev/null
-	kubectl wait --for=condition=Established --timeout=20s customresourcedefinition/applications.argoproj.io customresourcedefinition/appprojects.argoproj.io >/dev/null
+	await 20 "the kinds being known" - kubectl wait --for=condition=Established --timeout=1s \
+		customresourcedefinition/applications.argoproj.io customresourcedefinition/appprojects.argoproj.io
 	kubectl create namespace argocd >/dev/null
 	kubectl apply -f "$top/deploy/argocd/argocd-cm.yaml" -f - >/dev/null <<-YAML
 		apiVersion: v1

@@ -14,8 +14,10 @@ a_deleted_namespace_comes_back_with_its_data() {
 
 # A hand is needed here: what Argo CD heals by itself is a part of the Application, and for that it runs no hooks.
 synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
-	kubectl -n argocd patch appproject default --type=merge -p \
-		'{"spec": {"syncWindows": [{"kind": "deny", "schedule": "* * * * *", "duration": "1h", "applications": ["notes"], "manualSync": true}]}}' >/dev/null
+	sed -i '/automated:/d' "$repository/apps/notes.yaml"
+	commit 'The notes are synced by hand' >/dev/null
+	has_git cluster
+	eventually 60 'the notes are synced by hand' is_synced_by_hand notes
 	kubectl delete namespace notes --wait=true >/dev/null
 	type_in 'argocd app sync notes'
 	kubectl -n argocd patch application notes --type=merge -p '{"operation": {"sync": {"syncOptions": ["CreateNamespace=true"]}}}' >/dev/null
@@ -23,8 +25,13 @@ synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
 	expect 'before that sync, the Job said what it could not check' contains 'not checked: Secret rclone-minio-config does not exist yet' \
 		"$(log_of_presync notes app)"
 	expect 'what the app wrote is back' success has_diary notes
-	kubectl -n argocd patch appproject default --type=merge -p '{"spec": {"syncWindows": null}}' >/dev/null
+	in_git revert --no-edit HEAD >/dev/null
+	has_git cluster
+	eventually 60 'and by Argo CD again' is_synced_by_itself notes
 }
+
+is_synced_by_hand() { [[ -z $(kubectl -n argocd get application "$1" -o 'jsonpath={.spec.syncPolicy.automated}') ]]; }
+is_synced_by_itself() { ! is_synced_by_hand "$1"; }
 
 removing_the_annotation_in_git_removes_everything() {
 	sed -i '/vixens.io\/backup: tier2/d' "$repository/wiki/base/app.yaml"
@@ -37,6 +44,8 @@ removing_the_annotation_in_git_removes_everything() {
 	in_git revert --no-edit HEAD >/dev/null
 	has_git wiki
 	eventually 90 'and back it comes, with the annotation' is_well wiki
+	expect 'injected as before' is 'init-config backup-sidecar' \
+		"$(kubectl -n wiki get deployment wiki-app -o 'jsonpath={.spec.template.spec.initContainers[*].name}')"
 	expect 'what the app wrote is there' success has_diary wiki
 }
 
