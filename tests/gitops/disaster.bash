@@ -18,6 +18,8 @@ synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
 	commit 'The notes are synced by hand' >/dev/null
 	has_git cluster
 	eventually 60 'the notes are synced by hand' is_synced_by_hand notes
+	has_git notes
+	eventually 60 'and Argo CD knows that' is_well notes
 	kubectl delete namespace notes --wait=true >/dev/null
 	type_in 'argocd app sync notes'
 	kubectl -n argocd patch application notes --type=merge -p '{"operation": {"sync": {"syncOptions": ["CreateNamespace=true"]}}}' >/dev/null
