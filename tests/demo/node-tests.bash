@@ -20,7 +20,7 @@ node_tests() {
 	else
 		settings+=(VIXENS_BACKUP_NODE="$root/node" VIXENS_BACKUP_BED="$beds")
 	fi
-	env "${settings[@]}" "$(kept node-tests)" "$@"
+	env "${settings[@]}" "$(kept node-tests)" --show-output "$@"
 }
 
 # told_of LOG : an expectation for each test that ended, the words of those that failed, and the figures.
@@ -35,6 +35,7 @@ told_of() {
 		fi
 	done < <(sed -nE 's/^test ([a-z0-9_:]+) \.\.\. .*(ok|FAILED)$/\1 \2/p' "$1")
 	grep -q '^test result: ' "$1" || note FAIL 'the tests run to their end' 'a sum' "$(tail -n 5 "$1")"
+	grep -B 2 '^left out: ' "$1" | grep -v '^--$\|^$' | indent || true
 	sed -n 's/^figure | /| /p' "$1" | tee -a "$work/figures" | indent
 	if grep -q '^test result: FAILED' "$1"; then sed -n '/^failures:$/,$p' "$1" | cut -c1-300 | head -n 400 | indent; fi
 }
@@ -59,7 +60,7 @@ the_guides_tests_and_bad_days() {
 
 # Each by itself, so that they are worth something.
 the_figures() {
-	node_tests --test-threads=1 --show-output figures:: >"$work/logs/figures.log" 2>&1 || true
+	node_tests --test-threads=1 figures:: >"$work/logs/figures.log" 2>&1 || true
 	told_of "$work/logs/figures.log"
 }
 

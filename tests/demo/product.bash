@@ -141,12 +141,12 @@ must_be_pulled() {
 }
 
 say_how_to_load() {
-	tell 'The nodes of this cluster need three images. They lie here, ready to be loaded:'
-	local name
-	for name in vixens-backup busybox minio; do tell "  $work/$name.tar"; done
+	tell 'The nodes of this cluster need these images. They lie here, ready to be loaded:'
+	local file
+	for file in "$work"/*.tar; do tell "  $file"; done
 	tell 'kind:       kind load image-archive FILE'
 	tell 'k3d:        k3d image import FILE'
 	tell 'minikube:   minikube image load FILE'
 	tell 'containerd: ctr -n k8s.io images import FILE, on each node'
-	tell 'Or push them, and name them: VIXENS_BACKUP_IMAGE, EXAMPLE_IMAGE (any with a shell), MINIO_IMAGE.'
+	tell 'Or push them, and name them: VIXENS_BACKUP_IMAGE, EXAMPLE_IMAGE (any with a shell), MINIO_IMAGE, APP_IMAGE (for make e2e).'
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 pub(crate) fn is_here() -> bool {
     let here = std::env::var_os("VIXENS_BACKUP_NODE").is_some();
     if !here {
-        println!("left out: it needs the node's own kernel, and this is somebody's cluster");
+        println!("left out: it needs a node of the bed, and this is somebody's cluster");
     }
     here
 }
