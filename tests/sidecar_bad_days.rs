@@ -481,6 +481,33 @@ fn a_wrong_crypt_password_is_no_emptied_place_and_nothing_is_written_by_it() {
 }
 
 #[test]
+fn a_crypt_password_that_changes_under_a_running_sidecar_leaves_nothing_under_the_wrong_key() {
+    let server = S3::start();
+    server.encrypt("right");
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    pod.start();
+    until_place(&server, |place| settled(place, 1));
+    let plain = server.store_of("plain", support::BUCKET);
+    let stored = || -> Vec<String> {
+        let objects = block_on(listed(&plain, "", Depth::All)).unwrap();
+        objects.into_iter().map(|object| object.name).collect()
+    };
+    let before = stored();
+    server.encrypt("wrong");
+    // It is told that the pod ends soon, and would say so in its summary at once.
+    let nudge = std::process::Command::new(env!("CARGO_BIN_EXE_vixens-backup"))
+        .args(["agent", "nudge", "--port=1+"])
+        .arg(format!("--restore-dir={}", pod.scratch.path().display()))
+        .status()
+        .unwrap();
+    assert!(nudge.success());
+    pod.until_said("undecryptable", 1);
+    assert_eq!(stored(), before);
+}
+
+#[test]
 fn a_store_that_goes_away_in_the_middle_of_a_backup_gets_the_rest_when_it_is_back() {
     let server = S3::start();
     let wire = Wire::to(server.port());

@@ -10,12 +10,15 @@
 
 mod support;
 
+use jiff::{SignedDuration, Timestamp};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::time::Duration;
-use support::S3;
+use std::time::{Duration, Instant};
 use support::app::{App, create, descendants, insert, rows, strays};
 use support::bed::Bed;
 use support::pod::block_on;
+use support::{S3, write};
+use vixens_backup::agent::litestream::registry::{Registered, Registry};
 
 /// Adds so many MiB to a database.
 fn grow(connection: &rusqlite::Connection, from: i64, mib: i64) {
@@ -112,6 +115,93 @@ fn a_pod_whose_place_was_taken_sends_nothing_more() {
     assert_eq!(app.replica("app.db", "0000").len(), before);
 }
 
+/// A pod of the next revision, on a volume of its own, at the place of this one.
+fn successor(app: &App) -> App {
+    let mut next = App::on(S3::start());
+    "app-2".clone_into(&mut next.bed.pod);
+    "g2".clone_into(&mut next.bed.generation);
+    next.bed
+        .server
+        .configure("RCLONE_CONFIG_MINIO_ENDPOINT", &app.bed.server.endpoint());
+    next
+}
+
+/// Watches two pods until the second replicates; `each` is called all the while. Their Litestreams must never run at once.
+fn until_handed_over(app: &App, next: &App, mut each: impl FnMut()) {
+    let deadline = Instant::now() + Duration::from_secs(150);
+    while !has_litestream(next) {
+        assert!(Instant::now() < deadline, "{}\n{}", app.log(), next.log());
+        each();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!has_litestream(app), "both replicate\n{}\n{}", app.log(), next.log());
+}
+
+/// What the second pod commits comes back, and nothing of what the first one wrote on.
+fn goes_on_alone(mut next: App, seen: usize) {
+    next.until_replicated("app.db");
+    insert(&create(&next.path("app.db"), "wal"), 5000, 10);
+    next.until_replicated("app.db");
+    next.kill();
+    next.lose_volume();
+    next.bed.start();
+    let rows = rows(&next.path("app.db"));
+    assert_eq!(rows[rows.len() - 10..], (5000..5010).collect::<Vec<_>>());
+    assert_eq!(rows.len(), seen + 10);
+}
+
+#[test]
+fn a_live_writer_has_let_go_before_whoever_takes_over_begins() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    insert(&writer, 0, 10);
+    app.start();
+    app.until_replicated("app.db");
+    let mut next = successor(&app);
+    next.start();
+    let seen = rows(&next.path("app.db")).len();
+    assert_eq!(seen, 10);
+    let mut n = 100;
+    until_handed_over(&app, &next, || {
+        insert(&writer, n, 1);
+        n += 1;
+    });
+    assert!(next.log().contains("has not let go of this place"), "{}", next.log());
+    drop(writer);
+    goes_on_alone(next, seen);
+}
+
+#[test]
+fn a_pod_that_stood_still_meanwhile_sends_nothing_when_it_goes_on() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    insert(&writer, 0, 10);
+    app.start();
+    app.until_replicated("app.db");
+    let mut all = descendants(app.pid());
+    all.insert(0, app.pid());
+    signal(&all, Signal::STOP);
+    let mut next = successor(&app);
+    next.start();
+    insert(&writer, 100, 10);
+    next.until_within("it begins", Duration::from_secs(150), has_litestream);
+    next.until_replicated("app.db");
+    let before = app.replica("app.db", "0000");
+    signal(&[app.pid()], Signal::CONT);
+    app.until_said("whose the place is, as when a pod stands still");
+    app.until("its Litestream is gone", |app| !has_litestream(app));
+    app.until_said("was taken over by epoch");
+    assert_eq!(app.replica("app.db", "0000"), before);
+    goes_on_alone(next, 10);
+}
+
+fn signal(pids: &[u32], signal: Signal) {
+    for pid in pids {
+        let pid = Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
+        let _ = kill_process(pid, signal);
+    }
+}
+
 #[test]
 fn a_secret_that_changes_is_used_without_a_restart_of_the_pod() {
     let mut app = App::on(S3::start());
@@ -131,6 +221,54 @@ fn a_secret_that_changes_is_used_without_a_restart_of_the_pod() {
     app.lose_volume();
     app.bed.start();
     assert_eq!(rows(&app.path("app.db")).len(), 5);
+}
+
+#[test]
+fn the_replica_of_a_database_that_is_gone_goes_with_the_last_snapshot_that_names_it() {
+    let mut app = App::on(S3::start());
+    for name in ["app.db", "old.db"] {
+        insert(&create(&app.path(name), "wal"), 0, 10);
+    }
+    app.sidecar_flags = vec!["--interval=10s".to_owned(), "--retention=last=1".to_owned()];
+    app.start();
+    app.until_replicated("app.db");
+    app.until_replicated("old.db");
+    app.stop();
+    // The app took it away yesterday.
+    fs::remove_file(app.path("old.db")).unwrap();
+    for stray in strays(&app.path("old.db")) {
+        let stray = app.path(&stray);
+        fs::remove_dir_all(&stray).or_else(|_| fs::remove_file(&stray)).unwrap();
+    }
+    let store = app.bed.store();
+    block_on(async {
+        let mut registry = Registry::read(&store).await.unwrap();
+        let old = registry.get("config", "old.db").unwrap().clone();
+        let gone = Some(Timestamp::now() - SignedDuration::from_hours(24));
+        registry.put(Registered { gone, ..old });
+        registry.write(&store).await.unwrap();
+    });
+    app.start();
+    app.until("it is known which snapshots may name it", |_| {
+        let registry = block_on(Registry::read(&store)).unwrap();
+        let old = registry.get("config", "old.db").unwrap();
+        old.needed_by.is_some()
+    });
+    assert!(!app.replica("old.db", "0009").is_empty());
+    write(&app.path("file"), "another snapshot");
+    app.until_said("the replica of config/old.db is removed");
+    app.until("it is not known any more", |_| {
+        let registry = block_on(Registry::read(&store)).unwrap();
+        registry.get("config", "old.db").is_none()
+    });
+    for level in ["0000", "0001", "0009"] {
+        assert!(app.replica("old.db", level).is_empty());
+    }
+    app.stop();
+    app.lose_volume();
+    app.bed.start();
+    assert!(!app.path("old.db").exists());
+    assert_eq!(rows(&app.path("app.db")).len(), 10);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::app::{APP, App, Kind, Tier, Volume};
 use crate::bucket;
-use crate::cluster::{self, eventually, kubectl, kubectl_fails};
+use crate::cluster::{self, eventually, kubectl};
 use crate::kernel;
 use crate::space::{Space, is_ready};
 use crate::writer::{COUNT, NEWEST, Writer};
@@ -84,7 +84,7 @@ fn a_node_that_reboots_while_the_webhook_is_down_has_its_apps_back() {
         "",
     );
     let changed = app.annotated(&[("vixens.io/backup-interval", "10m")]).to_string();
-    let denied = kubectl_fails(&["--namespace", space.name(), "apply", "-f", "-"], &changed);
+    let denied = space.kubectl_fails(&["apply", "-f", "-"], &changed);
     assert!(denied.contains("failed calling webhook"), "{denied}");
     drop(webhook);
     space.kubectl(&["apply", "-f", "-"], &changed);

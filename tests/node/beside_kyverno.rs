@@ -3,7 +3,7 @@
 
 use crate::app::{APP, App, User};
 use crate::bucket;
-use crate::cluster::{self, eventually, kubectl, kubectl_fails, try_kubectl};
+use crate::cluster::{self, eventually, kubectl, try_kubectl};
 use crate::kernel;
 use crate::kyverno::{CONFIGURATION, Kyverno, LABEL};
 use crate::space::{Space, secret};
@@ -17,7 +17,7 @@ const EARLY: &str = "early-vixens-backup";
 
 #[test]
 fn both_orders_of_kyverno_and_us_give_the_same_working_pod() {
-    // It is called by an address of this machine.
+    // It runs beside the API server, as a process.
     if !kernel::is_here() {
         return;
     }
@@ -53,15 +53,7 @@ fn working_pod(case: &str, labels: Value, app: App) -> String {
     space.backup_job("now");
     let place = App::place(space.name());
     assert_eq!(bucket::content(&format!("{place}/config/kept.txt")), "kept\n");
-    space.kubectl(&["delete", "pvc", app.claim(), "--wait=false"], "");
-    space.kubectl(&["delete", "pods", "-l", "app=app", "--wait=false"], "");
-    eventually("the claim is gone", || {
-        match space.get(&format!("persistentvolumeclaims/{}", app.claim())) {
-            None => Ok(()),
-            Some(claim) => Err(claim["status"].to_string()),
-        }
-    });
-    space.apply(&app.manifests());
+    app.destroy_volume(&space);
     space.ready(&pod);
     assert_eq!(
         space.exec(app.workload(), "stat -c %a /config/kept.txt; cat /config/kept.txt"),
@@ -93,13 +85,13 @@ fn working_pod(case: &str, labels: Value, app: App) -> String {
         "the CronJob was made once, and nothing has moved it"
     );
 
-    let latest = app.manifests().to_string().replace(&app_image(&app), "app:latest");
-    let refused = kubectl_fails(&["--namespace", space.name(), "apply", "-f", "-"], &latest);
+    let latest = app.manifests().to_string().replace(&app_image(app), "app:latest");
+    let refused = space.kubectl_fails(&["apply", "-f", "-"], &latest);
     assert!(refused.contains("and not latest"), "{refused}");
     after["spec"].to_string().replace(space.name(), "NAMESPACE")
 }
 
-fn app_image(app: &App) -> String {
+fn app_image(app: App) -> String {
     let manifests = app.manifests();
     let items = manifests["items"].as_array().expect("a list");
     let workload = items.last().expect("the workload");

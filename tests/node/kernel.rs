@@ -7,13 +7,14 @@ use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Whether this is the bed's own node.
 pub(crate) fn is_here() -> bool {
     let here = std::env::var_os("VIXENS_BACKUP_NODE").is_some();
     if !here {
-        println!("left out: it needs the node's own kernel, and this is somebody's cluster");
+        println!("left out: it needs a node of the bed, and this is somebody's cluster");
     }
     here
 }
@@ -122,15 +123,21 @@ fn bed(arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// While it lasts, the kubelet does nothing.
-struct Stopped(u32);
+/// While it lasts, the kubelet does nothing. One at a time.
+struct Stopped(
+    u32,
+    #[expect(dead_code, reason = "let go of with it")] MutexGuard<'static, ()>,
+);
+
+static KUBELET: Mutex<()> = Mutex::new(());
 
 impl Stopped {
     fn kubelet() -> Self {
+        let one = KUBELET.lock().unwrap_or_else(PoisonError::into_inner);
         let node = std::env::var("VIXENS_BACKUP_NODE").expect("the node's state");
         let text = fs::read_to_string(format!("{node}/cluster/pids/kubelet")).expect("the kubelet runs");
         let pid = text.split_whitespace().next().and_then(|pid| pid.parse().ok());
-        let stopped = Self(pid.expect("a number"));
+        let stopped = Self(pid.expect("a number"), one);
         signal("STOP", &[stopped.0]);
         stopped
     }

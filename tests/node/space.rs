@@ -1,7 +1,7 @@
 //! A namespace of one case, and what its owner does in it.
 
 use crate::bucket::{self, BUCKET};
-use crate::cluster::{self, eventually, kubectl};
+use crate::cluster::{self, eventually, kubectl, kubectl_fails};
 use serde_json::{Value, json};
 
 /// A namespace with the Secret by which its apps reach the store; it is removed with this value.
@@ -61,6 +61,12 @@ impl Space {
     #[track_caller]
     pub(crate) fn kubectl(&self, arguments: &[&str], manifest: &str) -> String {
         kubectl(&[&["--namespace", &self.name], arguments].concat(), manifest)
+    }
+
+    /// A kubectl in it that must fail: its complaint.
+    #[track_caller]
+    pub(crate) fn kubectl_fails(&self, arguments: &[&str], manifest: &str) -> String {
+        kubectl_fails(&[&["--namespace", &self.name], arguments].concat(), manifest)
     }
 
     /// Applies a List.

@@ -14,7 +14,6 @@ pub(crate) const COUNT: &str = "ls /config/numbers | wc -l";
 /// Ends with this value, or with the container.
 pub(crate) struct Writer {
     child: Child,
-    begun: Instant,
     acknowledged: Arc<Mutex<Vec<(u64, Instant)>>>,
 }
 
@@ -37,11 +36,6 @@ impl Writer {
     /// The same into a database of its own, `/config/written.db`.
     pub(crate) fn database(space: &Space, workload: &str) -> Self {
         Self::run(space, workload, "app tick /config/written.db")
-    }
-
-    /// When it began.
-    pub(crate) fn begun(&self) -> Instant {
-        self.begun
     }
 
     fn run(space: &Space, workload: &str, script: &str) -> Self {
@@ -73,11 +67,7 @@ impl Writer {
                 }
             }
         });
-        Self {
-            child,
-            begun: Instant::now(),
-            acknowledged,
-        }
+        Self { child, acknowledged }
     }
 
     /// The newest number that was acknowledged.

@@ -81,6 +81,7 @@ impl App {
             .env("POD_NAME", &bed.pod)
             .env("VIXENS_BACKUP_GENERATION", &bed.generation)
             .env("VIXENS_BACKUP_CLUSTER_ID", &bed.cluster)
+            .envs(bed.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -103,7 +104,12 @@ impl App {
 
     /// Waits until something holds.
     pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        self.until_within(what, PATIENCE, holds);
+    }
+
+    /// The same, for what is meant to take its time.
+    pub fn until_within(&self, what: &str, patience: Duration, holds: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + patience;
         while !holds(self) {
             assert!(Instant::now() < deadline, "never: {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(50));

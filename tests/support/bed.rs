@@ -38,6 +38,8 @@ pub struct Bed {
     pub cluster: String,
     /// tier2, or another.
     pub tier: &'static str,
+    /// What every container's environment has besides.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Bed {
@@ -73,6 +75,7 @@ impl Bed {
             generation: "g1".to_owned(),
             cluster: "c1".to_owned(),
             tier: "tier2",
+            environment: Vec::new(),
         }
     }
 
@@ -145,7 +148,8 @@ impl Bed {
             .env("POD_NAMESPACE", "home")
             .env("POD_NAME", &self.pod)
             .env("VIXENS_BACKUP_GENERATION", &self.generation)
-            .env("VIXENS_BACKUP_CLUSTER_ID", &self.cluster);
+            .env("VIXENS_BACKUP_CLUSTER_ID", &self.cluster)
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)));
         command
     }
 

@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod bed;
+pub mod host;
 pub mod laptop;
 pub mod pod;
 pub mod wire;

@@ -2,6 +2,7 @@
 //! the store only what is set aside.
 
 use super::decision::Decision;
+use super::pause::Pause;
 use super::subject::Subject;
 use super::survey::Survey;
 use super::{Error, Init};
@@ -16,7 +17,6 @@ use crate::store::records::VERSION;
 use crate::store::snapshot::{Kind, SnapshotId};
 use crate::store::{Error as StoreError, Store};
 use jiff::Timestamp;
-use std::time::{Duration, Instant};
 
 /// What became of a volume.
 pub(super) struct Outcome {
@@ -228,17 +228,15 @@ async fn retried(
     init: &Init<'_>,
     mut attempt: impl AsyncFnMut() -> Result<Brought, restore::Error>,
 ) -> Result<Brought, Error> {
-    let mut pause = Duration::from_secs(1);
+    let mut pause = Pause::first();
     loop {
         match attempt().await {
             Ok(brought) => return Ok(brought),
             // A volume without room, or a tool that is missing, is for somebody to look at now.
             Err(restore::Error::Store(error))
-                if !matches!(error, StoreError::Local { .. }) && Instant::now() + pause < init.deadline =>
+                if !matches!(error, StoreError::Local { .. }) && pause.ends_before(init.deadline) =>
             {
-                tracing::warn!("{error}; trying again in {} s", pause.as_secs());
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(30));
+                pause.rest(error).await;
             }
             Err(error) => return Err(error.into()),
         }

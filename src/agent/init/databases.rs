@@ -3,6 +3,7 @@
 
 use super::act::Outcome;
 use super::decision::Decision;
+use super::pause::Pause;
 use super::subject::Subject;
 use super::survey::Survey;
 use super::{Error, Init};
@@ -181,6 +182,7 @@ fn unknown(folder: &str, path: &str, volume: &Path) -> Registered {
         mode: 0o644,
         replicated: false,
         gone: None,
+        needed_by: None,
     }
 }
 
@@ -209,7 +211,7 @@ async fn registry(init: &Init<'_>, subject: &Subject, is_new: bool) -> Result<Re
         return Ok(Registry::default());
     };
     let copy: Registry = subject.own.read(ON_VOLUME).ok().flatten().unwrap_or_default();
-    let mut pause = Duration::from_secs(1);
+    let mut pause = Pause::first();
     loop {
         let why = match tokio::time::timeout(GLANCE, Registry::read(store.as_ref())).await {
             // A store that was emptied does not make a database of ours a stranger.
@@ -223,15 +225,13 @@ async fn registry(init: &Init<'_>, subject: &Subject, is_new: bool) -> Result<Re
             tracing::warn!("which databases have a replica can't be asked ({why}): the volume's own list is used");
             return Ok(copy);
         }
-        if Instant::now() + pause >= init.deadline {
+        if !pause.ends_before(init.deadline) {
             return Err(Error::StoreAway {
                 waited: init.arguments.restore_timeout.to_string(),
                 last: why,
             });
         }
-        tracing::warn!("{why}; asking again in {} s", pause.as_secs());
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(30));
+        pause.rest(why).await;
     }
 }
 
@@ -269,7 +269,7 @@ async fn one(
         folder: &folder,
     };
     tracing::info!("restoring the database {}: {found}", file.display());
-    let mut pause = Duration::from_secs(1);
+    let mut pause = Pause::first();
     let error = loop {
         let left = init.deadline.saturating_duration_since(Instant::now());
         match tokio::time::timeout(left, restore.bring(file, expected.wanted)).await {
@@ -277,10 +277,8 @@ async fn one(
                 tracing::info!("restored {}", restored.told);
                 return Ok(Some(restored.told));
             }
-            Ok(Err(restore::Error::Store(error))) if error.retry_helps() && Instant::now() + pause < init.deadline => {
-                tracing::warn!("{error}; trying again in {} s", pause.as_secs());
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(30));
+            Ok(Err(restore::Error::Store(error))) if error.retry_helps() && pause.ends_before(init.deadline) => {
+                pause.rest(error).await;
             }
             Ok(Err(error)) => break error,
             Err(_) => {

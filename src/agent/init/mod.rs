@@ -13,6 +13,7 @@ mod act;
 mod claiming;
 mod databases;
 pub mod decision;
+mod pause;
 mod settle;
 mod shared;
 mod subject;

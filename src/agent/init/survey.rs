@@ -2,6 +2,7 @@
 //! decision wants that. Reads the store only.
 
 use super::decision::{Answer, Decision, Found, decide};
+use super::pause::Pause;
 use super::settle::claimant;
 use super::subject::Subject;
 use super::{Error, Init, Stores};
@@ -13,7 +14,7 @@ use crate::agent::start::Serving;
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::INCOMING;
 use crate::store::claims::{self, Claim, Holder};
-use crate::store::{Error as StoreError, Store};
+use crate::store::{Error as StoreError, Soon, Store, keys};
 use jiff::Timestamp;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -28,8 +29,6 @@ use point::{LookedUp, Wanted};
 const GLANCE: Duration = Duration::from_secs(5);
 /// A writer that is about to let go is looked at so often.
 const HAND_OVER: Duration = Duration::from_secs(2);
-/// The longest pause between two looks at a store that is away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a destination said.
 pub(super) enum Said {
@@ -139,35 +138,35 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
     {
         return Ok(survey);
     }
-    let mut pause = Duration::from_secs(1);
+    let mut pause = Pause::first();
     let mut first_seen = None;
     loop {
         let left = init.deadline.saturating_duration_since(Instant::now());
         let needs_store = !all_kept || matches!(wanted, Some(Wanted::New(_)));
-        let said = ask(subjects, init.stores, if needs_store { left } else { GLANCE }).await;
+        let patience = if needs_store { left } else { GLANCE };
+        let said = ask(subjects, init.stores, patience, needs_store).await;
         let survey = conclude(init, subjects, said, wanted.as_ref()).await?;
-        let reason = if survey.decisions.contains(&Decision::AskAgain) {
-            Some((survey.last_answers(), pause))
-        } else {
-            waits_for(init, subjects, &survey, &mut first_seen).map(|why| (why, HAND_OVER))
-        };
-        let Some((why, rest)) = reason else {
+        if survey.decisions.contains(&Decision::AskAgain) {
+            if !pause.ends_before(init.deadline) {
+                return Ok(survey);
+            }
+            pause.rest(survey.last_answers()).await;
+            continue;
+        }
+        let Some(why) = waits_for(init, subjects, &survey, &mut first_seen) else {
             return Ok(survey);
         };
-        if Instant::now() + rest >= init.deadline {
+        if Instant::now() + HAND_OVER >= init.deadline {
             return match survey.at {
-                Some(_) if !survey.decisions.contains(&Decision::AskAgain) => Err(Error::StillWriting {
+                Some(_) => Err(Error::StillWriting {
                     why,
                     waited: init.arguments.restore_timeout.to_string(),
                 }),
-                _ => Ok(survey),
+                None => Ok(survey),
             };
         }
-        tracing::warn!("{why}; asking again in {} s", rest.as_secs());
-        tokio::time::sleep(rest).await;
-        if rest == pause {
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+        tracing::warn!("{why}; looking again in {} s", HAND_OVER.as_secs());
+        tokio::time::sleep(HAND_OVER).await;
     }
 }
 
@@ -234,7 +233,8 @@ async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
     })
 }
 
-async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration) -> Vec<Said> {
+/// `restores`: where there is a backup, it will be restored.
+async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration, restores: bool) -> Vec<Said> {
     let folders: Vec<String> = subjects.iter().map(|subject| subject.folder.clone()).collect();
     let looks = stores.iter().map(|store| async {
         match tokio::time::timeout(patience, place::look(store.as_ref(), &folders)).await {
@@ -243,7 +243,30 @@ async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration) -> Vec<S
             Err(_) => Said::Nothing(format!("{} did not answer in time", store.destination())),
         }
     });
-    futures::future::join_all(looks).await
+    let looks = futures::future::join_all(looks);
+    let beginning = async {
+        // The looks first: nothing waits for the others yet.
+        tokio::task::yield_now().await;
+        let empty = subjects
+            .iter()
+            .find(|subject| !matches!(subject.state, VolumeState::Initialised(_)));
+        if let (true, Some(store), Some(subject)) = (restores, stores.first(), empty) {
+            let incoming = subject.own.join(INCOMING);
+            store.prepare(&[
+                Soon::Read { folder: keys::CLAIMS },
+                Soon::Download {
+                    prefix: keys::SNAPSHOTS,
+                    to: &incoming.join(keys::SNAPSHOTS),
+                },
+                Soon::DownloadMost {
+                    prefix: "",
+                    to: &incoming,
+                },
+            ]);
+        }
+    };
+    let (said, ()) = tokio::join!(looks, beginning);
+    said
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

@@ -1,7 +1,7 @@
 //! Databases and a target → `litestream.yml` for Litestream 0.5. JSON, which is YAML that needs no quoting rules: a path is
 //! what it is. Pure. It holds no key, and lies in the pod's shared folder, which is never backed up.
 
-use super::target::Target;
+use super::target::{PASSWORD, PASSWORD_VARIABLE, Target};
 use crate::agent::arguments::Profile;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,14 @@ pub fn configuration(
     })
 }
 
+/// The text of a configuration. Litestream puts variables of its environment into it before it reads it: of all that looks
+/// like one, only the password is.
+#[must_use]
+pub fn text(configuration: &Value) -> String {
+    let literal = format!("{configuration:#}").replace('$', "\\u0024");
+    literal.replace(&json!(PASSWORD).to_string(), &format!("\"${{{PASSWORD_VARIABLE}}}\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,8 +84,20 @@ mod tests {
             Path::new("/restore/litestream/critical.sock"),
             Duration::from_secs(9),
         );
-        let text = serde_json::to_string_pretty(&made).unwrap();
+        let text = text(&made);
         assert!(!text.contains("my-key") && !text.contains("my-secret"));
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn of_all_that_looks_like_a_variable_only_the_password_is_one() {
+        let name = format!("${{{PASSWORD_VARIABLE}}} $HOME $$");
+        let made = json!({"path": name, "password": PASSWORD});
+        let text = text(&made);
+        assert_eq!(text.matches('$').count(), 1, "{text}");
+        let password = r#"a\"b$"#;
+        let expanded = text.replace(&format!("${{{PASSWORD_VARIABLE}}}"), password);
+        let read: Value = serde_json::from_str(&expanded).unwrap();
+        assert_eq!(read, json!({"path": name, "password": "a\"b$"}));
     }
 }

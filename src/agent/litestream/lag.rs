@@ -5,6 +5,7 @@ use super::growth::{Room, Verdict};
 use super::replica::Replica;
 use super::replication::Database;
 use super::supervise::{Supervisor, registered};
+use super::turn::LOOKING;
 use super::{check, control, local};
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::{blocking, with_sources};
@@ -83,11 +84,7 @@ impl Supervisor {
     async fn ask(&mut self, holder: &Holder, databases: &BTreeMap<Vec<u8>, Database>) {
         match self.require_claim(holder).await {
             Ok(()) => {}
-            Err(Failure::Fenced(fenced)) => {
-                tracing::error!("{fenced}: databases are not replicated by this pod any more");
-                self.replication.fence();
-                return self.halt().await;
-            }
+            Err(Failure::Fenced(fenced)) => return self.let_go(&fenced).await,
             Err(failure) => return self.down(&with_sources(&failure)),
         }
         let mut first = Vec::new();
@@ -98,7 +95,10 @@ impl Supervisor {
                 target: &self.target,
                 key: &key,
             };
-            match replica.newest().await {
+            let Ok(newest) = tokio::time::timeout(LOOKING, replica.newest()).await else {
+                return self.down(&format!("a replica was not listed within {} s", LOOKING.as_secs()));
+            };
+            match newest {
                 Ok(None) => {}
                 Ok(Some(newest)) => {
                     self.replication.change(path, |database| database.sent = newest);
@@ -124,7 +124,7 @@ impl Supervisor {
         }
     }
 
-    fn down(&mut self, why: &str) {
+    pub(super) fn down(&mut self, why: &str) {
         if !self.lag.store_down {
             tracing::warn!("databases can't be sent, and wait on the volume: {why}");
             self.lag.store_down = true;
@@ -192,7 +192,7 @@ impl Supervisor {
             let failing = if database.replicated {
                 lag > BEHIND || (database.failing && lag > EACH * 2)
             } else {
-                database.since.elapsed() > FIRST_REPLICA
+                database.since.max(self.replication.turn()).elapsed() > FIRST_REPLICA
             };
             if failing != database.failing {
                 if failing {

@@ -1,10 +1,11 @@
 //! One `litestream replicate`: started with a configuration, its complaints in our log, ended with a last sync or at once.
 //! It stays in our process group and ends when it is dropped.
 
+use super::configuration::text;
 use super::control;
 use super::target::Target;
 use serde_json::Value;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -37,12 +38,12 @@ pub fn write(folder: &Path, name: &str, configuration: &Value) -> io::Result<Pat
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let path = folder.join(format!("{name}.yml"));
     let _ = std::fs::remove_file(&path);
-    let file = std::fs::OpenOptions::new()
+    let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&path)?;
-    serde_json::to_writer_pretty(file, configuration)?;
+    file.write_all(text(configuration).as_bytes())?;
     Ok(path)
 }
 
@@ -52,12 +53,17 @@ impl Process {
         let socket = socket(folder, name);
         end_orphan(&socket).await;
         let path = write(folder, name, configuration)?;
+        // What it stages before it sends it; the container's own root can't be written.
+        let staging = folder.join(format!("{name}.staging"));
+        let _ = std::fs::remove_dir_all(&staging);
+        std::fs::DirBuilder::new().mode(0o700).create(&staging)?;
         let mut command = Command::new("litestream");
         command
-            .args(["replicate", "-no-expand-env", "-config"])
+            .args(["replicate", "-config"])
             .arg(path)
             .env("GOMEMLIMIT", MEMORY)
             .env("GOGC", GARBAGE)
+            .env("TMPDIR", staging)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -4,6 +4,7 @@
 
 use crate::store::keys;
 use crate::store::records::{Damage, VERSION, decode, encode};
+use crate::store::snapshot::SnapshotId;
 use crate::store::{Error, Store};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct Registered {
     /// Since when it has not been on the volume, where that was noticed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Timestamp>,
+    /// The newest snapshot when that was noticed: it and those before may name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed_by: Option<SnapshotId>,
 }
 
 impl Default for Registry {
@@ -105,11 +109,16 @@ impl Registry {
 
     /// Adds a database, or changes what is known of it.
     pub fn put(&mut self, database: Registered) {
-        self.databases
-            .retain(|one| (&one.folder, &one.path) != (&database.folder, &database.path));
+        self.forget(&database);
         self.databases.push(database);
         self.databases
             .sort_by(|a, b| (&a.folder, &a.path).cmp(&(&b.folder, &b.path)));
+    }
+
+    /// Takes a database out.
+    pub fn forget(&mut self, database: &Registered) {
+        self.databases
+            .retain(|one| (&one.folder, &one.path) != (&database.folder, &database.path));
     }
 }
 
@@ -127,6 +136,7 @@ mod tests {
             mode: 0o640,
             replicated: false,
             gone: None,
+            needed_by: None,
         }
     }
 

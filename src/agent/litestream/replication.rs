@@ -7,6 +7,7 @@ use crate::agent::arguments::{Databases, Profile};
 use crate::store::claims::Holder;
 use crate::store::index::DatabasePosition;
 use crate::store::keys::{StoredName, stored_name};
+use crate::store::snapshot::SnapshotId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +71,11 @@ pub enum Permission {
 pub struct Replication {
     databases: Mutex<BTreeMap<Vec<u8>, Database>>,
     permission: Mutex<Permission>,
+    /// When our Litestream may begin, and when the place was last seen to be ours.
+    turn: Mutex<Instant>,
+    ours: Mutex<Instant>,
+    /// The snapshots that stay, as the last pruning left them.
+    kept: Mutex<Option<Vec<SnapshotId>>>,
     stopping: Mutex<Option<Instant>>,
     /// Something changed that the supervisor should look at.
     pub changed: Notify,
@@ -91,6 +97,9 @@ impl Replication {
         Self {
             databases: Mutex::default(),
             permission: Mutex::default(),
+            turn: Mutex::new(Instant::now()),
+            ours: Mutex::new(Instant::now()),
+            kept: Mutex::default(),
             stopping: Mutex::default(),
             changed: Notify::new(),
             told_to_stop: Notify::new(),
@@ -187,13 +196,32 @@ impl Replication {
         }
     }
 
-    /// The place is ours.
-    pub fn hold(&self, holder: &Holder) {
+    /// The place is ours; whoever had it before may still send until `turn`.
+    pub fn hold(&self, holder: &Holder, turn: Instant) {
         let mut permission = locked(&self.permission);
         if *permission == Permission::NotYet {
             *permission = Permission::Held(holder.clone());
+            *locked(&self.turn) = turn;
+            self.confirm();
             self.changed.notify_one();
         }
+    }
+
+    /// When our Litestream may begin.
+    #[must_use]
+    pub fn turn(&self) -> Instant {
+        *locked(&self.turn)
+    }
+
+    /// Somebody has looked: no claim is newer than ours.
+    pub fn confirm(&self) {
+        *locked(&self.ours) = Instant::now();
+    }
+
+    /// When somebody has last looked.
+    #[must_use]
+    pub fn confirmed(&self) -> Instant {
+        *locked(&self.ours)
     }
 
     /// The place is ours no more.
@@ -206,6 +234,17 @@ impl Replication {
     #[must_use]
     pub fn permission(&self) -> Permission {
         locked(&self.permission).clone()
+    }
+
+    /// The place was pruned, and these snapshots stay, the newest last.
+    pub fn keep(&self, kept: Vec<SnapshotId>) {
+        *locked(&self.kept) = Some(kept);
+        self.changed.notify_one();
+    }
+
+    /// What the last pruning left, once.
+    pub fn take_kept(&self) -> Option<Vec<SnapshotId>> {
+        locked(&self.kept).take()
     }
 
     /// The pod is being stopped: one last synchronisation until then.
@@ -320,10 +359,10 @@ mod tests {
             epoch: 1,
             volume_id: "a".to_owned(),
         };
-        replication.hold(&holder);
+        replication.hold(&holder, Instant::now());
         assert_eq!(replication.permission(), Permission::Held(holder.clone()));
         replication.fence();
-        replication.hold(&holder);
+        replication.hold(&holder, Instant::now());
         assert_eq!(replication.permission(), Permission::Fenced);
     }
 }

@@ -216,9 +216,7 @@ impl Restore<'_> {
 
     fn litestream(&self, configuration: &Path) -> Command {
         let mut command = litestream();
-        command
-            .args(["restore", "-no-expand-env", "-config"])
-            .arg(configuration);
+        command.args(["restore", "-config"]).arg(configuration);
         self.target.introduce(&mut command);
         command
     }
@@ -378,6 +376,7 @@ mod tests {
             mode: 0o640,
             replicated: true,
             gone: None,
+            needed_by: None,
         }
     }
 

@@ -13,11 +13,10 @@ use super::{check, control, local};
 use crate::agent::arguments::Profile;
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::with_sources;
-use crate::agent::sidecar::guard;
 use crate::agent::sidecar::status::Shared;
 use crate::agent::sidecar::volume::Scope;
 use crate::agent::volume::own::OwnFolder;
-use crate::store::claims::{self, Holder};
+use crate::store::claims::Holder;
 use crate::store::{Error, Store};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -42,7 +41,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 type Files = Vec<(PathBuf, (u64, u64))>;
 
 /// A process, and what it was started for.
-struct Running {
+pub(super) struct Running {
     process: Process,
     files: Files,
     since: Instant,
@@ -67,7 +66,9 @@ pub struct Supervisor {
     /// How long a last synchronisation may take.
     last_sync: Duration,
     next_reading: Instant,
-    running: BTreeMap<&'static str, Running>,
+    /// When it was last asked whose the place is, whatever came of it.
+    pub(super) asked: Instant,
+    pub(super) running: BTreeMap<&'static str, Running>,
     pub(super) registry: Option<Registry>,
     failures: u32,
     rest_until: Instant,
@@ -96,6 +97,7 @@ impl Supervisor {
             origin,
             last_sync,
             next_reading: Instant::now() + READ_AGAIN,
+            asked: Instant::now(),
             running: BTreeMap::new(),
             registry: None,
             failures: 0,
@@ -111,11 +113,26 @@ impl Supervisor {
             if let Some(deadline) = self.replication.stopping() {
                 return self.end(deadline).await;
             }
+            let turn = self.replication.turn();
             let rest = match self.replication.permission() {
-                Permission::Held(holder) => {
+                Permission::Held(_) if turn > Instant::now() => {
                     let replication = self.replication.clone();
                     tokio::select! {
-                        () = self.tick(&holder) => {}
+                        () = tokio::time::sleep_until(turn) => {}
+                        () = replication.stopped() => {}
+                    }
+                    continue;
+                }
+                Permission::Held(holder) => {
+                    let replication = self.replication.clone();
+                    let work = async {
+                        if let Some(kept) = replication.take_kept() {
+                            self.outlive(&holder, &kept).await;
+                        }
+                        self.tick(&holder).await;
+                    };
+                    tokio::select! {
+                        () = work => {}
                         // A store that does not answer must not cost the last synchronisation.
                         () = replication.stopped() => continue,
                     }
@@ -145,14 +162,13 @@ impl Supervisor {
             return;
         }
         self.reap();
+        self.look(holder).await;
         self.read_again().await;
         if self.rest_until <= Instant::now()
             && let Err(failure) = self.arrange(holder).await
         {
             if let Failure::Fenced(fenced) = &failure {
-                tracing::error!("{fenced}: databases are not replicated by this pod any more");
-                self.replication.fence();
-                return self.halt().await;
+                return self.let_go(fenced).await;
             }
             self.rest(&format!("databases: {}", with_sources(&failure)));
         }
@@ -371,11 +387,6 @@ impl Supervisor {
         }
     }
 
-    pub(super) async fn require_claim(&self, holder: &Holder) -> Result<(), Failure> {
-        let claims = claims::list(self.store.as_ref()).await?;
-        guard::claim_in(self.store.as_ref(), &claims, holder).await
-    }
-
     /// What a start has to look for is written down before Litestream sees it.
     async fn register(&mut self, databases: &BTreeMap<Vec<u8>, Database>) -> Result<(), Failure> {
         let known = match self.registry.take() {
@@ -475,6 +486,7 @@ pub(super) fn registered(known: &Registry, databases: &BTreeMap<Vec<u8>, Databas
                 mode: found.mode() & 0o7777,
                 replicated: database.replicated || before.is_some_and(|before| before.replicated),
                 gone: None,
+                needed_by: None,
             },
             (None, Some(before)) => Registered {
                 gone: before.gone.or(Some(now)),

@@ -4,12 +4,15 @@
 use super::backup::{Failure, Order, Report, Site, all_done};
 use super::batch::with_sources;
 use super::claiming::{self, Claimed};
+use super::credentials::Credentials;
 use super::guard::{self, Fenced};
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
 use super::plan::Look;
 use super::status::Shared;
 use super::volume::Scope;
 use crate::agent::arguments::{Percent, Retention};
+use crate::agent::litestream::replication::Permission;
+use crate::agent::litestream::turn;
 use crate::agent::prune;
 use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
@@ -53,6 +56,8 @@ pub struct Destination {
     pub scope: Arc<Scope>,
     /// A folder of its own.
     pub scratch: PathBuf,
+    /// Its settings.
+    pub credentials: Credentials,
     /// What it has yet to do.
     pub inbox: Arc<Inbox>,
     /// What is said of it.
@@ -268,9 +273,31 @@ impl Worker {
         }
         self.destination.shared.metrics.store_up(&self.name, true);
         self.destination.shared.metrics.fenced(false);
-        if let (Some(replication), Some(holder)) = (&self.destination.scope.replication, &self.holder) {
-            replication.hold(holder);
+        self.hold_databases().await
+    }
+
+    /// The place is ours for databases too, from the moment on when nobody else may still send.
+    async fn hold_databases(&self) -> Result<(), Failure> {
+        let Destination {
+            store,
+            writing,
+            started,
+            scope,
+            ..
+        } = &self.destination;
+        let (Some(replication), Some(holder)) = (&scope.replication, &self.holder) else {
+            return Ok(());
+        };
+        if replication.permission() != Permission::NotYet {
+            return Ok(());
         }
+        let now = Timestamp::now();
+        let claimed = match writing {
+            Writing::Claimed { .. } => started.time.min(now),
+            _ => now,
+        };
+        let wait = turn::comes(store.as_ref(), started, holder, claimed, replication.folder()).await?;
+        replication.hold(holder, Instant::now() + wait);
         Ok(())
     }
 
@@ -458,6 +485,9 @@ impl Worker {
             &[],
             pruned.undone,
         )?;
+        if let Some(replication) = &self.destination.scope.replication {
+            replication.keep(pruned.plan.kept);
+        }
         if thoroughly {
             let claims = claims::list(store.as_ref()).await?;
             let outlived: Vec<String> = claims::outlived(&claims)
@@ -631,9 +661,21 @@ impl Worker {
         Ok(())
     }
 
+    /// With other settings than before, what answers has to be our place before it is written to.
+    async fn recognise(&mut self) -> Result<(), Failure> {
+        if let (Some(news), Some(site)) = (self.destination.credentials.news(), &self.site) {
+            let store = self.destination.store.as_ref();
+            let claims = claims::list(store).await?;
+            guard::claim_in(store, &claims, &site.holder).await?;
+            self.destination.credentials.know(news);
+        }
+        Ok(())
+    }
+
     /// Once a minute: we are here, nobody has taken over, and whoever left a request is served. One call.
     async fn pulse(&mut self) -> Result<(), Failure> {
         self.next_heartbeat = Instant::now() + HEARTBEAT;
+        self.recognise().await?;
         let (Some(state), Some(site)) = (self.state(Hold::Held), &self.site) else {
             return Ok(());
         };
@@ -653,6 +695,9 @@ impl Worker {
             why,
         })?;
         guard::claim_in(store.as_ref(), &claims, &site.holder).await?;
+        if let Some(replication) = &self.destination.scope.replication {
+            replication.confirm();
+        }
         self.destination.shared.metrics.store_up(&self.name, true);
         for ((folder, name), content) in &found {
             if let Some(id) = name.strip_suffix(".json").filter(|_| folder == keys::REQUESTS) {
@@ -705,6 +750,7 @@ impl Worker {
     /// The summary of the place.
     async fn beat(&mut self, hold: Hold) -> Result<(), Failure> {
         self.next_heartbeat = Instant::now() + HEARTBEAT;
+        self.recognise().await?;
         let Some(state) = self.state(hold) else {
             return Ok(());
         };

@@ -11,6 +11,7 @@
 pub mod backup;
 pub mod batch;
 pub mod claiming;
+pub mod credentials;
 pub mod destination;
 pub mod guard;
 pub mod inbox;
@@ -34,6 +35,7 @@ use crate::agent::watch::{Changes, Watch};
 use crate::store::Store;
 use crate::store::rclone::{Rclone, Settings};
 use batch::with_sources;
+use credentials::Credentials;
 use destination::{Destination, Worker};
 use inbox::{Inbox, Settle, Stop};
 use status::{Shared, VolumeStatus};
@@ -256,6 +258,7 @@ fn begin(
             started: started.clone(),
             scope,
             scratch,
+            credentials: Credentials::of(&arguments.folders.rclone_dir),
             inbox,
             shared: shared.clone(),
             interval: arguments.interval.duration(),

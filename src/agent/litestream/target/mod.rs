@@ -1,6 +1,10 @@
 //! An rclone remote's settings → where Litestream can put a replica, or why it can't: the same store, the same keys. Reads
 //! the credentials' folder and the environment; the keys leave by the environment of a process, never by a file.
 
+mod bucket;
+mod host;
+mod obscured;
+
 use crate::agent::arguments::Destination;
 use crate::agent::token::settings;
 use serde_json::{Map, Value, json};
@@ -9,36 +13,10 @@ use std::path::{Path, PathBuf};
 
 /// Remotes may stand behind one another; nobody means more of them.
 const MOST_ALIASES: usize = 8;
-/// Providers that rclone addresses as `bucket.host` (its own table, 1.75); all others as `host/bucket`.
-const VIRTUAL_HOST: [&str; 27] = [
-    "AWS",
-    "Alibaba",
-    "Cubbit",
-    "DigitalOcean",
-    "Dreamhost",
-    "GCS",
-    "Hetzner",
-    "HuaweiOBS",
-    "ImpossibleCloud",
-    "Intercolo",
-    "Leviia",
-    "Linode",
-    "LyveCloud",
-    "Netease",
-    "OVHcloud",
-    "Petabox",
-    "Rabata",
-    "RackCorp",
-    "Scaleway",
-    "Selectel",
-    "Servercore",
-    "Storj",
-    "Synology",
-    "TencentCOS",
-    "Wasabi",
-    "Zata",
-    "us3",
-];
+/// What stands in a setting for the password. No path and no setting has such a character.
+pub(super) const PASSWORD: &str = "\0";
+/// Where a process finds the password.
+pub(super) const PASSWORD_VARIABLE: &str = "VIXENS_BACKUP_LITESTREAM_PASSWORD";
 /// What must not reach Litestream where the remote has keys of its own.
 const OTHER_KEYS: [&str; 5] = [
     "AWS_PROFILE",
@@ -118,7 +96,7 @@ impl Target {
                             (remote.to_owned(), joined(below, &path))
                         }
                         _ if beneath.starts_with('/') => {
-                            return Ok(local(&joined(beneath, &path)));
+                            return Ok(host::local(&joined(beneath, &path)));
                         }
                         _ => {
                             return Err(refused(format!(
@@ -127,11 +105,12 @@ impl Target {
                         }
                     };
                 }
-                "s3" => return s3(&settings, &path).map_err(refused),
-                "local" => return Ok(local(&path)),
-                "azureblob" => return azure(&settings, &path).map_err(refused),
-                "google cloud storage" => return google(&settings, &path).map_err(refused),
-                "sftp" => return sftp(&settings, &path).map_err(refused),
+                "s3" => return bucket::s3(&settings, &path).map_err(refused),
+                "local" => return Ok(host::local(&path)),
+                "azureblob" => return bucket::azure(&settings, &path).map_err(refused),
+                "google cloud storage" => return bucket::google(&settings, &path).map_err(refused),
+                "sftp" => return host::sftp(&settings, &path).map_err(refused),
+                "webdav" => return host::webdav(&settings, &path).map_err(refused),
                 "crypt" => {
                     return Err(refused(
                         "it is encrypted (crypt), and Litestream 0.5 has no encryption: a database would go out in the clear"
@@ -225,154 +204,6 @@ fn joined(above: &str, below: &str) -> String {
     }
 }
 
-/// A bucket, and the path in it.
-fn bucket(path: &str) -> (String, String) {
-    let path = path.trim_matches('/');
-    let (bucket, below) = path.split_once('/').unwrap_or((path, ""));
-    (bucket.to_owned(), below.to_owned())
-}
-
-fn of(kind: &str, path: &str) -> Target {
-    let (bucket, root) = bucket(path);
-    let mut settings = Map::new();
-    settings.insert("type".to_owned(), json!(kind));
-    settings.insert("bucket".to_owned(), json!(bucket));
-    Target {
-        settings,
-        root,
-        is_s3: kind == "s3",
-        environment: BTreeMap::new(),
-    }
-}
-
-fn s3(settings: &Settings, path: &str) -> Result<Target, String> {
-    settings.refuse(&[
-        "sse_customer_key",
-        "sse_customer_key_base64",
-        "role_arn",
-        "shared_credentials_file",
-        "profile",
-    ])?;
-    if settings.is("v2_auth") {
-        return Err("its setting v2_auth has no equal in Litestream".to_owned());
-    }
-    let mut target = of("s3", path);
-    let mut set = |name: &str, value: Value| {
-        target.settings.insert(name.to_owned(), value);
-    };
-    if let Some(endpoint) = settings.get("endpoint") {
-        let endpoint = if endpoint.starts_with("http") {
-            endpoint.to_owned()
-        } else {
-            format!("https://{endpoint}")
-        };
-        let provider = settings.get("provider").unwrap_or("Other");
-        let path_style = settings.get("force_path_style").is_none_or(is_true) && !VIRTUAL_HOST.contains(&provider);
-        set("endpoint", json!(endpoint));
-        set("force-path-style", json!(path_style));
-    }
-    // Without one, Litestream asks AWS for the bucket's, and a store of one's own has none.
-    set("region", json!(settings.get("region").unwrap_or("us-east-1")));
-    // Parts of a large upload that are in memory at once.
-    set("concurrency", json!(2));
-    if let Some(class) = settings.get("storage_class") {
-        set("storage-class", json!(class));
-    }
-    match (settings.get("server_side_encryption"), settings.get("sse_kms_key_id")) {
-        (_, Some(key)) => set("sse-kms-key-id", json!(key)),
-        // The bucket's own default applies.
-        (None | Some("AES256"), None) => {}
-        (Some(other), None) => return Err(format!("it asks for {other} without a key (sse_kms_key_id)")),
-    }
-    if std::env::var("RCLONE_NO_CHECK_CERTIFICATE").is_ok_and(|value| is_true(&value)) {
-        set("skip-verify", json!(true));
-    }
-    let keys = [
-        ("AWS_ACCESS_KEY_ID", "access_key_id"),
-        ("AWS_SECRET_ACCESS_KEY", "secret_access_key"),
-        ("AWS_SESSION_TOKEN", "session_token"),
-    ];
-    if !settings.is("env_auth") {
-        for (name, setting) in keys {
-            if let Some(value) = settings.get(setting) {
-                target.environment.insert(name, value.to_owned());
-            }
-        }
-        if !target.environment.contains_key("AWS_ACCESS_KEY_ID") {
-            return Err("it has no access_key_id, and Litestream writes to no bucket without one".to_owned());
-        }
-    }
-    certificates(&mut target);
-    Ok(target)
-}
-
-/// Authorities that rclone was told to trust.
-fn certificates(target: &mut Target) {
-    let file = ["RCLONE_CA_CERT", "AWS_CA_BUNDLE"]
-        .into_iter()
-        .find_map(|name| std::env::var(name).ok().filter(|path| !path.is_empty()));
-    if let Some(file) = file {
-        target.environment.insert("SSL_CERT_FILE", file);
-    }
-}
-
-fn local(path: &str) -> Target {
-    let mut settings = Map::new();
-    settings.insert("type".to_owned(), json!("file"));
-    Target {
-        settings,
-        // As rclone does where no path begins with a slash: from the folder that we run in.
-        root: std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.to_string_lossy().into_owned()),
-        is_s3: false,
-        environment: BTreeMap::new(),
-    }
-}
-
-fn azure(settings: &Settings, path: &str) -> Result<Target, String> {
-    settings.refuse(&["sas_url", "client_id", "service_principal_file", "directory_markers"])?;
-    let (Some(account), Some(key)) = (settings.get("account"), settings.get("key")) else {
-        return Err("Litestream needs its account and key settings".to_owned());
-    };
-    let mut target = of("abs", path);
-    target.settings.insert("account-name".to_owned(), json!(account));
-    if let Some(endpoint) = settings.get("endpoint") {
-        target.settings.insert("endpoint".to_owned(), json!(endpoint));
-    }
-    target
-        .environment
-        .insert("LITESTREAM_AZURE_ACCOUNT_KEY", key.to_owned());
-    certificates(&mut target);
-    Ok(target)
-}
-
-fn google(settings: &Settings, path: &str) -> Result<Target, String> {
-    let Some(file) = settings.get("service_account_file") else {
-        return Err("Litestream needs its service_account_file setting".to_owned());
-    };
-    let mut target = of("gs", path);
-    target
-        .environment
-        .insert("GOOGLE_APPLICATION_CREDENTIALS", file.to_owned());
-    certificates(&mut target);
-    Ok(target)
-}
-
-fn sftp(settings: &Settings, path: &str) -> Result<Target, String> {
-    settings.refuse(&["pass", "ssh", "key_file_pass", "key_pem", "socks_proxy"])?;
-    let (Some(host), Some(user), Some(key)) = (settings.get("host"), settings.get("user"), settings.get("key_file"))
-    else {
-        return Err("Litestream needs its host, user and key_file settings".to_owned());
-    };
-    let port = settings.get("port").unwrap_or("22");
-    let replica = json!({"type": "sftp", "host": format!("{host}:{port}"), "user": user, "key-path": key});
-    Ok(Target {
-        settings: replica.as_object().cloned().unwrap_or_default(),
-        root: path.to_owned(),
-        is_s3: false,
-        environment: BTreeMap::new(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -447,6 +278,42 @@ mod tests {
     }
 
     #[test]
+    fn the_password_of_a_host_is_in_the_environment_alone_and_fits_into_a_configuration() {
+        let pass = "WkwvlqnLiMLBCEU15PAGWiMFQmU76rwMQZ8";
+        let webdav = [
+            ("NAS_TYPE", "webdav"),
+            ("NAS_URL", "https://nas/dav"),
+            ("NAS_USER", "me"),
+            ("NAS_PASS", pass),
+        ];
+        let sftp = [
+            ("NAS_TYPE", "sftp"),
+            ("NAS_HOST", "nas"),
+            ("NAS_USER", "me"),
+            ("NAS_PASS", pass),
+        ];
+        for (remotes, expected) in [
+            (
+                webdav,
+                json!({"type": "webdav", "webdav-url": "https://nas/dav", "webdav-username": "me", "webdav-password": PASSWORD}),
+            ),
+            (
+                sftp,
+                json!({"type": "sftp", "host": "nas:22", "user": "me", "password": PASSWORD}),
+            ),
+        ] {
+            let target = target(&remotes, "nas:backups/app").unwrap();
+            let mut replica = target.replica("database/config/app.db");
+            assert_eq!(replica["path"], "backups/app/database/config/app.db");
+            replica.as_object_mut().unwrap().remove("path");
+            assert_eq!(replica, expected);
+            let environment: BTreeMap<_, _> = target.environment().collect();
+            assert_eq!(environment[PASSWORD_VARIABLE], r#"$p\"a\\ss ü"#);
+            assert!(!format!("{target:?}").contains("ss ü"));
+        }
+    }
+
+    #[test]
     fn what_litestream_can_not_do_is_refused_and_tier_2_is_named() {
         let mut sse = MINIO.to_vec();
         sse.push(("TESTMINIO_SSE_CUSTOMER_KEY", "x"));
@@ -460,7 +327,23 @@ mod tests {
             (&crypt[..], "encrypted (crypt)"),
             (&[("TESTMINIO_TYPE", "union")], "type union"),
             (&[("TESTMINIO_TYPE", "dropbox")], "type dropbox"),
-            (&[("TESTMINIO_TYPE", "sftp")], "key_file"),
+            (&[("TESTMINIO_TYPE", "sftp")], "host and user"),
+            (
+                &[
+                    ("TESTMINIO_TYPE", "sftp"),
+                    ("TESTMINIO_HOST", "nas"),
+                    ("TESTMINIO_USER", "me"),
+                ],
+                "key_file or pass",
+            ),
+            (
+                &[
+                    ("TESTMINIO_TYPE", "webdav"),
+                    ("TESTMINIO_URL", "https://nas"),
+                    ("TESTMINIO_PASS", "in the clear"),
+                ],
+                "rclone obscure",
+            ),
             (&[("TESTMINIO_TYPE", "azureblob")], "account and key"),
             (&[], "no settings"),
             (&circle, "one another"),

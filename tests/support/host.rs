@@ -1,0 +1,168 @@
+//! A server that is none of S3, on loopback: `rclone serve sftp` or `rclone serve webdav` of a folder, or fake-gcs-server
+//! for Google's; and the Secret's settings of it.
+
+use super::{BUCKET, Process, S3, free_port, tool};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The user of every server here.
+const USER: &str = "backup user";
+/// A password with everything that somebody could take for something else.
+pub const PASSWORD: &str = "$HOME ${PATH} \"quoted\\\" 'and' ünïcode: # yes";
+
+/// A server, and what it serves.
+pub struct Host {
+    folder: TempDir,
+    keys: TempDir,
+    port: u16,
+    _process: Process,
+}
+
+impl Host {
+    /// `rclone serve sftp`. The Secret of `server` has its settings from now on: a password, or with `by_key` a key.
+    pub fn sftp(server: &S3, by_key: bool) -> Self {
+        let keys = tempfile::tempdir().unwrap();
+        let host_key = key(&keys.path().join("host"));
+        let user_key = key(&keys.path().join("user"));
+        std::fs::write(keys.path().join("authorized"), &user_key).unwrap();
+        let mut command = Command::new(tool("rclone"));
+        command
+            .args([
+                "serve",
+                "sftp",
+                "--vfs-cache-mode=writes",
+                "--vfs-write-back=0",
+                "--key",
+            ])
+            .arg(keys.path().join("host"))
+            .arg("--authorized-keys")
+            .arg(if by_key {
+                keys.path().join("authorized")
+            } else {
+                "".into()
+            });
+        let host = Self::serve(command, keys, by_key);
+        let port = host.port;
+        server.configure("RCLONE_CONFIG_MINIO_TYPE", "sftp");
+        server.configure("RCLONE_CONFIG_MINIO_HOST", "127.0.0.1");
+        server.configure("RCLONE_CONFIG_MINIO_PORT", &port.to_string());
+        server.configure("RCLONE_CONFIG_MINIO_SHELL_TYPE", "none");
+        host.introduce(server, by_key);
+        let known = host.keys.path().join("known");
+        std::fs::write(&known, format!("[127.0.0.1]:{port} {host_key}\n")).unwrap();
+        server.configure("RCLONE_CONFIG_MINIO_KNOWN_HOSTS_FILE", known.to_str().unwrap());
+        host
+    }
+
+    /// `rclone serve webdav`, with a password.
+    pub fn webdav(server: &S3) -> Self {
+        let mut command = Command::new(tool("rclone"));
+        command.args(["serve", "webdav"]);
+        let host = Self::serve(command, tempfile::tempdir().unwrap(), false);
+        server.configure("RCLONE_CONFIG_MINIO_TYPE", "webdav");
+        server.configure("RCLONE_CONFIG_MINIO_VENDOR", "rclone");
+        server.configure("RCLONE_CONFIG_MINIO_URL", &format!("http://127.0.0.1:{}", host.port));
+        host.introduce(server, false);
+        host
+    }
+
+    /// fake-gcs-server, with the bucket of every server here. Litestream finds it by [`Self::environment`].
+    pub fn google(server: &S3) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
+        let (keys, port) = (tempfile::tempdir().unwrap(), free_port());
+        let address = format!("http://127.0.0.1:{port}");
+        let mut command = Command::new(tool("fake-gcs-server"));
+        command
+            .args(["-scheme=http", "-host=127.0.0.1", "-log-level=error"])
+            .arg(format!("-port={port}"))
+            .arg(format!("-public-host=127.0.0.1:{port}"))
+            .arg(format!("-external-url={address}"))
+            .arg("-filesystem-root")
+            .arg(folder.path());
+        let key = keys.path().join("account.json");
+        std::fs::write(&key, r#"{"type": "service_account", "client_email": "app@example"}"#).unwrap();
+        server.configure("RCLONE_CONFIG_MINIO_TYPE", "google cloud storage");
+        server.configure("RCLONE_CONFIG_MINIO_ANONYMOUS", "true");
+        server.configure("RCLONE_CONFIG_MINIO_ENDPOINT", &format!("{address}/storage/v1/"));
+        server.configure("RCLONE_CONFIG_MINIO_SERVICE_ACCOUNT_FILE", key.to_str().unwrap());
+        Self::start(command, folder, keys, port)
+    }
+
+    /// What a container's environment has for a server that stands in for Google's.
+    pub fn environment(&self) -> (&'static str, String) {
+        ("STORAGE_EMULATOR_HOST", format!("127.0.0.1:{}", self.port))
+    }
+
+    fn serve(mut command: Command, keys: TempDir, by_key: bool) -> Self {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        if !by_key {
+            command.env("RCLONE_USER", USER).env("RCLONE_PASS", PASSWORD);
+        }
+        command
+            .args(["--config", "/dev/null", "--addr"])
+            .arg(format!("127.0.0.1:{port}"))
+            .arg(folder.path())
+            .env("XDG_CACHE_HOME", keys.path());
+        Self::start(command, folder, keys, port)
+    }
+
+    fn start(mut command: Command, folder: TempDir, keys: TempDir, port: u16) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let host = Self {
+            folder,
+            keys,
+            port,
+            _process: Process(child),
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(Instant::now() < deadline, "nobody answers on port {port}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        host
+    }
+
+    fn introduce(&self, server: &S3, by_key: bool) {
+        server.configure("RCLONE_CONFIG_MINIO_USER", USER);
+        if by_key {
+            let key = self.keys.path().join("user");
+            server.configure("RCLONE_CONFIG_MINIO_KEY_FILE", key.to_str().unwrap());
+        } else {
+            let obscured = Command::new(tool("rclone"))
+                .args(["obscure", PASSWORD])
+                .output()
+                .unwrap();
+            let obscured = String::from_utf8(obscured.stdout).unwrap();
+            server.configure("RCLONE_CONFIG_MINIO_PASS", obscured.trim());
+        }
+    }
+
+    /// What it serves.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Writes a new private key; its public half, as OpenSSH writes it.
+fn key(path: &Path) -> String {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    std::fs::write(path, key.serialize_pem()).unwrap();
+    let mut blob = Vec::new();
+    let point = rcgen::PublicKeyData::der_bytes(&key);
+    for part in [b"ecdsa-sha2-nistp256".as_slice(), b"nistp256", point] {
+        blob.extend(u32::try_from(part.len()).unwrap().to_be_bytes());
+        blob.extend(part);
+    }
+    format!("ecdsa-sha2-nistp256 {}", STANDARD.encode(blob))
+}
