@@ -1,5 +1,6 @@
 //! The command line: what was typed → what is meant. A subcommand a line; the work lies in the modules.
 
+mod install_into;
 mod offline;
 
 use crate::{agent, operator, serve};
@@ -33,6 +34,8 @@ enum Command {
     /// Have the sidecar of this pod make a backup now.
     Backup(operator::Backup),
     Restore(operator::Restore),
+    /// Copy this program into a folder, for plugins that need it beside the programs of another image.
+    InstallInto(install_into::InstallInto),
 }
 
 /// The exit code of a command that failed, beside its error.
@@ -103,6 +106,7 @@ impl CommandLine {
                 error: error.into(),
             }),
             Command::Restore(command) => Ok(command.run()?),
+            Command::InstallInto(command) => command.run(),
         }
     }
 }

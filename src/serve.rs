@@ -381,10 +381,8 @@ impl Arguments {
             Some(path) => read_installation(path)?,
             None => Installation::default(),
         };
-        if let Some(image) = &self.image
-            && installation.image == Installation::default().image
-        {
-            installation.image.clone_from(image);
+        if let Some(image) = &self.image {
+            installation.or_image(image);
         }
         Ok(installation)
     }

@@ -63,6 +63,80 @@ fn what_is_not_ours_passes_byte_for_byte_between_workloads() {
 }
 
 #[test]
+fn the_presync_job_follows_its_workload_once_and_goes_with_eject() {
+    let app = std::fs::read_to_string(shape("injected/home-assistant.yaml")).unwrap();
+    let tier1 = std::fs::read_to_string(shape("injected/tier1.yaml")).unwrap();
+    let other = "apiVersion: v1\nkind: Service\nmetadata: {name: x}   # as it is\n";
+    let input = format!("{app}---\n{other}---\n{tier1}");
+    let with_presync = ["inject", "--with-presync", "-n", "media"];
+    let injected = stdout(vixens_backup(&with_presync).write_stdin(input.clone()));
+    let kinds: Vec<&str> = injected.lines().filter(|line| line.starts_with("kind: ")).collect();
+    assert_eq!(
+        kinds,
+        ["kind: Deployment", "kind: Job", "kind: Service", "kind: Deployment"],
+        "tier1 stores nothing"
+    );
+    assert!(injected.contains("\n  name: home-assistant-presync\n"), "{injected}");
+    assert!(injected.contains("argocd.argoproj.io/hook: PreSync"), "{injected}");
+    assert!(injected.contains(other), "{injected}");
+    let again = stdout(vixens_backup(&with_presync).write_stdin(injected.clone()));
+    assert_eq!(again, injected);
+    let ejected = stdout(vixens_backup(&["eject"]).write_stdin(injected));
+    assert_eq!(ejected.lines().filter(|line| line.starts_with("kind: ")).count(), 3);
+    assert!(!ejected.contains("presync"), "{ejected}");
+
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List",
+        "items": [value(&app), {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}}]});
+    let injected = stdout(vixens_backup(&with_presync).write_stdin(list.to_string()));
+    let injected: Value = serde_json::from_str(&injected).unwrap();
+    let kinds: Vec<&Value> = injected["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| &item["kind"])
+        .collect();
+    assert_eq!(kinds, ["Deployment", "Job", "Service"]);
+}
+
+/// A hook in a namespace that comes with the sync would stop that sync for ever.
+#[test]
+fn where_the_namespace_is_among_the_manifests_no_hook_comes_before_it() {
+    let app = std::fs::read_to_string(shape("injected/home-assistant.yaml")).unwrap();
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: media\n";
+    let inject = |namespace_of_app: &str| {
+        let mut command = vixens_backup(&["inject", "--with-presync", "-n", namespace_of_app]);
+        let assert = command.write_stdin(format!("{app}---\n{namespace}")).assert().success();
+        let output = assert.get_output();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (manifests, said) = inject("media");
+    assert!(!manifests.contains("kind: Job") && manifests.contains("name: init-config"));
+    assert!(
+        said.contains("Job/home-assistant-presync: warning: it is left out") && said.contains("CreateNamespace=true"),
+        "{said}"
+    );
+    assert!(inject("games").0.contains("kind: Job"));
+}
+
+#[test]
+fn the_image_of_the_installation_and_its_excluded_namespaces_count_offline_too() {
+    let app = shape("injected/home-assistant.yaml");
+    let inject = |more: &[&str]| {
+        let mut command = vixens_backup(&[&["inject", "-f", app.to_str().unwrap()], more].concat());
+        stdout(command.env("VIXENS_BACKUP_IMAGE", "registry.example/vixens-backup:7"))
+    };
+    assert!(inject(&[]).contains("image: registry.example/vixens-backup:7"));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    std::fs::write(&config, "image: named:1\nexcludedNamespaces: [games]\n").unwrap();
+    let config = ["--config", config.to_str().unwrap()];
+    assert!(inject(&config).contains("image: named:1"));
+    let excluded = inject(&[&config[..], &["-n", "games"]].concat());
+    assert_eq!(excluded, std::fs::read_to_string(&app).unwrap());
+}
+
+#[test]
 fn several_files_are_kept_apart() {
     let (first, second) = (shape("injected/s6-puid.yaml"), shape("injected/tier1.yaml"));
     let output = stdout(&mut vixens_backup(&[
@@ -134,6 +208,27 @@ fn explain_is_one_element_for_each_annotated_workload_and_fails_where_one_would_
         good.to_str().unwrap(),
     ]));
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn it_can_be_brought_beside_the_programs_of_another_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    // Twice: a pod's init container may run again.
+    for _ in 0..2 {
+        vixens_backup(&["install-into", path]).assert().success();
+    }
+    let mut copy = Command::new(folder.path().join("vixens-backup"));
+    assert_eq!(
+        stdout(copy.arg("--version")),
+        stdout(&mut vixens_backup(&["--version"]))
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let said = stderr_of_failure(&mut vixens_backup(&["install-into", "/no/such/folder"]), 1);
+    assert!(
+        said.contains("can't be copied to /no/such/folder/vixens-backup"),
+        "{said}"
+    );
 }
 
 #[test]

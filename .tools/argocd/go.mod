@@ -1,4 +1,4 @@
-// Argo CD: the two processes that compare and sync, of those that its one binary is in a cluster.
+// Argo CD: the two processes that compare and sync, and the one that runs a plugin, of those that its one binary is in a cluster.
 module vixens-backup.test/tools/argocd
 
 go 1.26.0
@@ -102,6 +102,7 @@ require (
 	github.com/kylelemons/godebug v1.1.0 // indirect
 	github.com/liggitt/tabwriter v0.0.0-20181228230101-89fcab3d43de // indirect
 	github.com/mailru/easyjson v0.9.0 // indirect
+	github.com/mattn/go-zglob v0.0.6 // indirect
 	github.com/minio/blake2b-simd v0.0.0-20160723061019-3f5f724cb5b1 // indirect
 	github.com/mitchellh/copystructure v1.2.0 // indirect
 	github.com/mitchellh/go-wordwrap v1.0.1 // indirect

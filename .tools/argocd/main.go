@@ -1,6 +1,7 @@
 // Command argocd is what ARGOCD_BINARY_NAME says, as in Argo CD's own binary: here its
-// repo-server or its application-controller, the two that compare and sync; or redis, a
-// small one in memory that keeps their caches, as in Argo CD's own tests.
+// repo-server or its application-controller, the two that compare and sync; its
+// cmp-server, which runs a plugin; or redis, a small one in memory that keeps their
+// caches, as in Argo CD's own tests.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	controller "github.com/argoproj/argo-cd/v3/cmd/argocd-application-controller/commands"
+	cmpserver "github.com/argoproj/argo-cd/v3/cmd/argocd-cmp-server/commands"
 	reposerver "github.com/argoproj/argo-cd/v3/cmd/argocd-repo-server/commands"
 )
 
@@ -20,6 +22,8 @@ func main() {
 	switch name := os.Getenv("ARGOCD_BINARY_NAME"); name {
 	case "argocd-application-controller":
 		command = controller.NewCommand()
+	case "argocd-cmp-server":
+		command = cmpserver.NewCommand()
 	case "argocd-repo-server":
 		command = reposerver.NewCommand()
 	case "redis":

@@ -2,8 +2,8 @@
 //! Nothing is written unless everything could be done.
 
 use super::Failure;
-use crate::inject::{Explanation, eject, explain, inject};
-use crate::manifests;
+use crate::inject::{Explanation, eject, explain, inject, is_presync_job, presync_job};
+use crate::manifests::{self, Change};
 use crate::policy::{Installation, Problem};
 use crate::workload::text;
 use anyhow::Context;
@@ -26,6 +26,9 @@ pub(super) struct Setting {
     /// The file with the installation's own defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The image of the injected containers, where that file names none
+    #[arg(long, env = "VIXENS_BACKUP_IMAGE")]
+    image: Option<String>,
     /// The namespace of manifests that name none
     #[arg(short, long)]
     namespace: Option<String>,
@@ -38,6 +41,9 @@ pub(super) struct Inject {
     sources: Sources,
     #[command(flatten)]
     setting: Setting,
+    /// Add Job/<name>-presync after each workload: as a PreSync hook of Argo CD it looks at the store before a sync
+    #[arg(long)]
+    with_presync: bool,
 }
 
 /// `vixens-backup explain`.
@@ -94,31 +100,35 @@ impl Sources {
             })
             .collect()
     }
+}
 
-    /// The rewritten text of all sources, with a separator between two where there is none.
-    fn rewrite(&self, mut change: impl FnMut(&str, &Value) -> Option<Value>) -> anyhow::Result<String> {
-        let mut output = String::new();
-        for (name, text) in self.read()? {
-            let rewritten = manifests::rewrite(&text, |object| change(&name, object)).context(name.clone())?;
-            if !output.is_empty() && !rewritten.starts_with("---") && !rewritten.trim().is_empty() {
-                if !output.ends_with('\n') {
-                    output.push('\n');
-                }
-                output.push_str("---\n");
+/// The rewritten text of all sources, with a separator between two where there is none.
+fn rewrite(sources: &[(String, String)], mut change: impl FnMut(&str, &Value) -> Change) -> anyhow::Result<String> {
+    let mut output = String::new();
+    for (name, text) in sources {
+        let rewritten = manifests::rewrite(text, |object| change(name, object)).context(name.clone())?;
+        if !output.is_empty() && !rewritten.starts_with("---") && !rewritten.trim().is_empty() {
+            if !output.ends_with('\n') {
+                output.push('\n');
             }
-            output.push_str(&rewritten);
+            output.push_str("---\n");
         }
-        Ok(output)
+        output.push_str(&rewritten);
     }
+    Ok(output)
 }
 
 impl Setting {
     fn installation(&self) -> anyhow::Result<Installation> {
-        let Some(path) = &self.config else {
-            return Ok(Installation::default());
-        };
-        let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-        Installation::from_yaml(&text).with_context(|| path.display().to_string())
+        let mut installation = Installation::default();
+        if let Some(path) = &self.config {
+            let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+            installation = Installation::from_yaml(&text).with_context(|| path.display().to_string())?;
+        }
+        if let Some(image) = &self.image {
+            installation.or_image(image);
+        }
+        Ok(installation)
     }
 
     fn namespace(&self) -> &str {
@@ -156,37 +166,62 @@ fn warn(text: &str) {
 impl Inject {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let installation = self.setting.installation()?;
+        let sources = self.sources.read()?;
+        let made: Vec<String> = sources
+            .iter()
+            .flat_map(|(_, text)| manifests::namespaces(text))
+            .collect();
         let mut refusals = Vec::new();
-        let output =
-            self.sources.rewrite(
-                |source, object| match inject(object, self.setting.namespace(), &installation) {
-                    Ok(injected) => {
-                        for warning in injected.warnings {
-                            warn(&format!("{}: warning: {warning}", described(source, object)));
-                        }
-                        Some(injected.object)
+        let output = rewrite(&sources, |source, object| {
+            if self.with_presync && is_presync_job(object) {
+                return Change::Becomes(Vec::new());
+            }
+            match inject(object, self.setting.namespace(), &installation) {
+                Ok(injected) => {
+                    for warning in injected.warnings {
+                        warn(&format!("{}: warning: {warning}", described(source, object)));
                     }
-                    Err(problems) => {
-                        refusals.push(refusal(source, object, &problems));
-                        None
-                    }
-                },
-            )?;
+                    let job = presync_job(&injected.object).filter(|job| self.adds(job, source, &made));
+                    Change::Becomes([injected.object].into_iter().chain(job).collect())
+                }
+                Err(problems) => {
+                    refusals.push(refusal(source, object, &problems));
+                    Change::Stays
+                }
+            }
+        })?;
         if !refusals.is_empty() {
             return Err(anyhow::anyhow!("{}", refusals.join("\n")).into());
         }
         Ok(print(&output)?)
     }
+
+    /// Whether a PreSync Job is wanted, and can come before its Namespace. `made` are those that the manifests make.
+    fn adds(&self, job: &Value, source: &str, made: &[String]) -> bool {
+        let namespace = text(job, "/metadata/namespace").unwrap_or(self.setting.namespace());
+        let is_made = made.iter().any(|made| made == namespace);
+        if self.with_presync && is_made {
+            warn(&format!(
+                "{}: warning: it is left out, because Namespace/{namespace} is among the manifests, and a PreSync hook comes \
+                 before them: have Argo CD make the namespace, by the sync option CreateNamespace=true",
+                described(source, job)
+            ));
+        }
+        self.with_presync && !is_made
+    }
 }
 
 impl Eject {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let output = self.sources.rewrite(|source, object| {
+        let output = rewrite(&self.sources.read()?, |source, object| {
+            if is_presync_job(object) {
+                return Change::Becomes(Vec::new());
+            }
             let ejected = eject(object);
             for warning in ejected.warnings {
                 warn(&format!("{}: warning: {warning}", described(source, object)));
             }
-            Some(ejected.object)
+            Change::Becomes(vec![ejected.object])
         })?;
         Ok(print(&output)?)
     }

@@ -4,7 +4,8 @@
 use super::key::Regarding;
 use super::known::Kept;
 use super::slim;
-use crate::inject::{Companion, CompanionKind, OCCASION};
+use crate::inject::{Companion, CompanionKind, OCCASION, PRESYNC, presync_name};
+use crate::policy::key;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
@@ -91,6 +92,20 @@ impl Companions {
         };
         let patch = json!({"spec": {"suspend": true}});
         self.patch(name, &parameters, &Patch::Merge(&patch)).await
+    }
+}
+
+/// Removes what Argo CD has left of a former workload's manifests: it prunes no hooks.
+pub(super) async fn remove_presync(client: &Client, namespace: &str, workload: &str) -> kube::Result<()> {
+    let jobs = Companions::new(client, CompanionKind::RestoreJob, namespace);
+    let name = presync_name(workload);
+    let Some(found) = jobs.get(&name).await? else {
+        return Ok(());
+    };
+    let labels = found.labels.unwrap_or_default();
+    match found.uid {
+        Some(uid) if labels.get(key::JOB_LABEL).is_some_and(|job| job == PRESYNC) => jobs.delete(&name, &uid).await,
+        _ => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use super::pods::{About, PodKey, Pods, outdated};
 use super::queue::Queue;
 use super::reconcile::{Context, Error, Outcome, State, reconcile};
 use super::watch::{Change, Seen, watch};
-use super::{restore, sidecars, slim};
+use super::{presync, restore, sidecars, slim};
 use crate::admission::Readiness;
 use crate::inject::CompanionKind;
 use futures::FutureExt;
@@ -214,6 +214,14 @@ impl Leader {
                 }
                 Vec::new()
             }
+            Seen::Presync(change) => {
+                if let Change::Found(pod) = &change
+                    && let Some(failure) = presync::failure(pod)
+                {
+                    self.tell_job(failure);
+                }
+                Vec::new()
+            }
             Seen::Mount(change) => {
                 let about = self.pods.see_mount(change);
                 self.tell_about(about);
@@ -246,6 +254,23 @@ impl Leader {
             Change::Gone(job) => Change::Gone(job.metadata),
         };
         self.known.see_companion(CompanionKind::RestoreJob, change)
+    }
+
+    fn tell_job(&mut self, failure: presync::Failure) {
+        let context = self.context.clone();
+        self.work.push(
+            async move {
+                if let Err(error) = failure.tell(&context.client).await {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(
+                        error,
+                        "a PreSync Job ends without its reason: it stands in its pod's log alone"
+                    );
+                }
+                Done::Told
+            }
+            .boxed(),
+        );
     }
 
     fn finish(&mut self, done: Done) {

@@ -5,6 +5,7 @@
 //! ```text
 //! watch ─► known (a fingerprint each) ─► queue ─► reconcile: workload ─► plan of the live block ─► companions ─► apply
 //!   pods, events, Jobs, sidecars' /status ─► events on the workload
+//!   a PreSync Job's failed pod            ─► the Job's own reason, for Argo CD
 //!   annotated, but nothing injected       ─► catch up: touched, so that the webhook is asked
 //! election: one replica leads
 //! ```
@@ -19,6 +20,7 @@ mod leader;
 mod metrics;
 mod places;
 mod pods;
+mod presync;
 mod queue;
 mod reconcile;
 mod restore;

@@ -1,14 +1,14 @@
 //! One look at one workload: as it is stored now → its companions as they should be, and what its owner must know. What
 //! they should be follows from the plan of the live block, whichever release wrote it.
 
-use super::apply::{Applied, Companions, apply};
+use super::apply::{Applied, Companions, apply, remove_presync};
 use super::events::{News, Teller};
 use super::key::{Key, Regarding};
 use super::known::Kept;
 use super::places::places_of;
 use crate::agent::arguments::WorkloadKind;
 use crate::inject::{
-    CompanionKind, CompanionName, Found, Plan, Surroundings, companion_name, companions, inject, listed,
+    CompanionKind, CompanionName, Found, Plan, Surroundings, companion_name, companions, inject, listed, presync_name,
 };
 use crate::policy::{Installation, key};
 use crate::workload::{annotations, reading, text};
@@ -223,6 +223,10 @@ impl Look<'_> {
         let mut outcome = Outcome::new(State::Plain, &self.workload.uid);
         self.remove(|_| true, &mut outcome).await?;
         if !outcome.removed.is_empty() {
+            let Key { namespace, name, .. } = &self.workload.key;
+            remove_presync(&self.context.client, namespace, name)
+                .await
+                .map_err(|error| Error::Api(format!("Job/{} can't be removed", presync_name(name)), error))?;
             self.tell_the_end("vixens.io/backup was removed").await;
         }
         Ok(outcome)

@@ -83,8 +83,12 @@ fn last_words(pods: &[Pod], succeeded: bool) -> Option<String> {
     if succeeded {
         return Some((*message).to_owned());
     }
-    // The reason is the log's last line.
-    message.lines().last().map(str::to_owned)
+    reason(message).map(str::to_owned)
+}
+
+/// Of what a failed container has left, the reason: its log's last line.
+pub(super) fn reason(message: &str) -> Option<&str> {
+    message.trim().lines().last()
 }
 
 #[cfg(test)]

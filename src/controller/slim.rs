@@ -194,6 +194,7 @@ pub(super) struct Port {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct PodStatus {
+    pub(super) phase: String,
     #[serde(rename = "podIP")]
     pub(super) pod_ip: Option<String>,
     pub(super) init_container_statuses: Vec<ContainerStatus>,

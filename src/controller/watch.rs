@@ -3,7 +3,7 @@
 
 use super::slim;
 use crate::agent::arguments::WorkloadKind;
-use crate::inject::CompanionKind;
+use crate::inject::{CompanionKind, PRESYNC};
 use crate::policy::key;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -58,6 +58,8 @@ pub(super) enum Seen {
     Job(Change<slim::Job>),
     /// A pod with an injected block.
     Pod(Change<slim::Pod>),
+    /// A PreSync Job's pod.
+    Presync(Change<slim::Pod>),
     /// A pod's volume that could not be mounted.
     Mount(Change<slim::Event>),
 }
@@ -87,6 +89,8 @@ pub(super) fn watch(client: &Client, selector: Option<&str>) -> BoxStream<'stati
     });
     let jobs = follow(client, companions()).map(Seen::Job);
     let pods = follow(client, paged().labels(key::APP_LABEL)).map(Seen::Pod);
+    let of_presync = format!("{}={PRESYNC}", key::JOB_LABEL);
+    let presync = follow(client, paged().labels(&of_presync)).map(Seen::Presync);
     let failed_mounts = paged().fields("reason=FailedMount,involvedObject.kind=Pod");
     let mounts = follow(client, failed_mounts).map(Seen::Mount);
     stream::select_all([
@@ -96,6 +100,7 @@ pub(super) fn watch(client: &Client, selector: Option<&str>) -> BoxStream<'stati
         services.boxed(),
         jobs.boxed(),
         pods.boxed(),
+        presync.boxed(),
         mounts.boxed(),
     ])
     .boxed()

@@ -241,8 +241,10 @@ fn environment(plan: &Plan, cluster_id: Option<&str>) -> Vec<Value> {
 }
 
 /// By which the agent knows its cluster.
+pub(super) const CLUSTER_ID: &str = "VIXENS_BACKUP_CLUSTER_ID";
+
 pub(super) fn cluster_variable(id: &str) -> Value {
-    json!({"name": "VIXENS_BACKUP_CLUSTER_ID", "value": id})
+    json!({"name": CLUSTER_ID, "value": id})
 }
 
 /// Passes Pod Security `restricted` whenever the app does; root keeps only what moving other users' files takes.

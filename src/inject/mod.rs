@@ -4,6 +4,7 @@
 //! `inject(inject(x)) == inject(x)` and `strip(inject(x)) == strip(x)` (design, decision 1). No clock, no randomness, no
 //! I/O. The webhook, the controller and the offline commands call the same functions.
 
+mod additions;
 mod block;
 mod checks;
 mod companions;
@@ -12,14 +13,15 @@ mod insert;
 mod marker;
 mod patch;
 mod plan;
+mod rendered;
 mod settings;
 mod sticky;
 mod strip;
 
 pub use block::label_value;
 pub use companions::{
-    Companion, CompanionKind, CompanionName, OCCASION, Surroundings, companion_name, companion_names, companions,
-    listed,
+    Companion, CompanionKind, CompanionName, OCCASION, PRESYNC, Surroundings, companion_name, companion_names,
+    companions, is_presync_job, listed, presync_job, presync_name,
 };
 pub use explain::{Explanation, explain};
 pub use marker::{Found, Marker};
@@ -32,6 +34,7 @@ use crate::policy::{Installation, Intent, Policy, Problem, Subject, key};
 use crate::workload::{Ownership, Workload, annotations, at, kind, text};
 use json_patch::Patch;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// What the API server asks about.
 #[derive(Clone, Copy, Debug)]
@@ -102,18 +105,24 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
         return Outcome::unchanged(Vec::new());
     }
     let old = review.old_object.filter(|old| kind(old).is_some());
-    let found = Found::read(object);
-    if found == Found::Unknown {
-        return Outcome::unchanged(vec![format!(
-            "{}: written by another version of vixens-backup; what it injected is kept as it is",
-            key::INJECTED
-        )]);
-    }
+    let own_marker = match Found::read(object) {
+        Found::Unknown => {
+            return Outcome::unchanged(vec![format!(
+                "{}: written by another version of vixens-backup; what it injected is kept as it is",
+                key::INJECTED
+            )]);
+        }
+        found => found.known(),
+    };
+    let sent = object;
+    let object = &*own_marker
+        .as_ref()
+        .map_or(Cow::Borrowed(sent), |marker| rendered::without_remains(sent, marker));
     let old_marker = old.and_then(|old| Found::read(old).known());
-    let marker = found.known().or_else(|| old_marker.clone());
+    let marker = own_marker.as_ref().or(old_marker.as_ref());
     let pass = match pass(
         object,
-        marker.as_ref(),
+        marker,
         Ownership::recorded(object),
         review.namespace,
         installation,
@@ -133,8 +142,13 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
         .then(|| pass.drafted.as_ref().map(|(_, draft)| draft.plan.clone()));
     let old_plan = old_marker.as_ref().and_then(Marker::plan);
     let before = old.zip(old_marker.as_ref());
-    let kept = before
-        .and_then(|(object, marker)| sticky::Before { object, marker }.kept(&pass, review.namespace, installation));
+    let kept = own_marker
+        .as_ref()
+        .and_then(|marker| rendered::rendered(object, marker, &pass, installation))
+        .or_else(|| {
+            let (object, marker) = before?;
+            sticky::Before { object, marker }.kept(&pass, review.namespace, installation)
+        });
     if let Some(Some(plan)) = announced {
         let existing = old_plan.as_ref().map(companion_names).unwrap_or_default();
         let mut made = companion_names(&plan);
@@ -144,7 +158,10 @@ pub fn admit(review: &Review<'_>, installation: &Installation) -> Outcome {
         }
     }
     match kept.map_or_else(|| pass.result(installation), Ok) {
-        Ok(result) => Outcome::changed(object, result, warnings),
+        Ok(mut result) => {
+            additions::keep(object, &mut result);
+            Outcome::changed(sent, result, warnings)
+        }
         Err(problem) => refused(object, old, &[problem], review.namespace, installation),
     }
 }
@@ -157,7 +174,11 @@ pub fn inject(object: &Value, namespace: &str, installation: &Installation) -> R
             warnings,
         })
     };
-    if kind(object).is_none() {
+    let is_excluded = installation
+        .excluded_namespaces
+        .iter()
+        .any(|excluded| excluded == text(object, "/metadata/namespace").unwrap_or(namespace));
+    if kind(object).is_none() || is_excluded {
         return unchanged(Vec::new());
     }
     let marker = match Found::read(object) {
@@ -176,9 +197,12 @@ pub fn inject(object: &Value, namespace: &str, installation: &Installation) -> R
         namespace,
         installation,
     )?;
+    let warnings = pass.warnings.clone();
+    let mut result = pass.result(installation).map_err(|problem| vec![problem])?;
+    additions::keep(object, &mut result);
     Ok(Injected {
-        warnings: pass.warnings.clone(),
-        object: pass.result(installation).map_err(|problem| vec![problem])?,
+        object: result,
+        warnings,
     })
 }
 

@@ -137,6 +137,9 @@ pub struct Plan {
     /// Whether our own folders had to move below `/vixens-backup`, because the app's volume lies at one of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub moved_folders: bool,
+    /// The value of `backup-refresh` for which the block was made: a new one takes what others added, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<String>,
     /// The settings that nobody owns, and what we set them to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<Setting, Value>,
@@ -270,6 +273,7 @@ impl Draft {
             port: port(workload),
             grace_period,
             moved_folders,
+            refresh: policy.refresh.clone(),
             settings,
         };
         Ok(Self {

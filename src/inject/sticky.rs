@@ -75,7 +75,7 @@ impl Before<'_> {
 }
 
 /// Whether two values are the same but for what the API server drops: `null`, and empty lists and maps.
-fn is_same(one: &Value, other: &Value) -> bool {
+pub(super) fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
             let count = |entries: &Map<String, Value>| entries.values().filter(|value| !is_nothing(value)).count();

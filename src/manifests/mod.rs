@@ -1,10 +1,10 @@
-//! PURE: the text of manifests (YAML with several documents, JSON, Lists) → its documents, each transformed or passed
-//! on byte for byte.
+//! PURE: the text of manifests (YAML with several documents, JSON, Lists) → its objects, each replaced by what takes its
+//! place, or passed on byte for byte.
 //!
 //! A document that does not hold our prefix can't be ours: it is not even parsed.
 
 use crate::policy::PREFIX;
-use crate::workload::{kind, text};
+use crate::workload::text;
 use serde_json::Value;
 
 /// A document that may be ours could not be read.
@@ -39,6 +39,9 @@ pub enum Error {
     },
 }
 
+/// Between two documents that are ours to write.
+const SEPARATOR: &str = "---\n";
+
 /// One document, and what stands before it.
 #[derive(Debug)]
 struct Document<'a> {
@@ -47,8 +50,18 @@ struct Document<'a> {
     body: &'a str,
 }
 
-/// Rewrites each workload of a text with `change`; `None` leaves it. All else stays byte for byte.
-pub fn rewrite(input: &str, mut change: impl FnMut(&Value) -> Option<Value>) -> Result<String, Error> {
+/// What becomes of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It stays, byte for byte.
+    Stays,
+    /// These take its place; none: it is left out.
+    Becomes(Vec<Value>),
+}
+
+/// Rewrites each object of a text, those inside Lists one by one, with `change`. Objects without our prefix are not shown,
+/// unless they share a document with one that has it.
+pub fn rewrite(input: &str, mut change: impl FnMut(&Value) -> Change) -> Result<String, Error> {
     let mut output = String::with_capacity(input.len() + input.len() / 2);
     for (index, document) in documents(input).into_iter().enumerate() {
         let rewritten = if document.body.contains(PREFIX) {
@@ -61,13 +74,14 @@ pub fn rewrite(input: &str, mut change: impl FnMut(&Value) -> Option<Value>) -> 
                 output.push_str(document.separator);
                 output.push_str(document.body);
             }
+            Some(text) if text.trim().is_empty() => {}
             Some(text) => {
                 // What stood behind the dashes was part of the document, unless it was a comment.
                 let rest = document.separator.trim_start_matches('-').trim();
                 if rest.is_empty() || rest.starts_with('#') {
                     output.push_str(document.separator);
                 } else {
-                    output.push_str("---\n");
+                    output.push_str(SEPARATOR);
                 }
                 output.push_str(&text);
             }
@@ -76,13 +90,34 @@ pub fn rewrite(input: &str, mut change: impl FnMut(&Value) -> Option<Value>) -> 
     Ok(output)
 }
 
-/// Calls `visit` with each workload of a text, in order.
+/// Calls `visit` with each object of a text, in order, as [`rewrite`] does.
 pub fn visit(input: &str, mut visit: impl FnMut(&Value)) -> Result<(), Error> {
     rewrite(input, |object| {
         visit(object);
-        None
+        Change::Stays
     })
     .map(drop)
+}
+
+/// The Namespaces that a text makes. A document that can't be read makes none.
+pub fn namespaces(input: &str) -> Vec<String> {
+    fn collect(object: &Value, names: &mut Vec<String>) {
+        if text(object, "/apiVersion") == Some("v1") && text(object, "/kind") == Some("Namespace") {
+            names.extend(text(object, "/metadata/name").map(str::to_owned));
+        }
+        for item in object.get("items").and_then(Value::as_array).into_iter().flatten() {
+            collect(item, names);
+        }
+    }
+    let mut names = Vec::new();
+    for document in documents(input) {
+        if document.body.contains("Namespace")
+            && let Ok(object) = serde_saphyr::from_str::<Value>(document.body)
+        {
+            collect(&object, &mut names);
+        }
+    }
+    names
 }
 
 fn documents(input: &str) -> Vec<Document<'_>> {
@@ -122,7 +157,7 @@ fn documents(input: &str) -> Vec<Document<'_>> {
 fn rewrite_document(
     index: usize,
     body: &str,
-    change: &mut impl FnMut(&Value) -> Option<Value>,
+    change: &mut impl FnMut(&Value) -> Change,
 ) -> Result<Option<String>, Error> {
     if body.trim_start().starts_with('{')
         && let Some(text) = rewrite_json(index, body, change)?
@@ -138,18 +173,22 @@ fn rewrite_document(
         index,
         source: Box::new(source),
     })?;
-    let Some(changed) = rewrite_object(&object, change) else {
+    let Change::Becomes(objects) = rewrite_object(&object, change) else {
         return Ok(None);
     };
     let options = serde_saphyr::ser_options! {
         compact_list_indent: true,
         folded_wrap_chars: usize::MAX,
     };
-    let text = serde_saphyr::to_string_with_options(&changed, options).map_err(|source| Error::Write {
+    let texts: Result<Vec<String>, _> = objects
+        .iter()
+        .map(|object| serde_saphyr::to_string_with_options(object, options.clone()))
+        .collect();
+    let texts = texts.map_err(|source| Error::Write {
         index,
         source: Box::new(source),
     })?;
-    Ok(Some(text))
+    Ok(Some(texts.join(SEPARATOR)))
 }
 
 /// JSON objects, one behind the other. The outer `None`: it is not JSON but YAML that begins with a brace.
@@ -157,7 +196,7 @@ fn rewrite_document(
 fn rewrite_json(
     index: usize,
     body: &str,
-    change: &mut impl FnMut(&Value) -> Option<Value>,
+    change: &mut impl FnMut(&Value) -> Change,
 ) -> Result<Option<Option<String>>, Error> {
     let mut output = String::new();
     let mut is_changed = false;
@@ -171,13 +210,15 @@ fn rewrite_json(
         };
         let end = values.byte_offset();
         match rewrite_object(&object, change) {
-            None => output.push_str(&body[start..end]),
-            Some(changed) => {
+            Change::Stays => output.push_str(&body[start..end]),
+            Change::Becomes(objects) => {
                 is_changed = true;
                 let space = body[start..end].len() - body[start..end].trim_start().len();
                 output.push_str(&body[start..start + space]);
-                let text = serde_json::to_string_pretty(&changed).map_err(|source| Error::Json { index, source })?;
-                output.push_str(&text);
+                let texts: Result<Vec<String>, _> = objects.iter().map(serde_json::to_string_pretty).collect();
+                let texts = texts.map_err(|source| Error::Json { index, source })?;
+                // Where each document is taken for one object, as by Argo CD, there are as many as objects.
+                output.push_str(&texts.join("\n---\n"));
             }
         }
         start = end;
@@ -186,33 +227,45 @@ fn rewrite_json(
     Ok(Some(is_changed.then_some(output)))
 }
 
-/// A workload, or a List that holds some.
-fn rewrite_object(object: &Value, change: &mut impl FnMut(&Value) -> Option<Value>) -> Option<Value> {
-    if kind(object).is_some() {
-        return change(object).filter(|changed| changed != object);
-    }
-    let items = object.get("items").and_then(Value::as_array)?;
-    let list = text(object, "/kind").filter(|kind| kind.ends_with("List"))?;
-    let mut changed = object.clone();
+/// An object, or those of a List.
+fn rewrite_object(object: &Value, change: &mut impl FnMut(&Value) -> Change) -> Change {
+    let list = text(object, "/kind").and_then(|kind| kind.strip_suffix("List"));
+    let (Some(kind), Some(items)) = (list, object.get("items").and_then(Value::as_array)) else {
+        return match change(object) {
+            Change::Becomes(objects) if matches!(&objects[..], [same] if same == object) => Change::Stays,
+            change => change,
+        };
+    };
+    let mut rewritten = Vec::with_capacity(items.len());
     let mut is_changed = false;
-    for (index, item) in items.iter().enumerate() {
+    for item in items {
         // The items of a DeploymentList may leave out what the list says.
         let mut typed = item.clone();
-        let is_typed = item.get("kind").is_some();
+        let is_typed = kind.is_empty() || item.get("kind").is_some();
         if let (false, Some(entries)) = (is_typed, typed.as_object_mut()) {
-            entries.insert("kind".to_owned(), Value::from(list.trim_end_matches("List")));
+            entries.insert("kind".to_owned(), Value::from(kind));
             entries.insert("apiVersion".to_owned(), object["apiVersion"].clone());
         }
-        if let Some(mut new) = rewrite_object(&typed, change) {
-            if let (false, Some(entries)) = (is_typed, new.as_object_mut()) {
-                entries.shift_remove("kind");
-                entries.shift_remove("apiVersion");
+        match rewrite_object(&typed, change) {
+            Change::Stays => rewritten.push(item.clone()),
+            Change::Becomes(mut objects) => {
+                is_changed = true;
+                for new in objects.iter_mut().filter(|new| !is_typed && new["kind"] == kind) {
+                    if let Some(entries) = new.as_object_mut() {
+                        entries.shift_remove("kind");
+                        entries.shift_remove("apiVersion");
+                    }
+                }
+                rewritten.append(&mut objects);
             }
-            changed["items"][index] = new;
-            is_changed = true;
         }
     }
-    is_changed.then_some(changed)
+    if !is_changed {
+        return Change::Stays;
+    }
+    let mut changed = object.clone();
+    changed["items"] = Value::Array(rewritten);
+    Change::Becomes(vec![changed])
 }
 
 #[cfg(test)]
@@ -221,9 +274,27 @@ mod tests {
 
     fn marked(input: &str) -> String {
         rewrite(input, |object| {
+            if crate::workload::kind(object).is_none() {
+                return Change::Stays;
+            }
             let mut changed = object.clone();
             changed["seen"] = Value::from(true);
-            Some(changed)
+            Change::Becomes(vec![changed])
+        })
+        .unwrap()
+    }
+
+    /// A text with a Job behind each workload, and without the Jobs that it had.
+    fn accompanied(input: &str) -> String {
+        rewrite(input, |object| {
+            let job = serde_json::json!({"kind": "Job", "metadata": {"labels": {"vixens.io/backup-job": "x"}}});
+            if *object == job {
+                Change::Becomes(Vec::new())
+            } else if crate::workload::kind(object).is_some() {
+                Change::Becomes(vec![object.clone(), job])
+            } else {
+                Change::Stays
+            }
         })
         .unwrap()
     }
@@ -282,6 +353,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_stands_behind_its_workload_and_can_be_taken_away_again() {
+        let other = "kind: ConfigMap # kept\n";
+        let yaml = format!("{other}---\n{OURS}---\n{other}");
+        let added = accompanied(&yaml);
+        let kinds: Vec<&str> = added.lines().filter(|line| line.starts_with("kind: ")).collect();
+        assert_eq!(
+            kinds,
+            [
+                "kind: ConfigMap # kept",
+                "kind: Deployment",
+                "kind: Job",
+                "kind: ConfigMap # kept"
+            ]
+        );
+        assert_eq!(accompanied(&added), added);
+
+        let list = "apiVersion: v1\nkind: List\nitems:\n- {kind: ConfigMap}\n- apiVersion: apps/v1\n  kind: Deployment\n  \
+            metadata: {annotations: {vixens.io/backup: tier2}}\n- {kind: Secret}\n";
+        let added: Value = serde_saphyr::from_str(&accompanied(list)).unwrap();
+        let kinds: Vec<&Value> = added["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| &item["kind"])
+            .collect();
+        assert_eq!(kinds, ["ConfigMap", "Deployment", "Job", "Secret"]);
+
+        let json = concat!(
+            r#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"annotations":{"vixens.io/backup":"tier2"}}}"#,
+            "\n"
+        );
+        let added = accompanied(json);
+        let documents: Vec<&str> = added.split("\n---\n").collect();
+        assert_eq!(documents.len(), 2);
+        for document in documents {
+            serde_json::from_str::<Value>(document).unwrap();
+        }
+        assert_eq!(accompanied(&added), added);
+    }
+
+    #[test]
     fn what_readers_could_take_for_something_else_is_quoted_and_octal_is_read_as_kubectl_does() {
         let input = format!(
             "{OURS}spec:\n  mode: 0755\n  texts: ['off', 'yes', '0755', '1e3', '12:30', '~', '', '2026-11-22', ' x', 'a: b', '#c', \"two\\nlines\\n\"]\n"
@@ -311,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_document_of_ours_that_is_no_yaml_is_named() {
-        let error = rewrite("a: b\n---\nvixens.io/backup: [", |_| None).unwrap_err();
+        let error = rewrite("a: b\n---\nvixens.io/backup: [", |_| Change::Stays).unwrap_err();
         assert_eq!(error.to_string(), "document 2 is not YAML");
     }
 }

@@ -146,6 +146,13 @@ impl Installation {
         }
         Ok(installation)
     }
+
+    /// The image where its file names none.
+    pub fn or_image(&mut self, image: &str) {
+        if self.image == Self::default().image {
+            image.clone_into(&mut self.image);
+        }
+    }
 }
 
 fn text_of(value: &Value) -> Result<&str, Invalid> {

@@ -131,6 +131,11 @@ impl Ownership {
         self.applied.contains(&setting) || self.written.contains(&setting)
     }
 
+    /// Whether the manifest came with what is injected.
+    pub fn is_rendered(&self) -> bool {
+        self.rendered
+    }
+
     /// Whether a value that our marker says we set has become an applier's own since.
     pub fn claims(&self, setting: Setting) -> bool {
         self.applied.contains(&setting) && !self.rendered

@@ -21,6 +21,7 @@ mod mounted;
 mod namespace;
 mod outage;
 mod owner_events;
+mod presync;
 mod replicas;
 mod rolling;
 mod trust;

@@ -29,9 +29,11 @@ impl Repository {
         format!("file://{}", self.folder.display())
     }
 
-    /// Writes a file.
+    /// Writes a file, in a folder.
     pub(crate) fn write(&self, name: &str, content: &str) {
-        std::fs::write(self.folder.join(name), content).expect("a file");
+        let file = self.folder.join(name);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        std::fs::write(file, content).expect("a file");
     }
 
     /// Commits all files; the revision.

@@ -40,7 +40,7 @@ start_cluster() {
 	node)
 		node down
 		node up 2>&1 | indent
-		node load "$work/vixens-backup.tar"
+		node load "$work"/*.tar
 		;;
 	control-plane)
 		"$beds/control-plane" down --state "$root/control-plane"

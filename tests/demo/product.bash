@@ -12,6 +12,7 @@ build_everything() {
 	local began cargo tools=tools-node
 	"$top/.tools/need" go cc cargo openssl diff
 	case $cluster in
+	node) [[ -z $assert ]] || tools=tools-e2e ;;
 	control-plane) tools=tools-control-plane ;;
 	existing) tools=tools-image ;;
 	esac
@@ -25,6 +26,7 @@ build_everything() {
 	[[ ! -e /proc/$cargo ]] || tell 'compiling vixens-backup'
 	await_cargo "$cargo"
 	trap - EXIT
+	if [[ -n $assert && $cluster != control-plane ]]; then build_node_tests; fi
 	tell "$binary: $(mebibytes "$(stat -c %s "$binary")"), after $(seconds_since "$began") s"
 }
 
@@ -53,6 +55,7 @@ mebibytes() { echo "$(tenths $(($1 * 10 / 1048576))) MiB"; }
 # make_image : binary, rclone, Litestream and CA certificates, as a tar.
 make_image() {
 	show "$beds/image" product --binary "$binary" --name "vixens-backup.test/vixens-backup:0.1.0" -o "$work/vixens-backup.tar"
+	if [[ -n $assert ]]; then "$beds/image" app --binary "$writer" -o "$work/app.tar"; fi
 	keep image-size "$(mebibytes "$(stat -c %s "$work/vixens-backup.tar")")"
 	tell "the image: $(kept image-size)"
 }
@@ -138,12 +141,12 @@ must_be_pulled() {
 }
 
 say_how_to_load() {
-	tell 'The nodes of this cluster need three images. They lie here, ready to be loaded:'
-	local name
-	for name in vixens-backup busybox minio; do tell "  $work/$name.tar"; done
+	tell 'The nodes of this cluster need these images. They lie here, ready to be loaded:'
+	local file
+	for file in "$work"/*.tar; do tell "  $file"; done
 	tell 'kind:       kind load image-archive FILE'
 	tell 'k3d:        k3d image import FILE'
 	tell 'minikube:   minikube image load FILE'
 	tell 'containerd: ctr -n k8s.io images import FILE, on each node'
-	tell 'Or push them, and name them: VIXENS_BACKUP_IMAGE, EXAMPLE_IMAGE (any with a shell), MINIO_IMAGE.'
+	tell 'Or push them, and name them: VIXENS_BACKUP_IMAGE, EXAMPLE_IMAGE (any with a shell), MINIO_IMAGE, APP_IMAGE (for make e2e).'
 }

@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 
 /// What the applied Deployment runs, on a port of loopback. `mounts` says where the folders lie that it mounts.
 pub(crate) fn serve(mounts: &[(&str, &Path)]) -> Process {
+    serve_with(mounts, &[])
+}
+
+/// The same with more arguments.
+pub(crate) fn serve_with(mounts: &[(&str, &Path)], more: &[&str]) -> Process {
     let deployment = control_plane().get(&["--namespace=vixens-backup", "deployment/vixens-backup"]);
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["command"], json!(["vixens-backup", "serve"]));
@@ -20,7 +25,11 @@ pub(crate) fn serve(mounts: &[(&str, &Path)]) -> Process {
         }
         arguments.push(argument);
     }
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let arguments: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .chain(more.iter().copied())
+        .collect();
     let account = account();
     let account = account.to_str().expect("UTF-8");
     let mut variables = vec![

@@ -161,6 +161,9 @@ fn the_account_may_do_what_it_needs_and_no_more() {
     ] {
         assert!(may(&[verb, resource, "--all-namespaces"]), "{verb} {resource}");
     }
+    let status = "--subresource=status";
+    assert!(may(&["patch", "jobs.batch", status, "--all-namespaces"]));
+    assert!(!may(&["patch", "pods", status, "--all-namespaces"]));
     assert!(may(&[&["update", "leases/vixens-backup"], &ours[..]].concat()));
     for refused in [
         &["update", "leases/another", "--namespace", "vixens-backup"][..],

@@ -1,6 +1,8 @@
 //! The app of all cases: what its owner has in Git. It serves the files of its volume, and at tier 3 writes to a
 //! database ten times a second.
 
+use crate::cluster::eventually;
+use crate::space::Space;
 use serde_json::{Value, json};
 
 /// What runs the app.
@@ -100,6 +102,45 @@ impl App {
         }
         items.push(self.object(more));
         json!({"apiVersion": "v1", "kind": "List", "items": items})
+    }
+
+    /// Deletes the claim with everything on it, and the pod; makes the claim anew, as Git would.
+    #[track_caller]
+    pub(crate) fn destroy_volume(self, space: &Space) {
+        if self.volume == Volume::Claim {
+            space.kubectl(&["delete", "pvc", self.claim(), "--wait=false"], "");
+        }
+        space.kubectl(&["delete", "pods", "-l", "app=app", "--wait=false"], "");
+        if self.volume == Volume::Claim && self.kind == Kind::Deployment {
+            self.applied_anew(space);
+        }
+    }
+
+    /// Waits until the claim is gone, and applies what is in Git, as a sync does.
+    #[track_caller]
+    pub(crate) fn applied_anew(self, space: &Space) {
+        eventually("the claim is gone", || {
+            match space.get(&format!("persistentvolumeclaims/{}", self.claim())) {
+                None => Ok(()),
+                Some(claim) => Err(claim["status"].to_string()),
+            }
+        });
+        space.apply(&self.manifests());
+    }
+
+    /// The last number that the app's database has; it must be sound.
+    #[track_caller]
+    pub(crate) fn rows(self, space: &Space) -> u64 {
+        self.rows_of(space, "/config/app.db")
+    }
+
+    /// The same of another one.
+    #[track_caller]
+    pub(crate) fn rows_of(self, space: &Space, path: &str) -> u64 {
+        let said = space.exec(self.workload(), &format!("app last {path}"));
+        let (integrity, rows) = said.split_once(' ').expect("two words");
+        assert_eq!(integrity, "ok");
+        rows.parse().expect("a number")
     }
 
     fn object(self, more: &[(&str, &str)]) -> Value {

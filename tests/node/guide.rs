@@ -5,7 +5,7 @@ use crate::app::Kind::{Deployment, StatefulSet};
 use crate::app::Tier::{Databases, Files};
 use crate::app::User::{Named, Root, Silent};
 use crate::app::Volume::{Claim, EmptyDir};
-use crate::app::{App, Kind, Tier, Volume};
+use crate::app::{App, Tier};
 use crate::bucket;
 use crate::cluster::{eventually, kubectl, try_kubectl};
 use crate::space::Space;
@@ -97,22 +97,7 @@ impl Case {
     /// Test 2: the volume is destroyed, and the app is back by itself.
     fn restore_functionality(&mut self) {
         let (before, rows) = (self.exec(LISTING), self.rows());
-        if self.app.volume == Volume::Claim {
-            self.space
-                .kubectl(&["delete", "pvc", self.app.claim(), "--wait=false"], "");
-        }
-        self.space
-            .kubectl(&["delete", "pods", "-l", "app=app", "--wait=false"], "");
-        if self.app.volume == Volume::Claim && self.app.kind == Kind::Deployment {
-            eventually("the claim is gone", || {
-                match self.space.get(&format!("persistentvolumeclaims/{}", self.app.claim())) {
-                    None => Ok(()),
-                    Some(claim) => Err(claim["status"].to_string()),
-                }
-            });
-            // What a sync of Git does.
-            self.space.apply(&self.app.manifests());
-        }
+        self.app.destroy_volume(&self.space);
         self.pod = self.space.ready(&self.pod);
         self.everything_is_back(&before, rows);
     }
@@ -154,15 +139,13 @@ impl Case {
         self.space.exec(self.app.workload(), script)
     }
 
-    /// How many rows the app's database has; it must be sound.
+    /// How far the app's database is.
     fn rows(&self) -> u64 {
         if self.app.tier == Tier::Files {
-            return 0;
+            0
+        } else {
+            self.app.rows(&self.space)
         }
-        let said = self.exec("app last /config/app.db");
-        let (integrity, rows) = said.split_once(' ').expect("two words");
-        assert_eq!(integrity, "ok");
-        rows.parse().expect("a number")
     }
 }
 

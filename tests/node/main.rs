@@ -8,9 +8,18 @@
 #![expect(clippy::panic, reason = "that is how a test fails")]
 #![expect(clippy::print_stdout, reason = "figures are printed as they are measured")]
 
+mod alone;
 mod app;
 mod bad_days;
+mod beside_kyverno;
 mod bucket;
 mod cluster;
+mod figures;
 mod guide;
+mod image;
+mod kernel;
+#[path = "../kyverno/kyverno.rs"]
+mod kyverno;
 mod space;
+mod store;
+mod writer;

@@ -101,19 +101,12 @@ impl Space {
             [pod] if is_ready(pod) && pod["metadata"]["uid"] != not => {
                 Ok(pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned())
             }
-            pods => Err(pods
-                .iter()
-                .map(|pod| format!("{}: {}", pod["metadata"]["name"], pod["status"]))
-                .collect()),
+            pods => Err(format!(
+                "{} pods: {:?}",
+                pods.len(),
+                pods.iter().map(|pod| &pod["status"]).collect::<Vec<_>>()
+            )),
         }
-    }
-
-    /// The name of the one pod.
-    #[track_caller]
-    pub(crate) fn pod(&self) -> String {
-        let pods = self.pods();
-        assert_eq!(pods.len(), 1, "one pod");
-        pods[0]["metadata"]["name"].as_str().unwrap_or_default().to_owned()
     }
 
     /// A shell command in the app's container.

@@ -10,7 +10,8 @@ use crate::store::records::{Pin, VERSION, encode};
 use crate::store::{Store, keys};
 use check::{Check, Verdict};
 use jiff::Timestamp;
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -45,16 +46,33 @@ pub enum Error {
     },
 }
 
-/// Checks every destination.
+/// Checks every destination. What came of it are the pod's last words, too.
 pub async fn run(arguments: &PreSyncArguments) -> Result<(), Error> {
+    let found = look(arguments).await;
+    match &found {
+        Ok(word) => leave_word(word),
+        Err(error) => {
+            let mut word = error.to_string();
+            let mut source = std::error::Error::source(error);
+            while let Some(error) = source {
+                // Writing to a String does not fail.
+                let _ = write!(word, ": {error}");
+                source = error.source();
+            }
+            leave_word(&word);
+        }
+    }
+    found.map(drop)
+}
+
+async fn look(arguments: &PreSyncArguments) -> Result<String, Error> {
     if let Some(secret) = &arguments.secret
         && has_no_credentials(&arguments.folders)
     {
         say(&format!(
             "not checked: Secret {secret} does not exist yet. It comes with this sync, or the app's first start waits for it.\n"
         ));
-        leave_word(&format!("not checked: Secret {secret} does not exist yet"));
-        return Ok(());
+        return Ok(format!("not checked: Secret {secret} does not exist yet"));
     }
     let scratch = Scratch::new(&arguments.folders)?;
     let mut untrusted = Vec::new();
@@ -63,8 +81,7 @@ pub async fn run(arguments: &PreSyncArguments) -> Result<(), Error> {
         untrusted.extend(check(arguments, &destinations, &scratch, &mut found).await?);
     }
     if untrusted.is_empty() {
-        leave_word(&found.join("; "));
-        return Ok(());
+        return Ok(found.join("; "));
     }
     Err(Error::Untrusted(untrusted.join("; ")))
 }

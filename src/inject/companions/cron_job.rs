@@ -5,7 +5,7 @@ use super::super::plan::Plan;
 use super::pod::Pod;
 use super::{CompanionKind, Surroundings, companion_name};
 use crate::agent::arguments::{BackupArguments, Backups, Flags, Identity, Port, Span, WorkloadKind};
-use crate::policy::key;
+use crate::policy::{ContainerKind, key};
 use serde_json::{Map, Value, json};
 
 /// How long one backup may take, in seconds: the agent's own limit.
@@ -58,7 +58,8 @@ pub(super) fn specification(plan: &Plan, surroundings: &Surroundings, cluster_id
         plan,
         surroundings,
         cluster_id,
-        kind: CompanionKind::CronJob,
+        label: CompanionKind::CronJob.label(),
+        kind: ContainerKind::CronJob,
         command: "backup",
         flags: arguments.flags(),
         secret_is_optional: false,

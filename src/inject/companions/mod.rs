@@ -4,11 +4,13 @@
 mod cron_job;
 mod names;
 mod pod;
+mod presync_job;
 mod restore_job;
 mod service;
 mod surroundings;
 
-pub use names::companion_name;
+pub use names::{companion_name, presync_name};
+pub use presync_job::{PRESYNC, is_presync_job, presync_job};
 pub use surroundings::Surroundings;
 
 use super::plan::Plan;

@@ -4,24 +4,35 @@
 use super::CompanionKind;
 use crate::policy::fingerprint;
 
+/// Jobs become a label of their pods.
+const JOB_LIMIT: usize = 63;
+
 /// The name of a companion. Two workloads of one kind and namespace never get the same one.
 #[must_use]
 pub fn companion_name(kind: CompanionKind, workload: &str) -> String {
-    let (suffix, limit) = match kind {
+    match kind {
         // Its Jobs get eleven characters more: <https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/>.
-        CompanionKind::CronJob => ("-backup", 52),
-        // It becomes a label of its pods.
-        CompanionKind::RestoreJob => ("-restore", 63),
-        CompanionKind::Service => ("-backup", 63),
-    };
-    let mut name: String = workload.to_owned();
-    if kind == CompanionKind::Service {
-        // DNS-1035: a letter first, no dots.
-        name = name.replace('.', "-");
-        if name.starts_with(|first: char| first.is_ascii_digit()) {
-            name.insert(0, 's');
+        CompanionKind::CronJob => mapped(workload, workload, "-backup", 52),
+        CompanionKind::RestoreJob => mapped(workload, workload, "-restore", JOB_LIMIT),
+        CompanionKind::Service => {
+            // DNS-1035: a letter first, no dots.
+            let mut name = workload.replace('.', "-");
+            if name.starts_with(|first: char| first.is_ascii_digit()) {
+                name.insert(0, 's');
+            }
+            mapped(workload, &name, "-backup", 63)
         }
     }
+}
+
+/// The name of the Job that is a PreSync hook.
+#[must_use]
+pub fn presync_name(workload: &str) -> String {
+    mapped(workload, workload, "-presync", JOB_LIMIT)
+}
+
+/// A workload's name as its kind may have it, with a suffix, and a hash where it is not the workload's own.
+fn mapped(workload: &str, name: &str, suffix: &str, limit: usize) -> String {
     if name == workload && name.len() + suffix.len() <= limit {
         return format!("{name}{suffix}");
     }
@@ -48,6 +59,7 @@ mod tests {
         assert_eq!(companion_name(CompanionKind::RestoreJob, "app"), "app-restore");
         assert_eq!(companion_name(CompanionKind::Service, "app"), "app-backup");
         assert_eq!(companion_name(CompanionKind::CronJob, "my.app"), "my.app-backup");
+        assert_eq!(presync_name("app"), "app-presync");
     }
 
     #[test]
@@ -65,9 +77,9 @@ mod tests {
         fn every_name_follows_the_rule_of_its_kind(
             name in "[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?){0,3}",
         ) {
-            for kind in KINDS {
-                let mapped = companion_name(kind, &name);
-                let limit = if kind == CompanionKind::CronJob { 52 } else { 63 };
+            let names = KINDS.map(|kind| (Some(kind), companion_name(kind, &name)));
+            for (kind, mapped) in names.into_iter().chain([(None, presync_name(&name))]) {
+                let limit = if kind == Some(CompanionKind::CronJob) { 52 } else { 63 };
                 prop_assert!(mapped.len() <= limit, "{mapped}");
                 let is_part = |part: &str| {
                     !part.is_empty()
@@ -76,7 +88,7 @@ mod tests {
                         && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
                 };
                 prop_assert!(mapped.split('.').all(is_part), "{mapped}");
-                if kind == CompanionKind::Service {
+                if kind == Some(CompanionKind::Service) {
                     prop_assert!(!mapped.contains('.'), "{mapped}");
                     prop_assert!(mapped.starts_with(|first: char| first.is_ascii_lowercase()), "{mapped}");
                 }

@@ -1,8 +1,8 @@
-//! PURE: what the pods of the CronJob and of the restore Job have in common, as JSON.
+//! PURE: what the pods of the CronJob, of the restore Job and of the PreSync one have in common, as JSON.
 
 use super::super::block::{Places, cluster_variable, mount};
 use super::super::plan::{Plan, RCLONE_VOLUME, RESTORE_VOLUME};
-use super::{CompanionKind, Surroundings};
+use super::Surroundings;
 use crate::policy::{ContainerKind, key};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -12,7 +12,10 @@ pub(super) struct Pod<'a> {
     pub(super) plan: &'a Plan,
     pub(super) surroundings: &'a Surroundings,
     pub(super) cluster_id: Option<&'a str>,
-    pub(super) kind: CompanionKind,
+    /// The value of the label `vixens.io/backup-job`.
+    pub(super) label: &'static str,
+    /// Whose resources it has.
+    pub(super) kind: ContainerKind,
     /// The agent's command.
     pub(super) command: &'static str,
     pub(super) flags: Vec<String>,
@@ -31,7 +34,7 @@ impl Pod<'_> {
         // A Job without labels gets those of its pods: the CronJob's are no companions.
         let labels = BTreeMap::from([
             ("app.kubernetes.io/managed-by", "vixens-backup"),
-            (key::JOB_LABEL, self.kind.label()),
+            (key::JOB_LABEL, self.label),
             // A mesh's proxy would not end with the work.
             ("sidecar.istio.io/inject", "false"),
         ]);
@@ -73,11 +76,7 @@ impl Pod<'_> {
 
     fn container(self) -> Value {
         let places = Places::new(self.plan.moved_folders);
-        let kind = match self.kind {
-            CompanionKind::RestoreJob => ContainerKind::Restore,
-            CompanionKind::CronJob | CompanionKind::Service => ContainerKind::CronJob,
-        };
-        let requirements = self.plan.resources().of(kind, false);
+        let requirements = self.plan.resources().of(self.kind, false);
         let mut mounts = vec![
             mount(RESTORE_VOLUME, &places.restore, false),
             mount(RCLONE_VOLUME, &places.rclone, true),
@@ -88,7 +87,7 @@ impl Pod<'_> {
             field("POD_NAME", "metadata.name"),
             field("POD_NAMESPACE", "metadata.namespace"),
         ];
-        if self.kind == CompanionKind::CronJob {
+        if self.kind == ContainerKind::CronJob {
             let path = "metadata.labels['batch.kubernetes.io/job-name']";
             environment.push(field("VIXENS_BACKUP_JOB", path));
         }

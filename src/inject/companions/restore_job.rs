@@ -1,11 +1,12 @@
-//! PURE: Plan → `Job/<name>-restore`: looks at the store, says what a restore would bring, writes nothing.
+//! PURE: Plan → `Job/<name>-restore`: looks at the store, says what a restore would bring, writes nothing. And the same
+//! pod for `Job/<name>-presync`, which pins what it has found.
 
 use super::super::block::{Places, protection};
 use super::super::plan::Plan;
 use super::pod::Pod;
 use super::{CompanionKind, Surroundings};
 use crate::agent::arguments::{Flags, Identity, PreSyncArguments, Verify, WorkloadKind};
-use crate::policy::fingerprint;
+use crate::policy::{ContainerKind, fingerprint};
 use serde_json::{Value, json};
 
 /// It may look for so long, in seconds.
@@ -13,13 +14,28 @@ const DEADLINE: u64 = 1800;
 
 /// The Job's specification.
 pub(super) fn specification(plan: &Plan, surroundings: &Surroundings, cluster_id: Option<&str>) -> Value {
+    json!({
+        "backoffLimit": 2,
+        "activeDeadlineSeconds": DEADLINE,
+        "template": template(plan, surroundings, cluster_id, CompanionKind::RestoreJob.label(), false),
+    })
+}
+
+/// The template of a pod that looks at the store.
+pub(super) fn template(
+    plan: &Plan,
+    surroundings: &Surroundings,
+    cluster_id: Option<&str>,
+    label: &'static str,
+    pin: bool,
+) -> Value {
     let arguments = PreSyncArguments {
         identity: Identity::default(),
         // `{pod}` stays: it is filled in for each of the replicas.
         protection: protection(plan, None),
         folders: Places::new(plan.moved_folders).folders(),
         verify: Verify::Listing,
-        pin: false,
+        pin,
         secret: Some(plan.secret.clone()),
         replicas: replicas(plan, surroundings),
     };
@@ -27,7 +43,8 @@ pub(super) fn specification(plan: &Plan, surroundings: &Surroundings, cluster_id
         plan,
         surroundings,
         cluster_id,
-        kind: CompanionKind::RestoreJob,
+        label,
+        kind: ContainerKind::Restore,
         command: "pre-sync",
         flags: arguments.flags(),
         // In a namespace that is being made it may come later.
@@ -36,11 +53,7 @@ pub(super) fn specification(plan: &Plan, surroundings: &Surroundings, cluster_id
         volumes: Vec::new(),
         mounts: Vec::new(),
     };
-    json!({
-        "backoffLimit": 2,
-        "activeDeadlineSeconds": DEADLINE,
-        "template": pod.template(),
-    })
+    pod.template()
 }
 
 fn replicas(plan: &Plan, surroundings: &Surroundings) -> u32 {
@@ -87,6 +100,7 @@ pub(super) fn occasion(plan: &Plan, surroundings: &Surroundings) -> String {
         port: _,
         grace_period: _,
         moved_folders: _,
+        refresh: _,
         settings: _,
     } = plan;
     let policy = json!([

@@ -207,6 +207,50 @@ fn the_restore_job_is_for_a_new_workload_or_policy_and_never_for_an_upgrade_of_o
 }
 
 #[test]
+fn the_presync_job_is_the_restore_jobs_pod_as_a_hook_and_pins() {
+    let (object, _) = stored(shape("home-assistant"), &[]);
+    let job = presync_job(&object).unwrap();
+    assert_eq!(job["metadata"]["name"], "home-assistant-presync");
+    assert_eq!(job["metadata"]["namespace"], "media");
+    let annotations = &job["metadata"]["annotations"];
+    assert_eq!(annotations["argocd.argoproj.io/hook"], "PreSync");
+    assert_eq!(
+        annotations["argocd.argoproj.io/hook-delete-policy"],
+        "BeforeHookCreation"
+    );
+    assert!(is_presync_job(&job));
+    // Argo CD makes it: for the controller it is no companion, and nobody's.
+    assert_eq!(job["metadata"]["labels"].get(key::COMPANION_LABEL), None);
+    assert_eq!(job["metadata"].get("ownerReferences"), None);
+
+    let restore = made("home-assistant", &[]);
+    let restore = manifest(&restore, CompanionKind::RestoreJob);
+    assert!(!is_presync_job(restore));
+    let pod = |job: &Value| job["spec"]["template"]["spec"].clone();
+    let (mut ours, mut theirs) = (pod(&job), pod(restore));
+    let arguments = ours["containers"][0]["args"].take();
+    let mut expected = theirs["containers"][0]["args"].take();
+    let expected = expected.as_array_mut().unwrap();
+    expected.push(json!("--pin"));
+    let sorted = |list: &[Value]| {
+        list.iter()
+            .map(ToString::to_string)
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(sorted(arguments.as_array().unwrap()), sorted(expected));
+    let environment = theirs["containers"][0]["env"].as_array_mut().unwrap();
+    // Offline the cluster is not known.
+    environment.retain(|variable| variable["name"] != "VIXENS_BACKUP_CLUSTER_ID");
+    assert_eq!(ours, theirs);
+
+    assert_eq!(presync_job(&stored(shape("tier1"), &[]).0), None);
+    let (mut object, _) = stored(shape("home-assistant"), &[]);
+    object["metadata"]["annotations"]["vixens.io/backup"] = json!("disabled");
+    let object = inject(&object, "media", &Installation::default()).unwrap().object;
+    assert_eq!(presync_job(&object), None);
+}
+
+#[test]
 fn companions_pass_pod_security_restricted_when_the_app_has_a_user() {
     let (object, plan) = stored(shape("home-assistant"), &[("vixens.io/backup-run-as", "1000")]);
     for companion in companions(&plan, &Surroundings::read(&object, &plan), None) {

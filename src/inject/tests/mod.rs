@@ -1,5 +1,6 @@
 //! The laws of injection over generated and hand-made workloads, and whole outputs under snapshot.
 
+mod additions;
 mod laws;
 mod shapes;
 mod sticky;

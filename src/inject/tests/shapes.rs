@@ -37,6 +37,27 @@ fn every_shape_of_the_real_world_is_injected_and_given_back() {
 }
 
 #[test]
+fn of_what_was_injected_offline_the_webhook_changes_the_clusters_id_alone() {
+    let cluster = Installation {
+        cluster_id: Some("cluster-uid".to_owned()),
+        ..installation()
+    };
+    for (name, object) in shapes("injected") {
+        let rendered = inject(&object, "media", &installation()).unwrap().object;
+        let Outcome::Allowed { patch, .. } = admit(&review(&rendered, None), &cluster) else {
+            panic!("{name}: denied");
+        };
+        let changes = serde_json::to_value(&patch).unwrap();
+        let changes = changes.as_array().unwrap();
+        assert!(!changes.is_empty(), "{name}");
+        for change in changes {
+            assert_eq!(change["op"], "add", "{name}: {change}");
+            assert_eq!(change["value"]["name"], "VIXENS_BACKUP_CLUSTER_ID", "{name}: {change}");
+        }
+    }
+}
+
+#[test]
 fn every_refused_shape_says_what_is_wrong_and_what_to_write() {
     let shapes = shapes("refused");
     assert!(shapes.len() >= 8);

@@ -24,6 +24,82 @@ fn an_upgrade_of_ours_changes_nothing_until_the_owner_rolls_out() {
     assert_eq!(image(&rolled), "vixens-backup:2");
 }
 
+/// What the webhook of a cluster whose id is known would do.
+fn in_cluster(image: &str) -> Installation {
+    Installation {
+        image: image.to_owned(),
+        cluster_id: Some("cluster-uid".to_owned()),
+        ..Installation::default()
+    }
+}
+
+/// As `inject` renders it, of a release of its own.
+fn rendered(manifest: &Value, image: &str) -> Value {
+    let offline = Installation {
+        image: image.to_owned(),
+        ..Installation::default()
+    };
+    inject(manifest, "media", &offline).unwrap().object
+}
+
+/// Argo CD would apply it again and again, were anything of it changed.
+#[test]
+fn a_rendered_manifest_is_stored_as_it_is_whichever_release_has_rendered_it() {
+    for (plugin, webhook) in [
+        ("vixens-backup:1", "vixens-backup:2"),
+        ("vixens-backup:2", "vixens-backup:1"),
+    ] {
+        let cluster = in_cluster(webhook);
+        let (stored, _) = admitted(&rendered(&app(), plugin), None, &cluster);
+        assert_eq!(image(&stored), plugin);
+        assert!(stored.to_string().contains("cluster-uid"));
+        // Applied again: replaced by it, and merged into what is stored.
+        let (replaced, _) = admitted(&rendered(&app(), plugin), Some(&stored), &cluster);
+        assert_eq!(replaced, stored);
+        let mut merged = stored.clone();
+        let marker = text(&stored, "/metadata/annotations/vixens.io~1backup-injected").unwrap();
+        let applied = json!({"metadata": {"annotations": {"vixens.io/backup-injected": marker}}});
+        merged["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] =
+            json!(applied.to_string());
+        let (again, _) = admitted(&merged, Some(&merged), &cluster);
+        assert_eq!(again, merged);
+        // Git has another release of the app: of ours nothing moves.
+        let mut changed = merged.clone();
+        changed["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:2");
+        let (result, _) = admitted(&changed, Some(&merged), &cluster);
+        assert_eq!(result, changed);
+    }
+}
+
+#[test]
+fn a_rendered_manifest_can_be_applied_over_one_that_was_never_injected() {
+    let mut merged = rendered(&app(), "vixens-backup:1");
+    assert_eq!(merged["spec"]["strategy"], json!({"type": "Recreate"}));
+    // What the API server had filled in before, and a server-side apply leaves.
+    merged["spec"]["strategy"]["rollingUpdate"] = json!({"maxUnavailable": "25%", "maxSurge": "25%"});
+    let (stored, _) = admitted(&merged, Some(&app()), &in_cluster("vixens-backup:1"));
+    assert_eq!(stored["spec"]["strategy"], json!({"type": "Recreate"}));
+    assert!(stored.to_string().contains("cluster-uid"));
+}
+
+#[test]
+fn what_a_rendered_manifest_asks_for_beyond_its_annotations_is_not_taken() {
+    let mut forged = rendered(&app(), "vixens-backup:1");
+    let marker = text(&forged, "/metadata/annotations/vixens.io~1backup-injected").unwrap();
+    let marker = marker.replace("minio:vixens-backups/app", "minio:vixens-backups/other");
+    forged["metadata"]["annotations"]["vixens.io/backup-injected"] = json!(marker);
+    let (stored, _) = admitted(&forged, None, &in_cluster("vixens-backup:2"));
+    let plan = Found::read(&stored).known().unwrap().plan().unwrap();
+    assert_eq!(plan.destinations[0].to_string(), "minio:vixens-backups/app");
+    let mut edited = rendered(&app(), "vixens-backup:1");
+    edited["spec"]["template"]["spec"]["initContainers"][0]["args"] = json!([]);
+    let (stored, _) = admitted(&edited, None, &in_cluster("vixens-backup:2"));
+    assert_ne!(
+        stored["spec"]["template"]["spec"]["initContainers"][0]["args"],
+        json!([])
+    );
+}
+
 #[test]
 fn backup_refresh_brings_the_new_block() {
     let (stored, _) = admitted(&app(), None, &installation());

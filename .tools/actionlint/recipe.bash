@@ -1,0 +1,4 @@
+module=github.com/rhysd/actionlint
+packages=(tool)
+variables=(github.com/rhysd/actionlint.version=@VERSION@)
+usual_time='about 20 seconds'
