@@ -53,7 +53,7 @@ async fn a_wrong_crypt_password_is_no_empty_store() {
     let plain = bed.server.store_of("plain", BUCKET);
     let stored = listed(&plain, "", Depth::All).await.unwrap();
     bed.server.encrypt("wrong");
-    let bed = bed.with("--restore-timeout=2s");
+    let bed = bed.with("--restore-timeout=5s");
     let said = bed.refused();
     assert!(said.contains("undecryptable"), "{said}");
     assert!(is_empty(&bed.volume()));
