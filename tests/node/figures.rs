@@ -152,10 +152,11 @@ fn recovery_and_overhead_with_5000_files() {
     assert_eq!(space.exec(APP.workload(), count), "5000");
 }
 
-/// What the kubelet says of the sidecar, half a minute apart.
+/// What the kubelet says of the sidecar while it has nothing to do.
 fn overhead(space: &Space) {
     let node = space.pods()[0]["spec"]["nodeName"].as_str().expect("a node").to_owned();
-    let read = |metric: &str| -> f64 {
+    // The value, and the kubelet's own time of it in milliseconds.
+    let read = |metric: &str| -> (f64, f64) {
         let text = kubectl(
             &["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/metrics/resource")],
             "",
@@ -165,13 +166,18 @@ fn overhead(space: &Space) {
                 && line.contains("container=\"backup-sidecar\"")
                 && line.contains(&format!("namespace=\"{}\"", space.name()))
         });
-        let value = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-        value.expect("the kubelet knows the sidecar")
+        let mut words = line.expect("the kubelet knows the sidecar").split_whitespace().skip(1);
+        let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number");
+        (number(), number())
     };
-    let (cpu, begun) = (read("container_cpu_usage_seconds_total"), Instant::now());
+    let cpu = "container_cpu_usage_seconds_total";
+    // The backup that was just made is over, and the kubelet has seen that.
     std::thread::sleep(Duration::from_secs(30));
-    let cores = (read("container_cpu_usage_seconds_total") - cpu) / begun.elapsed().as_secs_f64();
-    let memory = read("container_memory_working_set_bytes") / 1_048_576.0;
+    let (used, begun) = read(cpu);
+    std::thread::sleep(Duration::from_secs(45));
+    let (more, ended) = read(cpu);
+    let percent = (more - used) / ((ended - begun) / 1000.0) * 100.0;
+    let memory = read("container_memory_working_set_bytes").0 / 1_048_576.0;
     figure(
         "overhead at rest, 5,000 files: memory of the sidecar's container",
         &format!("{memory:.1} MiB"),
@@ -179,7 +185,7 @@ fn overhead(space: &Space) {
     );
     figure(
         "overhead at rest, 5,000 files: processor",
-        &format!("{:.2} % of a core", cores * 100.0),
+        &format!("{percent:.2} % of a core"),
         "",
     );
 }
