@@ -2,7 +2,7 @@
 
 use crate::app::{APP, App, Kind, Tier, Volume};
 use crate::bucket;
-use crate::cluster::{self, eventually, kubectl};
+use crate::cluster::{self, eventually, kubectl, try_kubectl};
 use crate::kernel;
 use crate::space::{Space, is_ready};
 use crate::writer::{COUNT, NEWEST, Writer};
@@ -109,7 +109,12 @@ impl WebhookDown {
 
 impl Drop for WebhookDown {
     fn drop(&mut self) {
-        kubectl(&[&["scale", "--replicas=2"], &WEBHOOK[..]].concat(), "");
-        kubectl(&[&["rollout", "status", "--timeout=120s"], &WEBHOOK[..]].concat(), "");
+        for what in [
+            &["scale", "--replicas=2"] as &[&str],
+            &["rollout", "status", "--timeout=120s"],
+        ] {
+            // The apply that comes next says whether it is there.
+            let _ = try_kubectl(&[what, &WEBHOOK[..]].concat(), "");
+        }
     }
 }
