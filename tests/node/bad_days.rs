@@ -267,13 +267,16 @@ fn the_place_of_another_app_is_refused_and_stays_as_it_is() {
     let before = stored();
 
     second.apply(&APP.annotated(&[(annotation, &place)]));
-    let log = eventually("init-config refuses it", || {
-        match cluster::try_kubectl(&["-n", second.name(), "logs", "-l", "app=app", "-c", "init-config"], "")? {
-            log if log.contains(first.name()) => Ok(log),
-            log => Err(log),
-        }
-    });
-    assert!(log.contains(annotation), "it says the way out: {log}");
+    eventually(
+        "init-config refuses it, names whose it is, and says the way out",
+        || {
+            let logs = ["-n", second.name(), "logs", "-l", "app=app", "-c", "init-config"];
+            match cluster::try_kubectl(&logs, "")? {
+                log if log.contains(&format!("namespace {}", first.name())) && log.contains(annotation) => Ok(()),
+                log => Err(log),
+            }
+        },
+    );
     eventually("the owner is told by an Event", || {
         let events = second.events("app");
         if events.iter().any(|event| event.starts_with("BackupPlaceShared: ")) {

@@ -194,11 +194,7 @@ fn overhead(space: &Space) {
 fn delay_of_a_start() {
     let median = |annotated: bool| {
         let space = Space::new(if annotated { "start-with" } else { "start-without" });
-        let app = App {
-            volume: Volume::EmptyDir,
-            ..APP
-        };
-        let mut list = app.annotated(if annotated {
+        let mut list = APP.annotated(if annotated {
             &[]
         } else {
             &[("vixens.io/backup", ""), ("vixens.io/backup-destination", "")]
