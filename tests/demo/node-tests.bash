@@ -11,11 +11,14 @@ every_pair=(deployment_claim_root_files deployment_emptydir_named_databases depl
 
 # build_node_tests : keeps where they lie.
 build_node_tests() {
+	make --no-print-directory -C "$top" tools-e2e 2>&1 | indent
 	tell 'compiling the tests that need a node, and their example app'
 	cargo build --locked --manifest-path "$top/Cargo.toml" --example writer 2>&1 | tail -n 1 | indent
 	keep node-tests "$(cargo test --locked --manifest-path "$top/Cargo.toml" --test node --no-run --message-format=json 2>"$work/logs/node-tests-build.log" |
 		sed -n 's/.*"executable":"\([^"]*\/deps\/node-[^"]*\)".*/\1/p')"
 }
+
+make_app_image() { "$beds/image" app --binary "$writer" -o "$work/app.tar"; }
 
 # node_tests FLAG… : runs some of them.
 node_tests() {

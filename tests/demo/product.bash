@@ -12,7 +12,6 @@ build_everything() {
 	local began cargo tools=tools-node
 	"$top/.tools/need" go cc cargo openssl diff
 	case $cluster in
-	node) [[ -z $assert ]] || tools=tools-e2e ;;
 	control-plane) tools=tools-control-plane ;;
 	existing) tools=tools-image ;;
 	esac
@@ -26,7 +25,6 @@ build_everything() {
 	[[ ! -e /proc/$cargo ]] || tell 'compiling vixens-backup'
 	await_cargo "$cargo"
 	trap - EXIT
-	if [[ -n $assert && $cluster != control-plane ]]; then build_node_tests; fi
 	tell "$binary: $(mebibytes "$(stat -c %s "$binary")"), after $(seconds_since "$began") s"
 }
 
@@ -55,7 +53,6 @@ mebibytes() { echo "$(tenths $(($1 * 10 / 1048576))) MiB"; }
 # make_image : binary, rclone, Litestream and CA certificates, as a tar.
 make_image() {
 	show "$beds/image" product --binary "$binary" --name "vixens-backup.test/vixens-backup:0.1.0" -o "$work/vixens-backup.tar"
-	if [[ -n $assert ]]; then "$beds/image" app --binary "$writer" -o "$work/app.tar"; fi
 	keep image-size "$(mebibytes "$(stat -c %s "$work/vixens-backup.tar")")"
 	tell "the image: $(kept image-size)"
 }
