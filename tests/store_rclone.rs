@@ -15,8 +15,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use support::{BUCKET, S3, tool, write};
 use vixens_backup::store::keys::{StoredName, stored_name};
-use vixens_backup::store::rclone::{Rclone, Settings};
-use vixens_backup::store::{Depth, Error, Presence, Soon, Store, Upload, listed, unwatched};
+use vixens_backup::store::{Depth, Error, Presence, Store, Upload, listed, unwatched};
 
 fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -324,89 +323,4 @@ async fn an_exchange_writes_and_reads_in_one_process() {
     server.stop();
     let error = store.exchange("state.json", b"x", &["requests"]).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn a_call_that_was_begun_before_is_the_same_call_and_one_that_nobody_makes_does_nothing() {
-    let server = S3::start();
-    server.store("app").write("claims/1-a.json", b"{}").await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (program, begun, to) = (
-        folder.path().join("rclone"),
-        folder.path().join("begun"),
-        folder.path().join("to"),
-    );
-    let script = format!(
-        "#!/bin/sh\necho $$ >>{}\nexec {} \"$@\"\n",
-        begun.display(),
-        support::tool("rclone").display()
-    );
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let settings = Settings {
-        program,
-        ..Settings::lean(server.rclone_dir(), folder.path())
-    };
-    let store = Rclone::new("minio", &format!("{BUCKET}/app"), settings);
-    let pids = || -> Vec<String> {
-        let text = std::fs::read_to_string(&begun).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    };
-    let until_begun = async |count: usize| {
-        while pids().len() < count {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    let name = "1-a.json".to_owned();
-    store.prepare(&[
-        Soon::List { prefix: "claims" },
-        Soon::Read { folder: "claims" },
-        Soon::Download {
-            prefix: "claims",
-            to: &to,
-        },
-        Soon::DownloadMost { prefix: "", to: &to },
-    ]);
-    until_begun(4).await;
-    let listed = listed(&store, "claims", Depth::All).await.unwrap();
-    assert_eq!(listed.len(), 1);
-    assert_eq!(store.read("claims/1-a.json").await.unwrap(), b"{}");
-    let undone = store.download("claims", &[name], &to, &unwatched).await.unwrap();
-    assert_eq!(undone, []);
-    assert_eq!(std::fs::read(to.join("1-a.json")).unwrap(), b"{}");
-    assert_eq!(pids().len(), 4, "nothing was begun anew");
-    // With other credentials it would be another call.
-    store.prepare(&[Soon::List { prefix: "claims" }]);
-    until_begun(5).await;
-    server.configure("RCLONE_CONFIG_MINIO_SECRET_ACCESS_KEY", "another-secret");
-    let refused = store.list("claims", Depth::All, &mut |_| {}).await;
-    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
-    assert_eq!(pids().len(), 6);
-    // Nobody comes for what waits: it ends with nothing done.
-    drop(store);
-    for pid in pids() {
-        while std::path::Path::new(&format!("/proc/{pid}")).exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    }
-    assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1);
-}
-
-#[test]
-fn a_copy_whose_list_of_names_is_empty_copies_nothing() {
-    // What was begun for an agent that is killed then finds.
-    let from = tempfile::tempdir().unwrap();
-    let to = tempfile::tempdir().unwrap();
-    write(&from.path().join("file"), "content");
-    for flags in [&["--no-traverse"][..], &[]] {
-        let status = Command::new(tool("rclone"))
-            .args(["copy", "--config=/dev/null", "--files-from-raw=-"])
-            .args(flags)
-            .args([from.path(), to.path()])
-            .stdin(std::process::Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success());
-        assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 0, "{flags:?}");
-    }
 }

@@ -3,7 +3,7 @@
 //! list, and the highest epoch, then the smallest volume id, wins.
 
 use super::records::{Damage, VERSION, decode, encode};
-use super::{Depth, Error, Soon, Store, keys, listed};
+use super::{Depth, Error, Store, keys, listed};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -210,7 +210,6 @@ pub async fn take(store: &dyn Store, mut claim: Claim, seen: &[Holder], floor: u
     claim.version = VERSION;
     claim.epoch = highest + 1;
     let ours = claim.holder();
-    store.prepare(&[Soon::List { prefix: keys::CLAIMS }]);
     store.write(&ours.key(), &encode(&claim)).await?;
     let now = list(store).await?;
     match now.last() {

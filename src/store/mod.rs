@@ -101,9 +101,6 @@ pub trait Store: Send + Sync {
     /// minute, in one go where the store knows how. By folder and name.
     fn exchange<'a>(&'a self, key: &'a str, content: &'a [u8], folders: &'a [&'a str]) -> Answer<'a, Exchanged>;
 
-    /// These calls are about to come: what they need to begin may be done now. They need not come.
-    fn prepare(&self, _soon: &[Soon<'_>]) {}
-
     /// Makes the bucket, where it is missing. No other call does.
     fn create(&self) -> Answer<'_, ()>;
 }
@@ -166,35 +163,6 @@ pub enum Presence {
     Present,
     /// The bucket, or on stores with real folders the folder, does not exist.
     Missing,
-}
-
-/// A call that is about to come, as far as it is known yet.
-#[derive(Clone, Copy, Debug)]
-pub enum Soon<'a> {
-    /// [`Store::list`] of all that lies below this prefix.
-    List {
-        /// The prefix.
-        prefix: &'a str,
-    },
-    /// [`Store::read`] of an object right below this folder.
-    Read {
-        /// The folder.
-        folder: &'a str,
-    },
-    /// [`Store::download`].
-    Download {
-        /// From here.
-        prefix: &'a str,
-        /// To there.
-        to: &'a Path,
-    },
-    /// [`Store::download_most`].
-    DownloadMost {
-        /// From here.
-        prefix: &'a str,
-        /// To there.
-        to: &'a Path,
-    },
 }
 
 /// A file to upload.

@@ -14,7 +14,7 @@ use crate::agent::start::Serving;
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::INCOMING;
 use crate::store::claims::{self, Claim, Holder};
-use crate::store::{Error as StoreError, Soon, Store, keys};
+use crate::store::{Error as StoreError, Store};
 use jiff::Timestamp;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -143,8 +143,7 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
     loop {
         let left = init.deadline.saturating_duration_since(Instant::now());
         let needs_store = !all_kept || matches!(wanted, Some(Wanted::New(_)));
-        let patience = if needs_store { left } else { GLANCE };
-        let said = ask(subjects, init.stores, patience, needs_store).await;
+        let said = ask(subjects, init.stores, if needs_store { left } else { GLANCE }).await;
         let survey = conclude(init, subjects, said, wanted.as_ref()).await?;
         if survey.decisions.contains(&Decision::AskAgain) {
             if !pause.ends_before(init.deadline) {
@@ -233,8 +232,7 @@ async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
     })
 }
 
-/// `restores`: where there is a backup, it will be restored.
-async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration, restores: bool) -> Vec<Said> {
+async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration) -> Vec<Said> {
     let folders: Vec<String> = subjects.iter().map(|subject| subject.folder.clone()).collect();
     let looks = stores.iter().map(|store| async {
         match tokio::time::timeout(patience, place::look(store.as_ref(), &folders)).await {
@@ -243,30 +241,7 @@ async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration, restores
             Err(_) => Said::Nothing(format!("{} did not answer in time", store.destination())),
         }
     });
-    let looks = futures::future::join_all(looks);
-    let beginning = async {
-        // The looks first: nothing waits for the others yet.
-        tokio::task::yield_now().await;
-        let empty = subjects
-            .iter()
-            .find(|subject| !matches!(subject.state, VolumeState::Initialised(_)));
-        if let (true, Some(store), Some(subject)) = (restores, stores.first(), empty) {
-            let incoming = subject.own.join(INCOMING);
-            store.prepare(&[
-                Soon::Read { folder: keys::CLAIMS },
-                Soon::Download {
-                    prefix: keys::SNAPSHOTS,
-                    to: &incoming.join(keys::SNAPSHOTS),
-                },
-                Soon::DownloadMost {
-                    prefix: "",
-                    to: &incoming,
-                },
-            ]);
-        }
-    };
-    let (said, ()) = tokio::join!(looks, beginning);
-    said
+    futures::future::join_all(looks).await
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

@@ -5,19 +5,17 @@
 //! read afresh for each call, and never appear in arguments or messages.
 
 mod exchange;
-mod prepared;
 mod process;
 mod telling;
 
 use super::keys::joined;
 use super::{
-    Answer, Depth, Done, Error, Exchanged, Object, Presence, SMALL, Soon, Store, Undone, Upload, exchange_one_by_one,
+    Answer, Depth, Done, Error, Exchanged, Object, Presence, SMALL, Store, Undone, Upload, exchange_one_by_one,
 };
-use prepared::Prepared;
 use process::{Call, Ended, Work};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,11 +85,7 @@ pub struct Rclone {
     remote: String,
     path: String,
     settings: Settings,
-    prepared: Prepared,
 }
-
-/// For listings of all that lies below.
-const RECURSIVE: &[&str] = &["--recursive", "--files-only"];
 
 /// Folders of links are numbered, for calls at the same time.
 static LINKS: AtomicU64 = AtomicU64::new(0);
@@ -104,7 +98,6 @@ impl Rclone {
             remote: remote.to_owned(),
             path: path.to_owned(),
             settings,
-            prepared: Prepared::default(),
         }
     }
 
@@ -115,7 +108,7 @@ impl Rclone {
     }
 
     fn call(&self, command: &str) -> Call<'_> {
-        Call::new(&self.settings, &self.prepared, command)
+        Call::new(&self.settings, command)
     }
 
     /// Runs a call that moves no files, within [`PATIENCE`].
@@ -222,39 +215,17 @@ impl Rclone {
             .map(|remote| remote.r#type))
     }
 
-    fn listing(&self, folder: String, extra: &[&str]) -> Call<'_> {
-        // No patterns: it is only that it waits for their end.
-        let mut call = self.call("lsjson").arg(folder).arg("--filter-from=-");
-        for flag in ["--no-modtime", "--no-mimetype"].iter().chain(extra) {
-            call = call.arg(flag);
-        }
-        call
-    }
-
-    fn reading(&self, folder: &str) -> Call<'_> {
-        self.call("cat")
-            .arg(self.folder(folder))
-            .arg("--files-from-raw=-")
-            .arg("--no-traverse")
-    }
-
-    fn downloading(&self, prefix: &str, to: &Path) -> Call<'_> {
-        self.call("copy").arg(self.folder(prefix)).arg(to).named().download()
-    }
-
-    fn downloading_most(&self, prefix: &str, to: &Path) -> Call<'_> {
-        let call = self.call("copy").arg(self.folder(prefix)).arg(to).listed().download();
-        // Room is not looked for beforehand: most files are small.
-        call.arg("--local-no-preallocate")
-    }
-
     async fn list_folder(
         &self,
         folder: String,
         extra: &[&str],
         each: &mut (dyn FnMut(Object) + Send),
     ) -> Result<Presence, Error> {
-        let ended = self.listing(folder, extra).run(Work::Listing { each }).await?;
+        let mut call = self.call("lsjson").arg(folder).arg("--no-modtime").arg("--no-mimetype");
+        for flag in extra {
+            call = call.arg(flag);
+        }
+        let ended = call.run(Work::Listing { each }).await?;
         if ended.succeeded() {
             return Ok(Presence::Present);
         }
@@ -279,7 +250,7 @@ impl Store for Rclone {
         Box::pin(async move {
             let flags: &[&str] = match depth {
                 Depth::One => &[],
-                Depth::All => RECURSIVE,
+                Depth::All => &["--recursive", "--files-only"],
             };
             self.list_folder(self.folder(prefix), flags, each).await
         })
@@ -288,7 +259,12 @@ impl Store for Rclone {
     fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>> {
         Box::pin(async move {
             let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
-            let call = self.reading(folder).stdin(name.as_bytes().to_vec());
+            let call = self
+                .call("cat")
+                .arg(self.folder(folder))
+                .arg("--files-from-raw=-")
+                .arg("--no-traverse")
+                .stdin(name.as_bytes().to_vec());
             let ended = self.quick(call, Work::Bytes { limit: SMALL }).await?;
             if !ended.succeeded() && !telling::is_missing_folder(&ended) {
                 return Err(self.failure(&ended));
@@ -372,7 +348,7 @@ impl Store for Rclone {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut undone = Vec::new();
             for names in names.chunks(BATCH) {
-                let call = self.downloading(prefix, to);
+                let call = self.call("copy").arg(self.folder(prefix)).arg(to).named().download();
                 undone.extend(self.batch(call, names, done).await?);
             }
             Ok(undone)
@@ -390,7 +366,9 @@ impl Store for Rclone {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut left = Vec::new();
             for names in names.chunks(BATCH) {
-                let call = self.downloading_most(prefix, to);
+                let call = self.call("copy").arg(self.folder(prefix)).arg(to).listed().download();
+                // Room is not looked for beforehand: most files are small.
+                let call = call.arg("--local-no-preallocate");
                 let ended = call.run(Work::Files { names, done }).await?;
                 left.extend(ended.undone(names).into_iter().map(|one| one.name));
             }
@@ -451,12 +429,6 @@ impl Store for Rclone {
         })
     }
 
-    fn prepare(&self, soon: &[Soon<'_>]) {
-        for call in soon {
-            self.begin(call);
-        }
-    }
-
     fn create(&self) -> Answer<'_, ()> {
         Box::pin(async move {
             let bucket = self.path.split('/').next().unwrap_or_default();
@@ -508,6 +480,44 @@ impl Call<'_> {
             .arg("--ignore-checksum")
             .arg("--inplace")
             .arg("--local-no-set-modtime")
+    }
+}
+
+/// Where rclone finds its remotes.
+struct Configuration {
+    /// `RCLONE_CONFIG_*`, from the folder's files.
+    environment: Vec<(OsString, OsString)>,
+    /// The configuration file; none: rclone's usual one.
+    file: Option<PathBuf>,
+}
+
+impl Configuration {
+    fn read(settings: &Settings) -> std::io::Result<Self> {
+        let mut read = Self {
+            environment: Vec::new(),
+            file: settings.config_file.clone(),
+        };
+        let Some(folder) = &settings.config_dir else {
+            return Ok(read);
+        };
+        read.file.get_or_insert_with(|| "/dev/null".into());
+        let listing = match std::fs::read_dir(folder) {
+            Ok(listing) => listing,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(read),
+            Err(error) => return Err(error),
+        };
+        for entry in listing {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == "rclone.conf" {
+                read.file = Some(entry.path());
+            } else if name.as_bytes().starts_with(b"RCLONE_CONFIG_") {
+                let value = std::fs::read(entry.path())?;
+                let value = value.strip_suffix(b"\n").unwrap_or(&value);
+                read.environment.push((name, OsStr::from_bytes(value).to_owned()));
+            }
+        }
+        Ok(read)
     }
 }
 

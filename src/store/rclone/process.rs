@@ -1,15 +1,13 @@
 //! One rclone process: arguments, environment and standard input in; what it printed and complained about out.
 //! It stays in our process group, ends when its future is dropped, and is never believed by its exit code alone.
 
-use super::prepared::{Begun, Prepared};
 use super::telling::is_about_one_file;
-use super::{QUICK_HEAP_GROWTH, Settings, missing};
+use super::{Configuration, QUICK_HEAP_GROWTH, Settings, missing};
 use crate::store::{Done, Error, Object, Undone};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -36,7 +34,6 @@ const MOST_IN_A_ROW: u32 = 3;
 /// A process that is being put together.
 pub(super) struct Call<'a> {
     settings: &'a Settings,
-    prepared: &'a Prepared,
     args: Vec<OsString>,
     /// Remotes of this call alone.
     remotes: Vec<(String, String)>,
@@ -124,7 +121,7 @@ impl Ended {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(settings: &'a Settings, prepared: &'a Prepared, command: &str) -> Self {
+    pub(super) fn new(settings: &'a Settings, command: &str) -> Self {
         let fixed = [
             command,
             "--retries=1",
@@ -141,7 +138,6 @@ impl<'a> Call<'a> {
         args.push(format!("--checkers={}", settings.transfers.max(8)).into());
         Self {
             settings,
-            prepared,
             args,
             remotes: Vec::new(),
             stdin: Vec::new(),
@@ -164,28 +160,15 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// All that the process is begun with, the credentials as they are now.
-    pub(super) fn begun(&self, heap_growth: u32) -> Result<Begun, Error> {
-        let configuration = Configuration::read(self.settings).map_err(|source| Error::Local {
-            what: "the folder with the store's credentials can't be read".to_owned(),
-            source,
-        })?;
-        Ok(Begun {
-            args: self.args.clone(),
-            heap_growth,
-            configuration,
-        })
-    }
-
-    pub(super) fn command(&self, begun: &Begun) -> Command {
-        let Begun {
-            args,
-            heap_growth,
-            configuration: Configuration { environment, file },
-        } = begun;
+    fn command(&self, heap_growth: u32) -> Result<Command, Error> {
+        let Configuration { environment, file } =
+            Configuration::read(self.settings).map_err(|source| Error::Local {
+                what: "the folder with the store's credentials can't be read".to_owned(),
+                source,
+            })?;
         let mut command = Command::new(&self.settings.program);
         command
-            .args(args)
+            .args(&self.args)
             .env("GOMEMLIMIT", format!("{}MiB", self.settings.memory))
             .env("GOGC", heap_growth.to_string())
             .env("GOMAXPROCS", processors().to_string())
@@ -201,12 +184,12 @@ impl<'a> Call<'a> {
                 }
             }
         }
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command.envs(environment);
         command.envs(self.remotes.iter().map(|(name, value)| (name, value)));
         if let Some(file) = file {
             command.env("RCLONE_CONFIG", file);
         }
-        command
+        Ok(command)
     }
 
     /// Runs the process to its end. An error only where it could not be run at all.
@@ -216,14 +199,10 @@ impl<'a> Call<'a> {
             Work::Files { .. } => self.settings.heap_growth,
             Work::Bytes { .. } | Work::Listing { .. } => QUICK_HEAP_GROWTH,
         };
-        let begun = self.begun(heap_growth)?;
-        let mut child = match self.prepared.take(&begun) {
-            Some(child) => child,
-            None => self.command(&begun).spawn().map_err(|source| Error::Local {
-                what: format!("{program} can't be started"),
-                source,
-            })?,
-        };
+        let mut child = self.command(heap_growth)?.spawn().map_err(|source| Error::Local {
+            what: format!("{program} can't be started"),
+            source,
+        })?;
         let local = |source| Error::Local {
             what: format!("{program} can't be talked to"),
             source,
@@ -258,12 +237,7 @@ impl<'a> Call<'a> {
                 }
             }
         };
-        let is_batch = names.len() >= A_BATCH;
-        if is_batch {
-            // It takes all the memory that there is.
-            self.prepared.clear();
-        }
-        let between_reads = is_batch.then_some(BETWEEN_READS);
+        let between_reads = (names.len() >= A_BATCH).then_some(BETWEEN_READS);
         let log = log(stderr, done, &gone, between_reads);
         let (status, (), printed, log) = tokio::join!(ending, feeding, printed(stdout, work), log);
         let (status, (bytes, whole), log) = (status.map_err(local)?, printed.map_err(local)?, log.map_err(local)?);
@@ -280,46 +254,6 @@ impl<'a> Call<'a> {
             given_up,
             whole,
         })
-    }
-}
-
-/// Where rclone finds its remotes.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Configuration {
-    /// `RCLONE_CONFIG_*`, from the folder's files.
-    environment: Vec<(OsString, OsString)>,
-    /// The configuration file; none: rclone's usual one.
-    file: Option<PathBuf>,
-}
-
-impl Configuration {
-    fn read(settings: &Settings) -> std::io::Result<Self> {
-        let mut read = Self {
-            environment: Vec::new(),
-            file: settings.config_file.clone(),
-        };
-        let Some(folder) = &settings.config_dir else {
-            return Ok(read);
-        };
-        read.file.get_or_insert_with(|| "/dev/null".into());
-        let listing = match std::fs::read_dir(folder) {
-            Ok(listing) => listing,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(read),
-            Err(error) => return Err(error),
-        };
-        for entry in listing {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == "rclone.conf" {
-                read.file = Some(entry.path());
-            } else if name.as_bytes().starts_with(b"RCLONE_CONFIG_") {
-                let value = std::fs::read(entry.path())?;
-                let value = value.strip_suffix(b"\n").unwrap_or(&value);
-                read.environment.push((name, OsStr::from_bytes(value).to_owned()));
-            }
-        }
-        read.environment.sort();
-        Ok(read)
     }
 }
 
