@@ -21,6 +21,7 @@ synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
 	has_git notes
 	eventually 60 'and Argo CD knows that' is_well notes
 	kubectl delete namespace notes --wait=true >/dev/null
+	eventually 60 'and Argo CD has seen that all of it is gone' is_gone notes
 	type_in 'argocd app sync notes'
 	kubectl -n argocd patch application notes --type=merge -p '{"operation": {"sync": {"syncOptions": ["CreateNamespace=true"]}}}' >/dev/null
 	eventually 120 'the Application is synced and healthy' is_well notes
@@ -33,6 +34,8 @@ synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
 }
 
 is_synced_by_hand() { [[ -z $(kubectl -n argocd get application "$1" -o 'jsonpath={.spec.syncPolicy.automated}') ]]; }
+# What Argo CD still takes for there, a sync leaves out.
+is_gone() { [[ -n $(status "$1" 'resources[*].status') && $(status "$1" 'resources[*].status') != *Synced* ]]; }
 is_synced_by_itself() { ! is_synced_by_hand "$1"; }
 
 removing_the_annotation_in_git_removes_everything() {
