@@ -5,8 +5,11 @@ use crate::store::claims::{self, Claim, Holder, Kinship, Owner};
 use crate::store::keys::{self, SnapshotObject};
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::{self, State, is_fresh};
-use crate::store::{Depth, Error, Object, Presence, Store, listed};
+use crate::store::{Contents, Depth, Error, Object, Presence, Store};
 use jiff::Timestamp;
+
+/// An index up to this size is read along with the claim of its place, before anybody knows whether it is needed.
+const LARGEST_ALONG: u64 = 1 << 20;
 
 /// What lies at a place that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Backup {
     pub pending: Vec<SnapshotId>,
     /// There is no snapshot, but the mirror has files: made by hand with the guide, or never finished.
     pub by_listing: bool,
+    /// What was read of the newest snapshot's indexes, for whoever restores.
+    pub indexes: Contents,
 }
 
 /// Whose place it is.
@@ -107,12 +112,21 @@ impl Backup {
 /// Looks at a place for these volume folders. Each is asked for by its name: a listing that leaves something out must
 /// not make a place look empty.
 pub async fn look(store: &dyn Store, folders: &[String]) -> Result<Place, Error> {
-    let (claims, points, state) = tokio::join!(claims::list(store), points(store), state::read(store));
-    let claims = claims?;
-    let Points { snapshots, pending } = points?;
-    let state = state?;
+    look_and_read(store, folders, 0).await
+}
+
+/// The same, for whoever is about to restore: what the newest snapshot is read from comes along.
+pub async fn look_to_restore(store: &dyn Store, folders: &[String]) -> Result<Place, Error> {
+    look_and_read(store, folders, LARGEST_ALONG).await
+}
+
+async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> Result<Place, Error> {
+    let mut listings = store.list_all(&[keys::CLAIMS, keys::SNAPSHOTS]).await?.into_iter();
+    let claims = claims::of_listing(store, &listings.next().unwrap_or_default())?;
+    let objects = listings.next().unwrap_or_default();
+    let points = Points::of_listing(store, &objects)?;
     let mut by_listing = false;
-    if snapshots.is_empty() {
+    if points.snapshots.is_empty() {
         for folder in folders {
             if !by_listing {
                 let mirror = keys::mirror(folder);
@@ -120,20 +134,35 @@ pub async fn look(store: &dyn Store, folders: &[String]) -> Result<Place, Error>
             }
         }
     }
-    if claims.is_empty() && snapshots.is_empty() && pending.is_empty() && !by_listing {
+    if claims.is_empty() && points.snapshots.is_empty() && points.pending.is_empty() && !by_listing {
         return nothing(store).await;
     }
-    let claim = match claims.last() {
-        Some(holder) => Some(claims::read(store, holder).await?),
+    let holder = claims.last();
+    let claim_key = holder.map(Holder::key);
+    let along = points.indexes_of_newest(&objects, largest);
+    let wanted: Vec<&str> = [keys::STATE]
+        .into_iter()
+        .chain(claim_key.as_deref())
+        .chain(along.iter().map(String::as_str))
+        .collect();
+    let mut read = store.read_all(&wanted).await?;
+    let state = read.remove(keys::STATE);
+    let claim = match holder {
+        Some(holder) => Some(match read.remove(&holder.key()) {
+            Some(bytes) => claims::of_bytes(store, holder, &bytes)?,
+            None => claims::read(store, holder).await?,
+        }),
         None => None,
     };
+    let Points { snapshots, pending, .. } = points;
     Ok(Place::Backup(Box::new(Backup {
         claims,
         claim,
-        state,
+        state: state.and_then(|bytes| state::of_bytes(store, &bytes)),
         snapshots,
         pending,
         by_listing,
+        indexes: read,
     })))
 }
 
@@ -151,42 +180,68 @@ async fn nothing(store: &dyn Store) -> Result<Place, Error> {
 
 /// The points in time of a place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Points {
+struct Points {
     /// Whole ones, the newest last.
-    pub snapshots: Vec<SnapshotId>,
+    snapshots: Vec<SnapshotId>,
     /// Those under way, the newest last.
-    pub pending: Vec<SnapshotId>,
+    pending: Vec<SnapshotId>,
+    /// Those that others may build on, in no order.
+    bases: Vec<SnapshotId>,
 }
 
-/// Lists the snapshots: one request.
-pub async fn points(store: &dyn Store) -> Result<Points, Error> {
-    let mut points = Points::default();
-    for object in listed(store, keys::SNAPSHOTS, Depth::All).await? {
-        match keys::of_snapshot(&object.name) {
-            SnapshotObject::Index(id) => points.snapshots.push(id),
-            SnapshotObject::Pending(id) => points.pending.push(id),
-            SnapshotObject::Base(_) => {}
-            SnapshotObject::Unknown => {
-                return Err(Error::Damaged {
-                    destination: store.destination(),
-                    key: format!("{}/{}", keys::SNAPSHOTS, object.name),
-                    why: "this release does not know names like this: update vixens-backup, or take it away if it was \
-                          put there by hand"
-                        .to_owned(),
-                });
+impl Points {
+    /// Those in a listing of the snapshots' folder.
+    fn of_listing(store: &dyn Store, objects: &[Object]) -> Result<Self, Error> {
+        let mut points = Self::default();
+        for object in objects {
+            match keys::of_snapshot(&object.name) {
+                SnapshotObject::Index(id) => points.snapshots.push(id),
+                SnapshotObject::Pending(id) => points.pending.push(id),
+                SnapshotObject::Base(id) => points.bases.push(id),
+                SnapshotObject::Unknown => {
+                    return Err(Error::Damaged {
+                        destination: store.destination(),
+                        key: format!("{}/{}", keys::SNAPSHOTS, object.name),
+                        why: "this release does not know names like this: update vixens-backup, or take it away if it \
+                              was put there by hand"
+                            .to_owned(),
+                    });
+                }
             }
         }
+        points.snapshots.sort_unstable();
+        points.pending.sort_unstable();
+        points.pending.retain(|id| !points.snapshots.contains(id));
+        Ok(points)
     }
-    points.snapshots.sort_unstable();
-    points.pending.sort_unstable();
-    points.pending.retain(|id| !points.snapshots.contains(id));
-    Ok(points)
+
+    /// The index of the newest snapshot, and the one that it most likely builds on, where they are no larger than this.
+    fn indexes_of_newest(&self, objects: &[Object], largest: u64) -> Vec<String> {
+        let Some(newest) = self.snapshots.last() else {
+            return Vec::new();
+        };
+        let base = self
+            .bases
+            .iter()
+            .filter(|base| base.epoch == newest.epoch && base.sequence <= newest.sequence)
+            .max_by_key(|base| base.sequence);
+        let sound = |id: &&SnapshotId| {
+            let name = format!("{id}.json");
+            objects
+                .iter()
+                .any(|object| object.name == name && object.size <= largest)
+        };
+        let mut indexes: Vec<&SnapshotId> = base.into_iter().chain([newest]).filter(sound).collect();
+        indexes.dedup();
+        indexes.into_iter().map(keys::snapshot).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::claims::ClaimedVolume;
+    use crate::store::listed;
     use crate::store::memory::Memory;
     use crate::store::records::{VERSION, encode};
 
@@ -295,7 +350,8 @@ mod tests {
         ] {
             put(&store, &format!("snapshots/{name}"), b"x").await;
         }
-        let points = points(&store).await.unwrap();
+        let objects = listed(&store, keys::SNAPSHOTS, Depth::All).await.unwrap();
+        let points = Points::of_listing(&store, &objects).unwrap();
         let text: Vec<String> = points.snapshots.iter().map(ToString::to_string).collect();
         assert_eq!(text, ["20261122T130400Z-3.9-auto", "20261122T130500Z-3.10-auto"]);
         assert_eq!(points.pending.len(), 1);

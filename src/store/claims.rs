@@ -3,7 +3,7 @@
 //! list, and the highest epoch, then the smallest volume id, wins.
 
 use super::records::{Damage, VERSION, decode, encode};
-use super::{Depth, Error, Store, keys, listed};
+use super::{Depth, Error, Object, Store, keys, listed};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -169,7 +169,11 @@ pub fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Holder>,
 
 /// Lists the claims of a place, the holder last: one request.
 pub async fn list(store: &dyn Store) -> Result<Vec<Holder>, Error> {
-    let objects = listed(store, keys::CLAIMS, Depth::All).await?;
+    of_listing(store, &listed(store, keys::CLAIMS, Depth::All).await?)
+}
+
+/// The claims in a listing of their folder, the one that holds the place last.
+pub fn of_listing(store: &dyn Store, objects: &[Object]) -> Result<Vec<Holder>, Error> {
     in_order(objects.iter().map(|object| object.name.as_str())).map_err(|Damage(why)| Error::Damaged {
         destination: store.destination(),
         key: keys::CLAIMS.to_owned(),
@@ -179,14 +183,17 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Holder>, Error> {
 
 /// Reads a claim.
 pub async fn read(store: &dyn Store, holder: &Holder) -> Result<Claim, Error> {
-    let key = holder.key();
-    let bytes = store.read(&key).await?;
+    of_bytes(store, holder, &store.read(&holder.key()).await?)
+}
+
+/// The claim of this holder, in these bytes of a store.
+pub fn of_bytes(store: &dyn Store, holder: &Holder, bytes: &[u8]) -> Result<Claim, Error> {
     let damaged = |why: String| Error::Damaged {
         destination: store.destination(),
-        key: key.clone(),
+        key: holder.key(),
         why,
     };
-    let claim: Claim = decode(&bytes).map_err(|Damage(why)| damaged(why))?;
+    let claim: Claim = decode(bytes).map_err(|Damage(why)| damaged(why))?;
     if claim.holder() == *holder {
         Ok(claim)
     } else {

@@ -52,8 +52,18 @@ pub trait Store: Send + Sync {
         each: &'a mut (dyn FnMut(Object) + Send),
     ) -> Answer<'a, Presence>;
 
+    /// Every file below each of these folders, sorted by name, as [`listed`] has it: in one go where the store knows how.
+    fn list_all<'a>(&'a self, prefixes: &'a [&'a str]) -> Answer<'a, Vec<Vec<Object>>> {
+        Box::pin(list_one_by_one(self, prefixes))
+    }
+
     /// A small object (at most [`SMALL`] bytes) whole. [`Error::NotFound`] where there is none.
     fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>>;
+
+    /// Small objects, by their keys: in one go where the store knows how. What is not there is left out.
+    fn read_all<'a>(&'a self, keys: &'a [&'a str]) -> Answer<'a, Contents> {
+        Box::pin(read_one_by_one(self, keys))
+    }
 
     /// Writes a small object, replacing what was there.
     fn write<'a>(&'a self, key: &'a str, content: &'a [u8]) -> Answer<'a, ()>;
@@ -107,6 +117,33 @@ pub trait Store: Send + Sync {
 
 /// Small objects, by their folder and name.
 pub type Exchanged = BTreeMap<(String, String), Vec<u8>>;
+
+/// Small objects, by their keys.
+pub type Contents = BTreeMap<String, Vec<u8>>;
+
+/// [`Store::list_all`], call by call.
+async fn list_one_by_one(store: &(impl Store + ?Sized), prefixes: &[&str]) -> Result<Vec<Vec<Object>>, Error> {
+    let mut listings = Vec::with_capacity(prefixes.len());
+    for prefix in prefixes {
+        listings.push(listed(store, prefix, Depth::All).await?);
+    }
+    Ok(listings)
+}
+
+/// [`Store::read_all`], call by call.
+async fn read_one_by_one(store: &(impl Store + ?Sized), keys: &[&str]) -> Result<Contents, Error> {
+    let mut contents = Contents::new();
+    for key in keys {
+        match store.read(key).await {
+            Ok(content) => {
+                contents.insert((*key).to_owned(), content);
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(contents)
+}
 
 /// [`Store::exchange`], call by call.
 pub async fn exchange_one_by_one(
@@ -270,7 +307,7 @@ impl Error {
 }
 
 /// Everything below `prefix`, sorted by name.
-pub async fn listed(store: &dyn Store, prefix: &str, depth: Depth) -> Result<Vec<Object>, Error> {
+pub async fn listed(store: &(impl Store + ?Sized), prefix: &str, depth: Depth) -> Result<Vec<Object>, Error> {
     let mut objects = Vec::new();
     store.list(prefix, depth, &mut |object| objects.push(object)).await?;
     objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -68,18 +68,23 @@ pub fn is_within(span: std::time::Duration, time: Timestamp, now: Timestamp) -> 
 /// killed in the middle, says nothing either: the claims are the truth, and the next heartbeat writes it anew.
 pub async fn read(store: &dyn Store) -> Result<Option<State>, Error> {
     match store.read(keys::STATE).await {
-        Ok(bytes) => Ok(decode(&bytes)
-            .inspect_err(|Damage(why)| {
-                tracing::warn!(
-                    "{}: {} is damaged and says nothing: {why}",
-                    store.destination(),
-                    keys::STATE
-                );
-            })
-            .ok()),
+        Ok(bytes) => Ok(of_bytes(store, &bytes)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The summary in these bytes of a store.
+pub fn of_bytes(store: &dyn Store, bytes: &[u8]) -> Option<State> {
+    decode(bytes)
+        .inspect_err(|Damage(why)| {
+            tracing::warn!(
+                "{}: {} is damaged and says nothing: {why}",
+                store.destination(),
+                keys::STATE
+            );
+        })
+        .ok()
 }
 
 #[cfg(test)]

@@ -210,7 +210,11 @@ async fn set_aside(
 ) -> Result<(), restore::Error> {
     let incoming = subject.own.join(INCOMING);
     let newest = match backup.newest() {
-        Some(newest) if plan.snapshot != Some(newest) => match Indexes::new(store, &incoming).read(&newest).await {
+        Some(newest) if plan.snapshot != Some(newest) => match Indexes::new(store, &incoming)
+            .known(&backup.indexes)
+            .read(&newest)
+            .await
+        {
             Ok((_, entries)) => of_snapshot(newest, entries, &subject.folder, None),
             // One that can't be read has nothing to offer.
             Err(error) if !error.retry_helps() => Plan::default(),

@@ -235,7 +235,7 @@ async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
 async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration) -> Vec<Said> {
     let folders: Vec<String> = subjects.iter().map(|subject| subject.folder.clone()).collect();
     let looks = stores.iter().map(|store| async {
-        match tokio::time::timeout(patience, place::look(store.as_ref(), &folders)).await {
+        match tokio::time::timeout(patience, place::look_to_restore(store.as_ref(), &folders)).await {
             Ok(Ok(place)) => Said::Place(place),
             Ok(Err(error)) => Said::Nothing(with_causes(&error)),
             Err(_) => Said::Nothing(format!("{} did not answer in time", store.destination())),
@@ -431,7 +431,10 @@ async fn shares_a_file(store: &dyn Store, backup: &Backup, subject: &Subject) ->
         what: format!("{} can't be made", incoming.display()),
         source: std::io::Error::other(error),
     })?;
-    let (_, entries) = Indexes::new(store, &incoming).read(&newest).await?;
+    let (_, entries) = Indexes::new(store, &incoming)
+        .known(&backup.indexes)
+        .read(&newest)
+        .await?;
     Ok(entries.iter().any(|entry| {
         let (folder, path) = entry.place();
         folder == subject.folder.as_bytes() && !entry.path.ends_with(b"/") && there(Path::new(OsStr::from_bytes(path)))

@@ -147,7 +147,7 @@ impl Restore<'_> {
 
     /// Stages one snapshot.
     async fn attempt(&self, id: &SnapshotId, incoming: &Path) -> Result<Plan, Attempt> {
-        let indexes = Indexes::new(self.store, incoming);
+        let indexes = Indexes::new(self.store, incoming).known(&self.backup.indexes);
         let (_, entries) = indexes.read(id).await?;
         // The newest snapshot's files are in the mirror, unless a backup after it was under way.
         let is_newest = self.backup.newest().as_ref() == Some(id) && self.backup.pending.is_empty();

@@ -5,7 +5,7 @@ use crate::store::index::{Attributes, Entry, Header, IndexReader, Totals, What, 
 use crate::store::keys::{self, OWN_FOLDER};
 use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
-use crate::store::{Depth, Error, Store, listed, unwatched};
+use crate::store::{Contents, Depth, Error, Store, listed, unwatched};
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -129,13 +129,28 @@ impl History {
 pub struct Indexes<'a> {
     store: &'a dyn Store,
     folder: &'a Path,
+    /// What was read of them already.
+    read: Option<&'a Contents>,
 }
 
 impl<'a> Indexes<'a> {
     /// The store's, kept in this folder.
     #[must_use]
     pub fn new(store: &'a dyn Store, folder: &'a Path) -> Self {
-        Self { store, folder }
+        Self {
+            store,
+            folder,
+            read: None,
+        }
+    }
+
+    /// The same, where these were read already.
+    #[must_use]
+    pub fn known(self, read: &'a Contents) -> Self {
+        Self {
+            read: Some(read),
+            ..self
+        }
     }
 
     fn damaged(&self, id: &SnapshotId, Damage(why): Damage) -> Error {
@@ -155,6 +170,9 @@ impl<'a> Indexes<'a> {
         {
             return Ok(file);
         }
+        if let Some(content) = self.read.and_then(|read| read.get(&keys::snapshot(id))) {
+            return self.keep(&file, content).map(|()| file);
+        }
         let name = format!("{id}.json");
         let undone = self
             .store
@@ -173,6 +191,15 @@ impl<'a> Indexes<'a> {
                 key: keys::snapshot(id),
             })
         }
+    }
+
+    fn keep(&self, file: &Path, content: &[u8]) -> Result<(), Error> {
+        let kept =
+            std::fs::create_dir_all(self.folder.join(keys::SNAPSHOTS)).and_then(|()| std::fs::write(file, content));
+        kept.map_err(|source| Error::Local {
+            what: format!("{} can't be written", file.display()),
+            source,
+        })
     }
 
     fn open(&self, id: &SnapshotId) -> Result<IndexReader<BufReader<File>>, Error> {

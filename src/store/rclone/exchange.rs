@@ -2,10 +2,9 @@
 //! this call alone, each with a folder here and folders in the store, and one copy from the one to the other.
 
 use super::process::Work;
-use super::{Call, LINKS, Rclone};
+use super::{Call, Rclone};
 use crate::store::{Error, Exchanged, SMALL, unwatched};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 /// The folder, in both remotes, of what goes out.
 const OUT: &str = "out";
@@ -18,9 +17,7 @@ impl Rclone {
         content: &[u8],
         folders: &[&str],
     ) -> Result<Option<Exchanged>, Error> {
-        let number = LINKS.fetch_add(1, Ordering::Relaxed);
-        let name = format!("exchange-{}-{number}", std::process::id());
-        let here = self.settings.scratch_dir.join(name);
+        let here = self.own_folder("exchange");
         let result = self.exchange_in(&here, key, content, folders).await;
         // What stays behind is a few small files in our own scratch folder.
         let _ = std::fs::remove_dir_all(&here);
@@ -86,7 +83,7 @@ impl Rclone {
 }
 
 /// `"name=remote:path"`, as the option's list of fields wants it.
-fn upstream(name: &str, target: &str) -> String {
+pub(super) fn upstream(name: &str, target: &str) -> String {
     format!("\"{name}={}\"", target.replace('"', "\"\""))
 }
 

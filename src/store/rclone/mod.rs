@@ -7,10 +7,12 @@
 mod exchange;
 mod process;
 mod telling;
+mod together;
 
 use super::keys::joined;
 use super::{
-    Answer, Depth, Done, Error, Exchanged, Object, Presence, SMALL, Store, Undone, Upload, exchange_one_by_one,
+    Answer, Contents, Depth, Done, Error, Exchanged, Object, Presence, SMALL, Store, Undone, Upload,
+    exchange_one_by_one,
 };
 use process::{Call, Ended, Work};
 use serde::Deserialize;
@@ -87,8 +89,13 @@ pub struct Rclone {
     settings: Settings,
 }
 
-/// Folders of links are numbered, for calls at the same time.
-static LINKS: AtomicU64 = AtomicU64::new(0);
+/// A listing of names and sizes.
+const BARE: [&str; 2] = ["--no-modtime", "--no-mimetype"];
+/// Every file below a folder.
+const ALL_BELOW: [&str; 2] = ["--recursive", "--files-only"];
+
+/// Folders of our own are numbered, for calls at the same time.
+static FOLDERS: AtomicU64 = AtomicU64::new(0);
 
 impl Rclone {
     /// The destination `remote:path`.
@@ -109,6 +116,13 @@ impl Rclone {
 
     fn call(&self, command: &str) -> Call<'_> {
         Call::new(&self.settings, command)
+    }
+
+    /// A folder in the scratch folder that no other call has.
+    fn own_folder(&self, what: &str) -> PathBuf {
+        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{what}-{}-{number}", std::process::id());
+        self.settings.scratch_dir.join(name)
     }
 
     /// Runs a call that moves no files, within [`PATIENCE`].
@@ -163,11 +177,7 @@ impl Rclone {
 
     /// Makes a folder of links, named as the files are to be named in the store.
     fn link(&self, files: &[&Upload]) -> Result<PathBuf, Error> {
-        let number = LINKS.fetch_add(1, Ordering::Relaxed);
-        let root = self
-            .settings
-            .scratch_dir
-            .join(format!("links-{}-{number}", std::process::id()));
+        let root = self.own_folder("links");
         let make = || -> std::io::Result<()> {
             // Left by a process of the same number that was killed: in a container that is any.
             if root.exists() {
@@ -221,10 +231,7 @@ impl Rclone {
         extra: &[&str],
         each: &mut (dyn FnMut(Object) + Send),
     ) -> Result<Presence, Error> {
-        let mut call = self.call("lsjson").arg(folder).arg("--no-modtime").arg("--no-mimetype");
-        for flag in extra {
-            call = call.arg(flag);
-        }
+        let call = self.call("lsjson").arg(folder).args(&BARE).args(extra);
         let ended = call.run(Work::Listing { each }).await?;
         if ended.succeeded() {
             return Ok(Presence::Present);
@@ -250,10 +257,14 @@ impl Store for Rclone {
         Box::pin(async move {
             let flags: &[&str] = match depth {
                 Depth::One => &[],
-                Depth::All => &["--recursive", "--files-only"],
+                Depth::All => &ALL_BELOW,
             };
             self.list_folder(self.folder(prefix), flags, each).await
         })
+    }
+
+    fn list_all<'a>(&'a self, prefixes: &'a [&'a str]) -> Answer<'a, Vec<Vec<Object>>> {
+        Box::pin(self.list_together(prefixes))
     }
 
     fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>> {
@@ -292,6 +303,10 @@ impl Store for Rclone {
             }
             Ok(ended.bytes)
         })
+    }
+
+    fn read_all<'a>(&'a self, keys: &'a [&'a str]) -> Answer<'a, Contents> {
+        Box::pin(self.read_together(keys))
     }
 
     fn write<'a>(&'a self, key: &'a str, content: &'a [u8]) -> Answer<'a, ()> {

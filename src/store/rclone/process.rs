@@ -149,6 +149,11 @@ impl<'a> Call<'a> {
         self
     }
 
+    pub(super) fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(OsString::from));
+        self
+    }
+
     /// A setting of a remote that only this call has: `RCLONE_CONFIG_<REMOTE>_<OPTION>`.
     pub(super) fn remote(mut self, setting: &str, value: String) -> Self {
         self.remotes.push((format!("RCLONE_CONFIG_{setting}"), value));
