@@ -25,8 +25,14 @@ pub fn of(metadata: &fs::Metadata) -> Attributes {
 
 /// Gives a file or folder its attributes. `false`: its owner could not be given, because this user may not.
 pub fn give(path: &Path, attributes: &Attributes) -> io::Result<bool> {
-    let given = give_owner(path, attributes)?;
-    if fs::symlink_metadata(path)?.mode() & 0o7777 != attributes.mode {
+    give_over(&fs::symlink_metadata(path)?, path, attributes)
+}
+
+/// The same, where it is known what it has now.
+pub fn give_over(now: &fs::Metadata, path: &Path, attributes: &Attributes) -> io::Result<bool> {
+    let given = give_owner(now, path, attributes)?;
+    // A change of owner may take bits of the mode away.
+    if !is_owned(now, attributes) || now.mode() & 0o7777 != attributes.mode {
         fs::set_permissions(path, fs::Permissions::from_mode(attributes.mode))?;
     }
     give_time(path, attributes)?;
@@ -35,14 +41,17 @@ pub fn give(path: &Path, attributes: &Attributes) -> io::Result<bool> {
 
 /// Gives a link its owner and time; a link's mode means nothing.
 pub fn give_to_link(path: &Path, attributes: &Attributes) -> io::Result<bool> {
-    let given = give_owner(path, attributes)?;
+    let given = give_owner(&fs::symlink_metadata(path)?, path, attributes)?;
     give_time(path, attributes)?;
     Ok(given)
 }
 
-fn give_owner(path: &Path, attributes: &Attributes) -> io::Result<bool> {
-    let now = fs::symlink_metadata(path)?;
-    if (now.uid(), now.gid()) == (attributes.uid, attributes.gid) {
+fn is_owned(now: &fs::Metadata, attributes: &Attributes) -> bool {
+    (now.uid(), now.gid()) == (attributes.uid, attributes.gid)
+}
+
+fn give_owner(now: &fs::Metadata, path: &Path, attributes: &Attributes) -> io::Result<bool> {
+    if is_owned(now, attributes) {
         return Ok(true);
     }
     match lchown(path, Some(attributes.uid), Some(attributes.gid)) {

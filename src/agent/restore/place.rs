@@ -79,38 +79,42 @@ fn place_file(
         placed.kept += 1;
         return Ok(());
     }
-    let is_staged = fs::symlink_metadata(staged).is_ok();
-    let file = if is_staged { staged } else { target };
+    let arrived = fs::symlink_metadata(staged).ok();
+    let failed = |source| Error::of("writing", target, source);
+    let (file, now) = match (&arrived, &exists) {
+        (Some(arrived), _) => (staged, arrived),
+        (None, Some(there)) => (target, there),
+        (None, None) => return Err(failed(io::ErrorKind::NotFound.into())),
+    };
     let given = match given {
         Some(given) => *given,
-        None => by_hand(file, target)?,
+        None => by_hand(now, target),
     };
-    let owner_given = attributes::give(file, &given).map_err(|source| Error::of("writing", target, source))?;
+    let owner_given = attributes::give_over(now, file, &given).map_err(failed)?;
     placed.owners_not_given += u64::from(!owner_given);
-    if is_staged {
+    if arrived.is_some() {
         if exists.is_some_and(|found| found.is_dir()) {
             fs::remove_dir_all(target).map_err(|source| Error::of("removing", target, source))?;
         }
-        fs::rename(staged, target).map_err(|source| Error::of("writing", target, source))?;
+        fs::rename(staged, target).map_err(failed)?;
     }
     placed.files += 1;
     Ok(())
 }
 
 /// A file of a place made by hand: the nearest folder's owner, an ordinary mode, its own time.
-fn by_hand(file: &Path, target: &Path) -> Result<Attributes, Error> {
-    let own = fs::symlink_metadata(file).map_err(|source| Error::of("reading", file, source))?;
+fn by_hand(own: &fs::Metadata, target: &Path) -> Attributes {
     let folder = target
         .ancestors()
         .skip(1)
         .find_map(|folder| fs::metadata(folder).ok())
         .unwrap_or_else(|| own.clone());
-    Ok(Attributes {
+    Attributes {
         uid: folder.uid(),
         gid: folder.gid(),
         mode: 0o644,
-        ..attributes::of(&own)
-    })
+        ..attributes::of(own)
+    }
 }
 
 fn place_link(

@@ -10,7 +10,7 @@ use crate::store::{Error as StoreError, Store, Undone, keys};
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -139,22 +139,64 @@ fn wanted(
     progress: &Progress,
 ) -> Result<HashMap<String, Content>, Error> {
     let mut wanted = HashMap::new();
+    let (mut place, mut stage) = (Above::default(), Above::default());
     for item in &plan.items {
         let Planned::File(content, _) = &item.what else {
             continue;
         };
+        let way = place.look(volume, &item.path);
         let target = volume.join(&item.path);
-        let is_way = is_way(volume, &item.path);
         // What is there stays, and so does what bars the way.
-        let stays = mode == Mode::Missing && (!is_way || fs::symlink_metadata(&target).is_ok());
-        let staged = incoming.join(&content.key);
-        if stays || there(&staged, content)? || is_way && there(&target, content)? {
+        let is_taken = || way == Way::Barred || way == Way::Folders && fs::symlink_metadata(&target).is_ok();
+        let stays = mode == Mode::Missing && is_taken();
+        let is_staged = stage.look(incoming, Path::new(&content.key)) == Way::Folders;
+        if stays
+            || is_staged && there(&incoming.join(&content.key), content)?
+            || way == Way::Folders && there(&target, content)?
+        {
             progress.add(content.size);
         } else {
             wanted.insert(content.key.clone(), content.clone());
         }
     }
     Ok(wanted)
+}
+
+/// What leads from a folder to what lies in another below it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Folders alone.
+    Folders,
+    /// Folders as far as there is anything: so the last one is not there.
+    Nothing,
+    /// Something else.
+    Barred,
+}
+
+/// The folder that was looked at last: what follows in a plan is in it, mostly.
+#[derive(Default)]
+struct Above {
+    folder: Option<(PathBuf, Way)>,
+}
+
+impl Above {
+    fn look(&mut self, root: &Path, path: &Path) -> Way {
+        let folder = path.parent().unwrap_or(path);
+        if let Some((last, way)) = &self.folder
+            && last == folder
+        {
+            return *way;
+        }
+        let way = if !is_way(root, path) {
+            Way::Barred
+        } else if fs::symlink_metadata(root.join(folder)).is_ok() {
+            Way::Folders
+        } else {
+            Way::Nothing
+        };
+        self.folder = Some((folder.to_owned(), way));
+        way
+    }
 }
 
 /// Whether a file is there as planned. A link in its place is not followed.

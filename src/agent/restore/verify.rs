@@ -27,22 +27,30 @@ pub fn is_as_planned(path: &Path, content: &Content) -> io::Result<bool> {
     let Some(expected) = content.sha256 else {
         return Ok(true);
     };
-    Ok(sha256_of(&mut file)? == expected)
+    Ok(hash_of(&mut file, content.size, content.size)? == expected)
 }
 
 /// The SHA-256 of what is left to read of a file.
 pub fn sha256_of(file: &mut File) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
     // One more than there is, so that its end is seen at once too.
-    let length = file.metadata()?.len().saturating_add(1).min(PIECE);
-    let mut piece = vec![0; usize::try_from(length).unwrap_or(4096)];
-    loop {
-        let length = file.read(&mut piece)?;
-        if length == 0 {
-            return Ok(hash.finalize().into());
+    let piece = file.metadata()?.len().saturating_add(1);
+    hash_of(file, piece, u64::MAX)
+}
+
+/// The SHA-256 of the next so many bytes, or of all that is left where that is less, read in pieces of at most [`PIECE`].
+fn hash_of(file: &mut File, piece: u64, length: u64) -> io::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; usize::try_from(piece.min(PIECE)).unwrap_or(4096)];
+    let mut left = length;
+    while left > 0 {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            break;
         }
-        hash.update(&piece[..length]);
+        hash.update(&piece[..read]);
+        left = left.saturating_sub(read as u64);
     }
+    Ok(hash.finalize().into())
 }
 
 /// The expected contents, by key.

@@ -4,6 +4,7 @@
 //! name on its standard input, a bounded memory. Credentials reach it by environment and configuration file alone,
 //! read afresh for each call, and never appear in arguments or messages.
 
+mod arrivals;
 mod exchange;
 mod process;
 mod telling;
@@ -14,6 +15,7 @@ use super::{
     Answer, Contents, Depth, Done, Error, Exchanged, Object, Presence, SMALL, Store, Undone, Upload,
     exchange_one_by_one,
 };
+use arrivals::Arrivals;
 use process::{Call, Ended, Work};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
@@ -153,6 +155,39 @@ impl Rclone {
             }
         }
         Ok(ended.undone(names))
+    }
+
+    /// Runs a batch of downloads to its end, and names what of it did not come.
+    async fn arriving(&self, call: Call<'_>, names: &[&str], to: &Path, done: Done<'_>) -> Result<Vec<String>, Error> {
+        let Some(arrivals) = Arrivals::of(names, to) else {
+            let ended = call.run(Work::Files { names, done }).await?;
+            return Ok(ended.undone(names).into_iter().map(|one| one.name).collect());
+        };
+        let mut arrived = HashSet::new();
+        let mut tell = || {
+            arrivals.each(|name| {
+                done(&name);
+                arrived.insert(name);
+            });
+        };
+        // What it complains of, it says at this level too.
+        let call = call.arg("--log-level=NOTICE");
+        let running = call.run(Work::Files {
+            names,
+            done: &super::unwatched,
+        });
+        tokio::pin!(running);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut running => break ended?,
+                () = tokio::time::sleep(process::BETWEEN_READS) => tell(),
+            }
+        };
+        tell();
+        for complaint in &ended.complaints {
+            arrived.remove(&complaint.object);
+        }
+        Ok(missing(names, &arrived).into_iter().map(str::to_owned).collect())
     }
 
     /// Uploads files that lie below `root` under the very names that they are to have.
@@ -384,8 +419,7 @@ impl Store for Rclone {
                 let call = self.call("copy").arg(self.folder(prefix)).arg(to).listed().download();
                 // Room is not looked for beforehand: most files are small.
                 let call = call.arg("--local-no-preallocate");
-                let ended = call.run(Work::Files { names, done }).await?;
-                left.extend(ended.undone(names).into_iter().map(|one| one.name));
+                left.extend(self.arriving(call, names, to, done).await?);
             }
             // What went wrong is told apart there; and what a listing does not show may be had by its name.
             self.download(prefix, &left, to, done).await

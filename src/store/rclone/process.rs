@@ -22,7 +22,7 @@ const KEPT_COMPLAINTS: usize = 10_000;
 
 /// The log of a batch is read so often: rclone writes each line by itself, and to wake for each costs more than to read it.
 /// A pipe holds what is written meanwhile.
-const BETWEEN_READS: Duration = Duration::from_millis(10);
+pub(super) const BETWEEN_READS: Duration = Duration::from_millis(10);
 /// What a pipe holds, in bytes.
 const LOG_BUFFER: usize = 64 * 1024;
 /// What is a batch.
