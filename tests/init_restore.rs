@@ -9,9 +9,11 @@
 
 mod support;
 
+use jiff::Timestamp;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use support::bed::{Bed, FOLDER, entries, lived_in, seen};
-use support::write;
+use support::{path_with_tools, tool, write};
 use vixens_backup::agent::start::{Status, Writing};
 use vixens_backup::store::Store;
 use vixens_backup::store::index::{Attributes, Entry, What};
@@ -33,6 +35,37 @@ async fn a_lost_volume_comes_back_as_it_was() {
     );
     assert!(bed.restore_dir().join(".restore-success").exists());
     assert!(!bed.volume().join(".vixens-backup/incoming").exists());
+}
+
+#[tokio::test]
+async fn a_restore_asks_for_nothing_twice() {
+    let bed = Bed::new();
+    let before = tempfile::tempdir().unwrap();
+    for number in 0..20 {
+        write(&before.path().join(format!("file-{number}")), number.to_string());
+    }
+    bed.backup(before.path(), FIRST).await;
+    let here = tempfile::tempdir().unwrap();
+    let (program, calls) = (here.path().join("rclone"), here.path().join("calls"));
+    let script = format!(
+        "#!/bin/sh\necho \"$1\" >> {}\nexec {} \"$@\"\n",
+        calls.display(),
+        tool("rclone").display()
+    );
+    write(&program, script);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    bed.claim(bed.owner(), 3, "ab12", "app-1", "").await;
+    bed.heartbeat(3, "ab12", Timestamp::now(), true).await;
+    let mut path = here.path().as_os_str().to_owned();
+    path.push(":");
+    path.push(path_with_tools());
+    let output = bed.init().env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
+    // Claims and snapshots; claim, summary and index; the files; our claim; who holds the place now.
+    let calls = fs::read_to_string(calls).unwrap();
+    let calls: Vec<&str> = calls.lines().collect();
+    assert_eq!(calls, ["lsjson", "copy", "copy", "rcat", "lsjson"]);
 }
 
 #[tokio::test]

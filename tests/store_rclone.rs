@@ -10,12 +10,34 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use support::{BUCKET, S3, tool, write};
 use vixens_backup::store::keys::{StoredName, stored_name};
+use vixens_backup::store::rclone::{Rclone, Settings};
 use vixens_backup::store::{Depth, Error, Presence, Store, Upload, listed, unwatched};
+
+/// A store whose rclone writes a line for each of its processes to the file that comes with it.
+fn counted(server: &S3, folder: &Path) -> (Rclone, PathBuf) {
+    let (program, calls) = (folder.join("rclone"), folder.join("calls"));
+    let rclone = tool("rclone");
+    let script = format!(
+        "#!/bin/sh\necho call >> {}\nexec {} \"$@\"\n",
+        calls.display(),
+        rclone.display()
+    );
+    write(&program, script);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let settings = Settings {
+        program,
+        ..Settings::lean(server.rclone_dir(), folder)
+    };
+    (Rclone::new("minio", &format!("{BUCKET}/app"), settings), calls)
+}
 
 fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -114,12 +136,23 @@ async fn every_name_goes_up_and_comes_back() {
     let wanted: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     for listing in [false, true] {
         let back = tempfile::tempdir().unwrap();
+        let told = Mutex::new(BTreeSet::new());
+        let done = |name: &str| {
+            // It is wholly there when it is told of.
+            assert!(std::fs::metadata(back.path().join(name)).unwrap().len() > 0, "{name}");
+            told.lock().unwrap().insert(name.to_owned());
+        };
         let download = if listing {
-            store.download_most("config", &wanted, back.path(), &unwatched)
+            store.download_most("config", &wanted, back.path(), &done)
         } else {
-            store.download("config", &wanted, back.path(), &unwatched)
+            store.download("config", &wanted, back.path(), &done)
         };
         assert_eq!(download.await.unwrap(), [], "listing: {listing}");
+        assert_eq!(
+            told.into_inner().unwrap(),
+            wanted.iter().cloned().collect(),
+            "{listing}"
+        );
         for (file, name) in files.iter().zip(raw) {
             assert_eq!(std::fs::read(back.path().join(&file.name)).unwrap(), *name);
         }
@@ -266,37 +299,22 @@ async fn credentials_from_a_configuration_file_work_too() {
         server.endpoint()
     );
     write(&folder.path().join("rclone.conf"), text);
-    let settings = vixens_backup::store::rclone::Settings {
+    let settings = Settings {
         program: tool("rclone"),
-        ..vixens_backup::store::rclone::Settings::lean(folder.path(), folder.path())
+        ..Settings::lean(folder.path(), folder.path())
     };
-    let store = vixens_backup::store::rclone::Rclone::new("minio", &format!("{BUCKET}/app"), settings);
+    let store = Rclone::new("minio", &format!("{BUCKET}/app"), settings);
     assert_eq!(listed(&store, "", Depth::One).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn an_exchange_writes_and_reads_in_one_process() {
-    use std::os::unix::fs::PermissionsExt;
     let mut server = S3::start();
     server.place("app/requests/r1.json", "{\"manual\":true}");
     server.place("app/requests/deep/er.json", "{}");
     server.place("app/claims/1-aa.json", "{}");
     let folder = tempfile::tempdir().unwrap();
-    // rclone, with a line for each process.
-    let (program, calls) = (folder.path().join("rclone"), folder.path().join("calls"));
-    let rclone = tool("rclone");
-    let script = format!(
-        "#!/bin/sh\necho call >> {}\nexec {} \"$@\"\n",
-        calls.display(),
-        rclone.display()
-    );
-    write(&program, script);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let settings = vixens_backup::store::rclone::Settings {
-        program,
-        ..vixens_backup::store::rclone::Settings::lean(server.rclone_dir(), folder.path())
-    };
-    let store = vixens_backup::store::rclone::Rclone::new("minio", &format!("{BUCKET}/app"), settings);
+    let (store, calls) = counted(&server, folder.path());
     let found = store
         .exchange("state.json", b"here", &["claims", "requests"])
         .await
@@ -323,4 +341,74 @@ async fn an_exchange_writes_and_reads_in_one_process() {
     server.stop();
     let error = store.exchange("state.json", b"x", &["requests"]).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn folders_are_listed_and_objects_read_by_one_process_each() {
+    let mut server = S3::start();
+    server.place("app/claims/2-bb.json", "two");
+    server.place("app/claims/1-aa.json", "one");
+    server.place("app/snapshots/deep/s.json", "index");
+    server.place("app/state.json", "state");
+    let folder = tempfile::tempdir().unwrap();
+    let (store, calls) = counted(&server, folder.path());
+    let processes = || std::fs::read_to_string(&calls).unwrap().lines().count();
+    let listings = store.list_all(&["claims", "snapshots"]).await.unwrap();
+    let names: Vec<Vec<(&str, u64)>> = listings
+        .iter()
+        .map(|listing| {
+            listing
+                .iter()
+                .map(|object| (object.name.as_str(), object.size))
+                .collect()
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [vec![("1-aa.json", 3), ("2-bb.json", 3)], vec![("deep/s.json", 5)]]
+    );
+    assert_eq!(processes(), 1);
+    let read = store.read_all(&["state.json", "claims/2-bb.json"]).await.unwrap();
+    let read: Vec<(&str, &[u8])> = read
+        .iter()
+        .map(|(key, content)| (key.as_str(), content.as_slice()))
+        .collect();
+    assert_eq!(
+        read,
+        [("claims/2-bb.json", b"two".as_slice()), ("state.json", b"state")]
+    );
+    assert_eq!(processes(), 2);
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 2, "nothing stays behind beside the program and its count");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_together_is_missing_or_refused_as_it_is_alone() {
+    let mut server = S3::start();
+    server.place("app/claims/1-aa.json", "one");
+    server.place("app/empty", "");
+    let store = server.store("app");
+    let listings = store.list_all(&["claims", "snapshots"]).await.unwrap();
+    assert_eq!(listings.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
+    let read = store
+        .read_all(&["claims/1-aa.json", "state.json", "empty"])
+        .await
+        .unwrap();
+    assert_eq!(read.keys().collect::<Vec<_>>(), ["claims/1-aa.json", "empty"]);
+    let nowhere = server.store_of("minio", "no-such-bucket/app");
+    assert_eq!(
+        nowhere.list_all(&["claims", "snapshots"]).await.unwrap(),
+        [vec![], vec![]]
+    );
+    assert!(nowhere.read_all(&["state.json", "other"]).await.unwrap().is_empty());
+    server.configure("RCLONE_CONFIG_MINIO_SECRET_ACCESS_KEY", "wrongwrongwrong");
+    let listing = store.list_all(&["claims", "snapshots"]).await.unwrap_err();
+    assert!(matches!(listing, Error::Refused { .. }), "{listing}");
+    let reading = store.read_all(&["claims/1-aa.json", "state.json"]).await.unwrap_err();
+    assert!(matches!(reading, Error::Refused { .. }), "{reading}");
+    server.stop();
+    let listing = store.list_all(&["claims", "snapshots"]).await.unwrap_err();
+    assert!(matches!(listing, Error::Unreachable { .. }), "{listing}");
+    let reading = store.read_all(&["claims/1-aa.json", "state.json"]).await.unwrap_err();
+    assert!(matches!(reading, Error::Unreachable { .. }), "{reading}");
 }

@@ -389,4 +389,36 @@ mod tests {
         let whose = backup.whose(&owner("c1", "app"), time("2026-12-24T00:00:00Z"));
         assert_eq!(whose, Whose::Others(owner("c1", "other")));
     }
+
+    #[tokio::test]
+    async fn who_restores_gets_the_newest_index_and_what_it_builds_on() {
+        let store = Memory::default();
+        let large = vec![b'x'; usize::try_from(LARGEST_ALONG).unwrap() + 1];
+        let folders = folders();
+        let along = async || match look_to_restore(&store, &folders).await.unwrap() {
+            Place::Backup(backup) => backup.indexes.into_keys().collect::<Vec<_>>(),
+            Place::Nothing { .. } => panic!("a snapshot is a backup"),
+        };
+        for name in [
+            "20261122T120000Z-2.9-auto.json",
+            "20261122T120000Z-2.9-auto.base",
+            "20261122T130100Z-3.1-auto.json",
+            "20261122T130100Z-3.1-auto.base",
+            "20261122T130200Z-3.2-auto.json",
+            "20261122T130300Z-3.3-auto.json",
+        ] {
+            put(&store, &format!("snapshots/{name}"), b"x").await;
+        }
+        let base = "snapshots/20261122T130100Z-3.1-auto.json";
+        let newest = "snapshots/20261122T130300Z-3.3-auto.json";
+        assert_eq!(along().await, [base, newest]);
+        put(&store, base, &large).await;
+        assert_eq!(along().await, [newest], "a large one is fetched once it is needed");
+        put(&store, "snapshots/20261122T130300Z-3.3-auto.base", b"x").await;
+        assert_eq!(along().await, [newest], "it builds on nothing");
+        let Place::Backup(backup) = look(&store, &folders).await.unwrap() else {
+            panic!("a snapshot is a backup");
+        };
+        assert!(backup.indexes.is_empty(), "nobody else needs them");
+    }
 }

@@ -63,14 +63,16 @@ impl Rclone {
 
     async fn read_into(&self, here: &Path, keys: &[&str]) -> Result<Contents, Error> {
         let call = self.call("copy").arg(self.folder("")).arg(here).named().download();
-        let call = call.arg(format!("--max-size={SMALL}B"));
         let done = &unwatched;
         let ended = self.quick(call, Work::Files { names: keys, done }).await?;
         let undone = ended.undone(keys);
         let mut read = Contents::new();
         for key in keys {
+            let file = here.join(key);
+            let is_small = |found: std::fs::Metadata| found.len() <= SMALL;
             if !undone.iter().any(|one| one.name == *key)
-                && let Ok(content) = std::fs::read(here.join(key))
+                && std::fs::metadata(&file).is_ok_and(is_small)
+                && let Ok(content) = std::fs::read(&file)
             {
                 read.insert((*key).to_owned(), content);
             }
