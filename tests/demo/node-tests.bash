@@ -46,7 +46,7 @@ told_of() {
 	grep -q '^test result: ' "$1" || note FAIL 'the tests run to their end' 'a sum' "$(tail -n 5 "$1")"
 	grep -B 2 '^left out: ' "$1" | grep -v '^--$\|^$' | indent || true
 	sed -n 's/^figure | /| /p' "$1" | tee -a "$work/figures" | indent
-	if grep -q '^test result: FAILED' "$1"; then sed -n '/^failures:$/,$p' "$1" | cut -c1-300 | head -n 400 | indent; fi
+	if grep -q '^test result: FAILED' "$1"; then sed -n '/^failures:$/,$p' "$1" | cut -c1-1000 | head -n 400 | indent; fi
 }
 
 # What takes ten minutes goes on beside all else.
@@ -57,7 +57,7 @@ start_what_waits_long() {
 }
 
 a_store_that_is_away_for_ten_minutes() {
-	eventually 900 'that test has ended' has_ended "$(kept ten-minutes)"
+	eventually 600 'that test has ended' has_ended "$(kept ten-minutes)"
 	told_of "$work/logs/ten-minutes.log"
 }
 

@@ -84,7 +84,7 @@ vixens_backup_is_installed_as_a_user_would() {
 	write_overlay
 	show kubectl apply -k "$work/install"
 	must_be_pulled vixens-backup app.kubernetes.io/name=vixens-backup
-	require 'the Deployment is rolled out' success kubectl -n vixens-backup rollout status deployment/vixens-backup --timeout=120s
+	require 'the Deployment is rolled out' success kubectl -n vixens-backup rollout status deployment/vixens-backup --timeout=300s
 	show kubectl -n vixens-backup get pods
 	expect 'two replicas are Ready' is 2 "$(kubectl -n vixens-backup get deployment vixens-backup -o 'jsonpath={.status.readyReplicas}')"
 	expect 'they have made certificates of their own' success kubectl -n vixens-backup get secret vixens-backup-certificates
@@ -111,7 +111,7 @@ vixens_backup_serves_beside_the_control_plane() {
 		indent && match($0, /[^ ]/) > indent { next }
 		{ indent = 0; print }
 	' "$top/deploy/base/mutatingwebhookconfiguration.yaml" >"$work/webhook.yaml"
-	require 'it answers' success await 20 'the webhook answering' vixens-backup curl -fsS --cacert "$folder/tls.crt" "https://127.0.0.1:$port/readyz"
+	require 'it answers' success await 60 'the webhook answering' vixens-backup curl -fsS --cacert "$folder/tls.crt" "https://127.0.0.1:$port/readyz"
 	show kubectl apply -f "$work/webhook.yaml"
 }
 

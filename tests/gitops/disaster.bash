@@ -35,7 +35,11 @@ synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
 
 is_synced_by_hand() { [[ -z $(kubectl -n argocd get application "$1" -o 'jsonpath={.spec.syncPolicy.automated}') ]]; }
 # What Argo CD still takes for there, a sync leaves out.
-is_gone() { [[ -n $(status "$1" 'resources[*].status') && $(status "$1" 'resources[*].status') != *Synced* ]]; }
+is_gone() {
+	local statuses
+	statuses=$(status "$1" 'resources[*].status')
+	[[ -n $statuses && $statuses != *Synced* ]] || { echo "$statuses" && return 1; }
+}
 is_synced_by_itself() { ! is_synced_by_hand "$1"; }
 
 removing_the_annotation_in_git_removes_everything() {

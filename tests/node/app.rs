@@ -194,7 +194,7 @@ impl App {
         let mut container = json!({"name": "app", "image": image, "imagePullPolicy": "IfNotPresent",
             "command": ["sh", "-c"], "args": [format!("{SERVE}{database}{WAIT}")],
             "ports": [{"name": "http", "containerPort": 8080}],
-            "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1},
+            "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 30},
             "resources": {"requests": {"memory": "16Mi", "cpu": "10m"}, "limits": {"memory": "64Mi", "cpu": "500m"}},
             "volumeMounts": [{"name": "config", "mountPath": "/config"}]});
         if self.user == User::Named {
