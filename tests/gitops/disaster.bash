@@ -23,7 +23,9 @@ synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
 	kubectl delete namespace notes --wait=true >/dev/null
 	eventually 60 'and Argo CD has seen that all of it is gone' is_gone notes
 	type_in 'argocd app sync notes'
-	kubectl -n argocd patch application notes --type=merge -p '{"operation": {"sync": {"syncOptions": ["CreateNamespace=true"]}}}' >/dev/null
+	# As Argo CD does it: into what is left of an earlier operation, of parts of the Application perhaps, this one would be merged.
+	kubectl -n argocd patch application notes --type=merge \
+		-p '{"operation": {"sync": {"syncOptions": ["CreateNamespace=true"]}}, "status": {"operationState": null}}' >/dev/null
 	eventually 120 'the Application is synced and healthy' is_well notes
 	expect 'before that sync, the Job said what it could not check' contains 'not checked: Secret rclone-minio-config does not exist yet' \
 		"$(log_of_presync notes app)"
