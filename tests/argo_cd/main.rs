@@ -125,7 +125,7 @@ fn await_state(cells: &Cells, release: u8, is_annotated: bool) {
         let statuses = applications::statuses();
         let explained: Vec<_> = faults.iter().map(|(name, _)| told(&statuses[name])).collect();
         assert!(
-            began.elapsed() < Duration::from_secs(120),
+            began.elapsed() < Duration::from_secs(300),
             "still not so: {faults:#?}\n{explained:#?}"
         );
         std::thread::sleep(Duration::from_millis(500));

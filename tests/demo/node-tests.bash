@@ -64,14 +64,15 @@ a_store_that_is_away_for_ten_minutes() {
 has_ended() { [[ ! -e /proc/$1 || $(sed 's/^.*) //' "/proc/$1/stat" | cut -c1) == Z ]]; }
 
 the_guides_tests_and_bad_days() {
-	local app left_out=(--skip alone:: --skip figures:: --skip ten_minutes)
+	local app at_once=8 left_out=(--skip alone:: --skip figures:: --skip ten_minutes)
 	if brief; then
+		at_once=4
 		tell "In brief: of the kinds of app, ${#every_pair[@]} that have every pair of properties between them"
 		for app in $(node_tests --list guide:: | sed -n 's/^guide::\(.*\): test$/\1/p'); do
 			[[ " ${every_pair[*]} " == *" $app "* ]] || left_out+=(--skip "guide::$app")
 		done
 	fi
-	node_tests --test-threads=8 "${left_out[@]}" >"$work/logs/node-tests.log" 2>&1 || true
+	node_tests --test-threads="$at_once" "${left_out[@]}" >"$work/logs/node-tests.log" 2>&1 || true
 	told_of "$work/logs/node-tests.log"
 }
 

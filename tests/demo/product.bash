@@ -3,7 +3,10 @@
 product_image=${VIXENS_BACKUP_IMAGE:-vixens-backup.test/vixens-backup:0.1.0}
 example_image=${EXAMPLE_IMAGE:-vixens-backup.test/busybox:1}
 minio_image=${MINIO_IMAGE:-vixens-backup.test/minio:1}
-binary=${CARGO_TARGET_DIR:-$top/target}/release/vixens-backup
+# As .tools/build makes it.
+profile=release
+[[ ${VIXENS_BACKUP_PROFILE:-} != dev ]] || profile=debug
+binary=${CARGO_TARGET_DIR:-$top/target}/$profile/vixens-backup
 
 # --- built --------------------------------------------------------------------------------
 

@@ -12,11 +12,11 @@ if [[ -t 1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
 else
 	bold='' dim='' red='' green='' yellow='' blue='' plain='' erase=''
 fi
-margin='    ' patience=1 leisure=1
+margin='    ' patience=1 leisure=1 pause=0.2
 # A test waits for what a person would have given up: a busy machine is no fault.
 [[ -z ${assert:-} ]] || margin='#   ' patience=5
-# Beside other work, how long something takes is worth little.
-[[ ${VIXENS_BACKUP_E2E:-} != brief ]] || leisure=6
+# Beside other work, how long something takes is worth little, and who looks often keeps the others waiting.
+[[ ${VIXENS_BACKUP_E2E:-} != brief ]] || leisure=6 pause=1
 
 # --- time ---------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ eventually() {
 			said=$SECONDS
 			tell "… waiting: $sentence (${waited%.*} s so far)"
 		fi
-		sleep 0.2
+		sleep "$pause"
 	done
 	printf %s "$erase"
 	keep took "$(seconds_since "$began")"

@@ -166,7 +166,7 @@ fn define(files: &Path, kubectl: Kubectl) {
     let established = [
         "wait",
         "--for=condition=Established",
-        "--timeout=60s",
+        "--timeout=180s",
         "--recursive",
         "-f",
         files,

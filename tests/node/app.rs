@@ -157,7 +157,9 @@ impl App {
                 annotations[*key] = json!(value);
             }
         }
-        let mut template = json!({"metadata": {"labels": {"app": "app"}}, "spec": {"containers": [self.container()]}});
+        // Its end takes a few seconds, but on a machine that is busy with all the other cases.
+        let mut template = json!({"metadata": {"labels": {"app": "app"}},
+            "spec": {"containers": [self.container()], "terminationGracePeriodSeconds": 120}});
         if self.user == User::Named {
             template["spec"]["securityContext"] = json!({"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000,
                 "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}});
