@@ -86,6 +86,8 @@ impl Site {
     /// Finishes or undoes what was begun, and learns anew what the newest snapshot holds where that may be another.
     pub async fn settle(&mut self, anew: bool) -> Result<Vec<String>, Failure> {
         let mut warnings = Vec::new();
+        // A backup whose end is not known may have made some of them known.
+        self.unreconciled |= !self.strangers.is_empty();
         let (claims, seen) = futures::join!(claims::list(self.store.as_ref()), Seen::list(self.store.as_ref()));
         guard::claim_in(self.store.as_ref(), &claims?, &self.holder).await?;
         let seen = seen?;
