@@ -64,7 +64,8 @@ test-argo-cd:
 .PHONY: compile
 compile: # what test and, with VIXENS_BACKUP_PROFILE=dev, both e2e run
 	@.tools/need cargo cc
-	cargo test --locked --no-run --lib --bins --examples --test '*'
+	cargo build --locked --bins --examples
+	cargo test --locked --no-run --lib --bins --test '*'
 
 .PHONY: e2e
 e2e: ## the demo's steps as assertions
