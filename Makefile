@@ -26,7 +26,7 @@ demo-down: ## remove what the demo has made
 test: tools tools-deployment ## unit and property tests, the router, a real API server, real stores, the image's files, cert-manager, Argo CD, Kyverno (LARGE=true: 100,000 files, 5 GiB, a database of 2 GB)
 	@status=0; argo_cd=$$(mktemp); \
 		$(MAKE) --no-print-directory test-argo-cd >$$argo_cd 2>&1 & beside=$$!; trap "kill $$beside 2>/dev/null" EXIT; \
-		for part in test-api test-agent test-tier3 test-minio; do $(MAKE) --no-print-directory $$part || status=$$?; done; \
+		for part in test-api test-deployment test-agent test-tier3 test-minio; do $(MAKE) --no-print-directory $$part || status=$$?; done; \
 		echo 'Argo CD, which was left alone meanwhile:'; \
 		wait $$beside || status=$$?; trap - EXIT; cat $$argo_cd; rm -f $$argo_cd; \
 		exit $$status
@@ -34,7 +34,7 @@ test: tools tools-deployment ## unit and property tests, the router, a real API 
 # Its parts, which CI runs beside each other. What Argo CD is not to do is waited for, five minutes long: that takes no
 # machine. Tests of init, the sidecar and the store ([is]*) wait most of the time: four of them at once keep no machine busy.
 # Those of tier 3 (t*) wait too, but what they lose counts in seconds.
-test-parts := test-api test-agent test-tier3 test-minio test-argo-cd
+test-parts := test-api test-deployment test-agent test-tier3 test-minio test-argo-cd
 .PHONY: $(test-parts)
 $(test-parts): tools tools-deployment
 
@@ -42,7 +42,10 @@ with-tools := export PATH=$$(.tools/install --print-path etcd kubernetes rclone 
 large := $(if $(filter true,$(LARGE)),--include-ignored)
 
 test-api:
-	@$(with-tools) cargo test --locked --no-fail-fast --lib --bins --test '[!ainst]*' --test 'a[!r]*' --test 'arc*' -- $(large)
+	@$(with-tools) cargo test --locked --no-fail-fast --lib --bins --test '[!acikmnst]*' --test 'a[!r]*' --test 'arc*' -- $(large)
+
+test-deployment:
+	@$(with-tools) cargo test --locked --no-fail-fast --test '[ckm]*'
 
 test-agent:
 	@$(with-tools) cargo test --locked --no-fail-fast --test '[is]*' -- --test-threads=4
