@@ -111,7 +111,12 @@ impl App {
     pub fn until_within(&self, what: &str, patience: Duration, holds: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + patience;
         while !holds(self) {
-            assert!(Instant::now() < deadline, "never: {what}\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "never: {what}\n{}\n{}",
+                self.log(),
+                self.status()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -345,6 +345,9 @@ impl Site {
                 begun.report.uploaded_bytes += piece.record.stored_size;
                 if piece.record.database {
                     self.databases.insert(piece.record.entry.path.clone(), Instant::now());
+                    if let Some(replication) = &self.scope.replication {
+                        replication.saved(&piece.record.entry.path);
+                    }
                 }
                 let stored = begun.id.point();
                 batch.outcome(piece.record.entry.path.clone(), Some(Record { stored, ..piece.record }));
@@ -528,6 +531,9 @@ impl Site {
     async fn publish(&mut self, begun: &mut Begun) -> Result<(), Failure> {
         let now = Timestamp::now();
         let id = begun.id;
+        if let Some(replication) = &self.scope.replication {
+            replication.note_files(&mut begun.databases);
+        }
         let difference = (self.known.changed_since_base() + begun.outcomes.count()) as u64;
         let base = self.known.base().filter(|(base, made)| {
             base.epoch == id.epoch
