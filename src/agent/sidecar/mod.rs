@@ -292,10 +292,9 @@ fn replicated(arguments: &SidecarArguments, scope: &Scope) -> Option<(Target, Ar
     }
 }
 
-/// Of the grace period, what the last synchronisation of databases may take: without a store the last backup waits for
-/// all of it anyway.
+/// Of the grace period, what the last synchronisation of databases may take.
 fn last_sync(arguments: &SidecarArguments) -> Duration {
-    (arguments.grace_period.duration() / 2).max(Duration::from_secs(1))
+    (arguments.grace_period.duration() / 4).clamp(Duration::from_secs(1), Duration::from_secs(10))
 }
 
 /// The volumes that may be backed up; the others are reported.
