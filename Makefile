@@ -24,24 +24,51 @@ demo-down: ## remove what the demo has made
 
 .PHONY: test
 test: tools tools-deployment ## unit and property tests, the router, a real API server, real stores, the image's files, cert-manager, Argo CD, Kyverno (LARGE=true: 100,000 files, 5 GiB, a database of 2 GB)
-	@export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio fake-gcs-server):$$PATH; status=0; \
-		argo_cd=$$(mktemp); cargo test --locked --test argo_cd >$$argo_cd 2>&1 & beside=$$!; trap "kill $$beside 2>/dev/null" EXIT; \
-		test() { cargo test --locked --no-fail-fast "$$@" || status=$$?; }; \
-		test --lib --bins --test '[!ainst]*' --test 'a[!r]*' --test 'arc*' $(if $(filter true,$(LARGE)),-- --include-ignored); \
-		test --test '[is]*' -- --test-threads=4; \
-		test --test 't*' -- --test-threads=3 $(if $(filter true,$(LARGE)),--include-ignored); \
-		echo 'The same on MinIO:'; \
-		VIXENS_BACKUP_TEST_STORE=minio test $(on-minio) -- --test-threads=4 $(not-on-minio); \
+	@status=0; argo_cd=$$(mktemp); \
+		$(MAKE) --no-print-directory test-argo-cd >$$argo_cd 2>&1 & beside=$$!; trap "kill $$beside 2>/dev/null" EXIT; \
+		for part in test-api test-deployment test-agent test-tier3 test-minio; do $(MAKE) --no-print-directory $$part || status=$$?; done; \
 		echo 'Argo CD, which was left alone meanwhile:'; \
 		wait $$beside || status=$$?; trap - EXIT; cat $$argo_cd; rm -f $$argo_cd; \
 		exit $$status
 
-# What Argo CD is not to do is waited for, five minutes long: that takes no machine, and goes on beside all the rest.
-# Tests of init, the sidecar and the store ([is]*) wait most of the time: four of them at once keep no machine busy. Those of
-# tier 3 (t*) wait too, but what they lose counts in seconds.
+# Its parts, which CI runs beside each other. What Argo CD is not to do is waited for, five minutes long: that takes no
+# machine. Tests of init, the sidecar and the store ([is]*) wait most of the time: four of them at once keep no machine busy.
+# Those of tier 3 (t*) wait too, but what they lose counts in seconds.
+test-parts := test-api test-deployment test-agent test-tier3 test-minio test-argo-cd
+.PHONY: $(test-parts)
+$(test-parts): tools tools-deployment
+
+with-tools := export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio fake-gcs-server):$$PATH;
+large := $(if $(filter true,$(LARGE)),--include-ignored)
+
+test-api:
+	@$(with-tools) cargo test --locked --no-fail-fast --lib --bins --test '[!acikmnst]*' --test 'a[!r]*' --test 'arc*' -- $(large)
+
+test-deployment:
+	@$(with-tools) cargo test --locked --no-fail-fast --test '[ckm]*'
+
+test-agent:
+	@$(with-tools) cargo test --locked --no-fail-fast --test '[is]*' -- --test-threads=4
+
+test-tier3:
+	@$(with-tools) cargo test --locked --no-fail-fast --test 't*' -- --test-threads=3 $(large)
+
 # What differs between servers of S3. What a sidecar does without its store needs no second one.
 on-minio := --test store_rclone --test init_restore --test sidecar_backup
 not-on-minio := --skip nudge --skip credentials --skip accepted --skip takeover --skip settled_start --skip content
+
+test-minio:
+	@echo 'The same on MinIO:'; $(with-tools) VIXENS_BACKUP_TEST_STORE=minio \
+		cargo test --locked --no-fail-fast $(on-minio) -- --test-threads=4 $(not-on-minio)
+
+test-argo-cd:
+	@$(with-tools) cargo test --locked --test argo_cd
+
+.PHONY: compile
+compile: # what test and, with VIXENS_BACKUP_PROFILE=dev, both e2e run
+	@.tools/need cargo cc
+	cargo build --locked --bins --examples
+	cargo test --locked --no-run --lib --bins --test '*'
 
 .PHONY: e2e
 e2e: ## the demo's steps as assertions

@@ -53,16 +53,17 @@ async fn a_wrong_crypt_password_is_no_empty_store() {
     let plain = bed.server.store_of("plain", BUCKET);
     let stored = listed(&plain, "", Depth::All).await.unwrap();
     bed.server.encrypt("wrong");
-    let bed = bed.with("--restore-timeout=5s");
+    let bed = bed.with("--restore-timeout=6s");
     let said = bed.refused();
     assert!(said.contains("undecryptable"), "{said}");
     assert!(is_empty(&bed.volume()));
     // Not even a start on vanilla writes there.
-    let bed = bed.with("--store-down=start");
+    let mut bed = bed.with("--store-down=start");
     let (said, start) = bed.start();
     assert_eq!(start.volumes[0].status, Status::Provisional, "{said}");
     assert_eq!(listed(&plain, "", Depth::All).await.unwrap(), stored);
     bed.server.encrypt("right");
+    bed.flags.clear();
     bed.start();
     assert_eq!(
         fs::read_to_string(bed.volume().join("configuration.yaml")).unwrap(),
@@ -72,7 +73,7 @@ async fn a_wrong_crypt_password_is_no_empty_store() {
 
 #[tokio::test]
 async fn a_certificate_that_nobody_knows_is_no_empty_store() {
-    let mut bed = Bed::on(S3::of(support::Kind::Rclone)).with("--restore-timeout=2s");
+    let mut bed = Bed::on(S3::of(support::Kind::Rclone)).with("--restore-timeout=6s");
     bed.server.certify();
     let said = bed.refused();
     assert!(said.contains("x509"), "{said}");
@@ -110,10 +111,11 @@ async fn a_store_that_goes_away_in_the_middle_is_waited_for_and_what_came_is_kep
     // Not in time: the app does not start, and the next start fetches what is missing.
     bed.lose_volume();
     wire.cut_after(500_000);
-    let bed = bed.with("--restore-timeout=4s");
+    let mut bed = bed.with("--restore-timeout=10s");
     bed.refused();
     assert!(is_empty(&bed.volume()));
     wire.cut_after(1_200_000);
+    bed.flags.clear();
     bed.start();
     assert!(!wire.is_cut(), "what had come was not fetched again");
     assert_eq!(seen(&bed.volume()), seen(before.path()));
@@ -135,13 +137,14 @@ async fn a_volume_that_is_too_small_is_said_and_holds_nothing_by_half() {
     let (Some(small), Some(large)) = (on_a_volume(&bed, "size=600k"), on_a_volume(&bed, "size=64m")) else {
         return;
     };
-    let bed = bed.with("--restore-timeout=3s");
+    let mut bed = bed.with("--restore-timeout=6s");
     let said = bed.refused_by(small);
     assert!(said.contains("there is no space left"), "{said}");
     assert!(
         !said.contains("trying the one before"),
         "an older snapshot is no answer to that: {said}"
     );
+    bed.flags.clear();
     let output = bed.init_by(large).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -202,7 +205,7 @@ async fn a_clock_that_was_set_back_keeps_nobody_waiting_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_truncated_index_falls_back_loudly_and_is_never_no_backup() {
-    let mut bed = Bed::new().with("--restore-timeout=2s");
+    let mut bed = Bed::new();
     let volume = tempfile::tempdir().unwrap();
     write(&volume.path().join("a"), "first");
     bed.backup(volume.path(), FIRST).await;
@@ -227,6 +230,7 @@ async fn a_truncated_index_falls_back_loudly_and_is_never_no_backup() {
     bed.lose_volume();
     bed.server
         .place(&format!("app/snapshots/{FIRST}.json"), &first[..first.len() / 2]);
+    let bed = bed.with("--restore-timeout=6s");
     let said = bed.refused();
     assert!(said.contains(FIRST) || said.contains(SECOND), "{said}");
     assert!(is_empty(&bed.volume()));

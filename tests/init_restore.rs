@@ -116,7 +116,7 @@ async fn a_restored_file_wins_over_vanilla_and_vanilla_fills_what_is_missing() {
 
 #[tokio::test]
 async fn an_unreachable_store_is_waited_for_and_the_app_does_not_start_empty() {
-    let mut bed = Bed::new().with("--restore-timeout=2s");
+    let mut bed = Bed::new().with("--restore-timeout=6s");
     write(&bed.defaults().join("a"), "vanilla");
     bed.server.stop();
     let said = bed.refused();
@@ -129,7 +129,7 @@ async fn an_unreachable_store_is_waited_for_and_the_app_does_not_start_empty() {
 
 #[tokio::test]
 async fn a_wrong_key_is_no_empty_store() {
-    let bed = Bed::new().with("--restore-timeout=2s");
+    let bed = Bed::new().with("--restore-timeout=6s");
     bed.server
         .configure("RCLONE_CONFIG_MINIO_SECRET_ACCESS_KEY", "wrongwrongwrong");
     let said = bed.refused();
@@ -154,16 +154,18 @@ async fn a_store_that_comes_back_in_time_is_restored_from() {
 
 #[tokio::test]
 async fn started_on_vanilla_the_store_is_not_written_and_the_next_start_restores() {
-    let mut bed = Bed::new().with("--store-down=start").with("--restore-timeout=20s");
+    let mut bed = Bed::new().with("--store-down=start");
     let before = lived_in();
     bed.backup(before.path(), FIRST).await;
     write(&bed.defaults().join("a"), "vanilla");
     bed.server.stop();
+    let mut bed = bed.with("--restore-timeout=6s");
     let (said, start) = bed.start();
     assert_eq!(start.volumes[0].status, Status::Provisional, "{said}");
     assert_eq!(start.destinations[0].writing, Writing::Fenced);
     write(&bed.volume().join("written by the app"), "meanwhile");
     bed.server.resume();
+    bed.flags.pop();
     let (said, start) = bed.start();
     assert_eq!(start.volumes[0].status, Status::Settled, "{said}");
     let mut expected = seen(before.path());
@@ -239,7 +241,7 @@ async fn another_workloads_volume_is_refused() {
 
 #[tokio::test]
 async fn another_clusters_live_place_is_not_taken_and_a_silent_one_is_adopted() {
-    let bed = Bed::new().with("--restore-timeout=2s");
+    let mut bed = Bed::new().with("--restore-timeout=6s");
     let before = lived_in();
     bed.backup(before.path(), FIRST).await;
     let mut owner = bed.owner();
@@ -250,6 +252,7 @@ async fn another_clusters_live_place_is_not_taken_and_a_silent_one_is_adopted() 
     assert!(said.contains("production"), "{said}");
     bed.heartbeat(3, "theirs", "2026-01-01T00:00:00Z".parse().unwrap(), false)
         .await;
+    bed.flags.clear();
     let (said, start) = bed.start();
     assert_eq!(start.epoch, 4, "{said}");
     assert_eq!(seen(&bed.volume()), seen(before.path()));
@@ -335,7 +338,7 @@ async fn an_index_that_leads_out_of_the_volume_is_not_followed() {
 
 #[tokio::test]
 async fn an_index_of_a_newer_release_is_never_no_backup() {
-    let mut bed = Bed::new().with("--restore-timeout=2s");
+    let mut bed = Bed::new().with("--restore-timeout=6s");
     bed.server.place(
         &format!("app/snapshots/{FIRST}.json"),
         "{\"version\":2,\"snapshot\":{},\"entries\":[\n]}\n",

@@ -264,8 +264,8 @@ fn a_second_sigterm_ends_at_once_and_leaves_no_process_behind() {
     let begun = Instant::now();
     pod.signal(Signal::TERM);
     assert!(pod.ended().success());
-    assert!(begun.elapsed() < Duration::from_secs(5));
-    let gone = Instant::now() + Duration::from_secs(5);
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    let gone = Instant::now() + Duration::from_secs(30);
     while children
         .iter()
         .any(|child| fs::metadata(format!("/proc/{child}/exe")).is_ok())

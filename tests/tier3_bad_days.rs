@@ -29,10 +29,14 @@ fn grow(connection: &rusqlite::Connection, from: i64, mib: i64) {
     }
 }
 
+fn litestreams(app: &App) -> Vec<u32> {
+    let mut pids = descendants(app.pid());
+    pids.retain(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "litestream"));
+    pids
+}
+
 fn has_litestream(app: &App) -> bool {
-    descendants(app.pid())
-        .into_iter()
-        .any(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "litestream"))
+    !litestreams(app).is_empty()
 }
 
 #[test]
@@ -85,6 +89,90 @@ fn while_the_store_is_down_so_much_may_pile_up_and_then_the_log_is_let_go() {
     }
     app.bed.start();
     assert_eq!(rows(&app.path("app.db")).len(), 83);
+}
+
+#[test]
+fn what_is_not_sent_when_the_pod_stops_is_sent_then_though_litestream_rests() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    app.start();
+    app.until_replicated("app.db");
+    // The pause after the fourth time is eight seconds.
+    for _ in 0..4 {
+        app.until("Litestream runs", has_litestream);
+        signal(&litestreams(&app), Signal::KILL);
+        app.until("Litestream has ended", |app| !has_litestream(app));
+    }
+    insert(&writer, 0, 10);
+    drop(writer);
+    app.stop();
+    assert!(app.log().contains("the last synchronisation is made"), "{}", app.log());
+    app.lose_volume();
+    let (said, _) = app.bed.start();
+    assert!(said.contains("its newest point"), "{said}");
+    assert_eq!(rows(&app.path("app.db")), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_written_while_the_store_was_away_is_sent_when_the_pod_stops_as_soon_as_it_is_back() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    insert(&writer, 0, 10);
+    app.start();
+    app.until_replicated("app.db");
+    app.bed.server.stop();
+    insert(&writer, 10, 10);
+    app.until_said("can't be sent, and wait on the volume");
+    // By now Litestream waits longer and longer between two attempts.
+    std::thread::sleep(Duration::from_secs(20));
+    insert(&writer, 20, 10);
+    drop(writer);
+    app.bed.server.resume();
+    app.stop();
+    app.lose_volume();
+    app.bed.start();
+    assert_eq!(rows(&app.path("app.db")), (0..30).collect::<Vec<_>>(), "{}", app.log());
+}
+
+#[test]
+fn a_pod_that_stops_before_its_turn_to_replicate_leaves_its_databases_as_files() {
+    // At once, and when backups have met the database.
+    for age in [Duration::ZERO, Duration::from_secs(5)] {
+        let mut app = App::on(S3::start());
+        let writer = create(&app.path("app.db"), "wal");
+        insert(&writer, 0, 10);
+        app.start();
+        app.until_replicated("app.db");
+        drop(writer);
+        app.kill();
+        let mut next = successor(&app);
+        next.start();
+        next.until_said("has not let go of this place");
+        insert(&create(&next.path("app.db"), "wal"), 10, 10);
+        std::thread::sleep(age);
+        next.stop();
+        next.lose_volume();
+        let said = next.start();
+        assert!(
+            said.contains("as the snapshot has it as a file"),
+            "{said}\n{}",
+            next.log()
+        );
+        assert_eq!(rows(&next.path("app.db")), (0..20).collect::<Vec<_>>());
+        // And from there its replica goes on.
+        next.until_replicated("app.db");
+        next.until("it has left the files", |next| {
+            !app.bed.server.bucket().join("app/config/app.db").exists()
+                && next.status()["databases"]["config/app.db"]["lag_seconds"] == 0.0
+        });
+        insert(&create(&next.path("app.db"), "wal"), 20, 10);
+        next.until_replicated("app.db");
+        next.kill();
+        next.lose_volume();
+        let (said, _) = next.bed.start();
+        assert!(said.contains("its newest point"), "{said}");
+        assert_eq!(rows(&next.path("app.db")), (0..30).collect::<Vec<_>>());
+    }
 }
 
 struct Unmount(std::path::PathBuf);

@@ -133,7 +133,8 @@ impl Order {
                 amount::name(path.as_os_str().as_bytes())
             );
         }
-        for database in self.snapshot.iter().flat_map(|(_, header)| &header.databases) {
+        let databases = self.snapshot.iter().flat_map(|(_, header)| &header.databases);
+        for database in databases.filter(|database| database.file.is_none()) {
             let _ = writeln!(
                 notes,
                 "note: the database {}/{} is not among the files: Litestream has it; restore it with `litestream restore \

@@ -173,8 +173,16 @@ fn text(whole: &Whole, now: Timestamp) -> String {
     for database in &header.databases {
         let _ = writeln!(
             text,
-            "database   {}/{} at transaction {}, {}",
-            database.folder, database.path, database.txid, database.time
+            "database   {}/{} at transaction {}, {}{}",
+            database.folder,
+            database.path,
+            database.txid,
+            database.time,
+            if database.file.is_some() {
+                ", and what was not sent of it: it is among the files"
+            } else {
+                ""
+            }
         );
     }
     text.push('\n');

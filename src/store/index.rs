@@ -75,6 +75,10 @@ pub struct DatabasePosition {
     pub txid: String,
     /// The time of that transaction.
     pub time: Timestamp,
+    /// The snapshot has the database as a file too, because it could not be sent: the file holds this transaction, and what
+    /// came after it. A replica that ends here, or before, is older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// What a snapshot holds in all, whether its index has a base or not.

@@ -207,8 +207,8 @@ pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) 
             return value;
         }
         assert!(
-            began.elapsed() < Duration::from_secs(60),
-            "still not so after 60 s: {what}"
+            began.elapsed() < Duration::from_secs(180),
+            "still not so after 180 s: {what}"
         );
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -39,17 +39,17 @@ fn an_outage_stops_those_who_opted_in_and_nobody_else() {
             .succeeds();
 
         namespace
-            .kubectl(&["delete", "deployment/deleted", "--timeout=60s"])
+            .kubectl(&["delete", "deployment/deleted", "--timeout=180s"])
             .succeeds();
         let foreground = [
             "delete",
             "deployment/foreground",
             "--cascade=foreground",
-            "--timeout=60s",
+            "--timeout=180s",
         ];
         namespace.kubectl(&foreground).succeeds();
         control_plane()
-            .kubectl(&["delete", "namespace", namespace.name(), "--timeout=60s"])
+            .kubectl(&["delete", "namespace", namespace.name(), "--timeout=180s"])
             .succeeds();
     });
 }

@@ -19,7 +19,7 @@ fn start() -> (Process, u16) {
         "--webhook-configuration",
         NAME,
         "--certificates-secret=rolling-certificates",
-        "--shutdown-delay=2s",
+        "--shutdown-delay=3s",
     ];
     let process = Process::start(&arguments, &[]);
     let port = process.port();

@@ -68,7 +68,7 @@ impl Process {
     #[track_caller]
     pub(crate) fn says(&self, words: &str) -> String {
         let text = self.log.text.lock().expect("a log");
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_secs(180);
         let (text, _) = self
             .log
             .grown

@@ -167,7 +167,7 @@ pub(crate) fn await_revision(namespace: &Namespace, revision: Option<&str>) {
         wait.push_str(revision);
     }
     namespace
-        .kubectl(&["wait", "deployment/app", &wait, "--timeout=30s"])
+        .kubectl(&["wait", "deployment/app", &wait, "--timeout=180s"])
         .succeeds();
 }
 

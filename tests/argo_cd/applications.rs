@@ -68,7 +68,7 @@ fn await_all(what: &str, is_so: impl Fn(&str, &Value) -> bool) {
             return;
         }
         assert!(
-            began.elapsed() < Duration::from_secs(180),
+            began.elapsed() < Duration::from_secs(400),
             "still not {what}: {behind:#?}"
         );
         std::thread::sleep(Duration::from_millis(500));

@@ -89,7 +89,10 @@ impl Cells {
         let namespace = tracking.expect("a tracking").namespace();
         let options = APPLYING.iter().find(|(applying, ..)| name.ends_with(applying));
         let (_, options, _) = options.expect("a way to apply");
-        let operation = json!({"operation": {"sync": {"prune": true, "syncOptions": options}}}).to_string();
+        // Into what is left of an earlier operation, of parts of the Application perhaps, this one would be merged.
+        let operation = json!({"operation": {"sync": {"prune": true, "syncOptions": options}},
+            "status": {"operationState": null}})
+        .to_string();
         let patch = [
             "patch",
             "applications.argoproj.io",

@@ -5,7 +5,7 @@ bucket() {
 	if [[ $cluster == existing ]]; then
 		kubectl -n "$namespace" exec store-window -- rclone --config /dev/null "$@"
 	else
-		env "${store_environment[@]}" rclone --config /dev/null --retries 1 --low-level-retries 1 --contimeout 2s "$@"
+		env "${store_environment[@]}" rclone --config /dev/null "$@"
 	fi
 }
 

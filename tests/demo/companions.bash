@@ -14,17 +14,17 @@ companions_stand_beside_the_app() {
 	kubectl -n "$namespace" get cronjobs,jobs,services -l vixens.io/backup-companion | indent
 	expect 'they belong to the Deployment' is 'Deployment/app Deployment/app Deployment/app' \
 		"$(kubectl -n "$namespace" get cronjob/app-backup job/app-restore service/app-backup -o 'jsonpath={.items[*].metadata.ownerReferences[0].kind}' | sed 's|Deployment|&/app|g')"
-	eventually 60 'the restore Job has looked at the store' kubectl -n "$namespace" wait --for=condition=Complete job/app-restore --timeout=1s
+	eventually 60 'the restore Job has looked at the store' kubectl -n "$namespace" wait --for=condition=Complete job/app-restore --timeout=10s
 	log_of app-restore | indent
 	eventually 20 'its owner is told what a restore would bring' has_event RestoreChecked
 	show kubectl -n "$namespace" create job --from=cronjob/app-backup now
-	require 'a backup made now comes to its end' success kubectl -n "$namespace" wait --for=condition=Complete job/now --timeout=120s
+	require 'a backup made now comes to its end' success kubectl -n "$namespace" wait --for=condition=Complete job/now --timeout=300s
 	log_of now | indent
 	id=$(log_of now | tail -n 1)
 	expect "its log ends with the snapshot's id" contains '-manual' "$id"
 	expect 'and the bucket has that snapshot' contains "$id.json" "$(bucket lsf minio:vixens-backups/app/snapshots)"
 	show kubectl -n "$namespace" delete job app-restore
-	eventually 60 'one that is deleted comes back, and looks again' kubectl -n "$namespace" wait --for=condition=Complete job/app-restore --timeout=1s
+	eventually 60 'one that is deleted comes back, and looks again' kubectl -n "$namespace" wait --for=condition=Complete job/app-restore --timeout=10s
 	log_of app-restore | indent
 	eventually 20 "its owner is told of the snapshot's id and age" tells_of "$id"
 	tell 'kubectl get events:'
@@ -43,7 +43,7 @@ without_a_sidecar_the_cron_job_does_the_work_itself() {
 	eventually 20 'the CronJob mounts the claim, and asks nobody' does_the_work_itself
 	in_app app "echo '$text' >/config/by-cron-job.txt"
 	show kubectl -n "$namespace" create job --from=cronjob/app-backup itself
-	require 'its Job comes to its end' success kubectl -n "$namespace" wait --for=condition=Complete job/itself --timeout=120s
+	require 'its Job comes to its end' success kubectl -n "$namespace" wait --for=condition=Complete job/itself --timeout=300s
 	log_of itself | indent
 	expect "its log ends with the snapshot's id" contains '-manual' "$(log_of itself | tail -n 1)"
 	expect 'the bucket has what was written' success stored_is app/config/by-cron-job.txt "$text"

@@ -50,8 +50,8 @@ start_in_existing() {
 		      envFrom: [{secretRef: {name: rclone-minio-config}}]
 	YAML
 	must_be_pulled "$namespace" 'app in (minio,store-window)'
-	require 'the store is there' success kubectl -n "$namespace" rollout status deployment/minio --timeout=120s
-	require 'the way to look into it is there' success kubectl -n "$namespace" wait --for=condition=Ready pod/store-window --timeout=60s
+	require 'the store is there' success kubectl -n "$namespace" rollout status deployment/minio --timeout=300s
+	require 'the way to look into it is there' success kubectl -n "$namespace" wait --for=condition=Ready pod/store-window --timeout=300s
 	bucket mkdir minio:vixens-backups
 }
 

@@ -46,7 +46,7 @@ told_of() {
 	grep -q '^test result: ' "$1" || note FAIL 'the tests run to their end' 'a sum' "$(tail -n 5 "$1")"
 	grep -B 2 '^left out: ' "$1" | grep -v '^--$\|^$' | indent || true
 	sed -n 's/^figure | /| /p' "$1" | tee -a "$work/figures" | indent
-	if grep -q '^test result: FAILED' "$1"; then sed -n '/^failures:$/,$p' "$1" | cut -c1-300 | head -n 400 | indent; fi
+	if grep -q '^test result: FAILED' "$1"; then sed -n '/^failures:$/,$p' "$1" | cut -c1-1000 | head -n 400 | indent; fi
 }
 
 # What takes ten minutes goes on beside all else.
@@ -57,21 +57,22 @@ start_what_waits_long() {
 }
 
 a_store_that_is_away_for_ten_minutes() {
-	eventually 900 'that test has ended' has_ended "$(kept ten-minutes)"
+	eventually 600 'that test has ended' has_ended "$(kept ten-minutes)"
 	told_of "$work/logs/ten-minutes.log"
 }
 
 has_ended() { [[ ! -e /proc/$1 || $(sed 's/^.*) //' "/proc/$1/stat" | cut -c1) == Z ]]; }
 
 the_guides_tests_and_bad_days() {
-	local app left_out=(--skip alone:: --skip figures:: --skip ten_minutes)
+	local app at_once=8 left_out=(--skip alone:: --skip figures:: --skip ten_minutes)
 	if brief; then
+		at_once=4
 		tell "In brief: of the kinds of app, ${#every_pair[@]} that have every pair of properties between them"
 		for app in $(node_tests --list guide:: | sed -n 's/^guide::\(.*\): test$/\1/p'); do
 			[[ " ${every_pair[*]} " == *" $app "* ]] || left_out+=(--skip "guide::$app")
 		done
 	fi
-	node_tests --test-threads=8 "${left_out[@]}" >"$work/logs/node-tests.log" 2>&1 || true
+	node_tests --test-threads="$at_once" "${left_out[@]}" >"$work/logs/node-tests.log" 2>&1 || true
 	told_of "$work/logs/node-tests.log"
 }
 

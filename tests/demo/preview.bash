@@ -68,7 +68,7 @@ a_mistyped_annotation_is_denied_with_a_suggestion() {
 rolling_the_webhook_refuses_no_apply() {
 	local rollout refused=0 asked=0
 	kubectl -n vixens-backup rollout restart deployment/vixens-backup | indent
-	kubectl -n vixens-backup rollout status deployment/vixens-backup --timeout=120s >"$work/logs/rollout" 2>&1 &
+	kubectl -n vixens-backup rollout status deployment/vixens-backup --timeout=300s >"$work/logs/rollout" 2>&1 &
 	rollout=$!
 	while kill -0 "$rollout" 2>/dev/null; do
 		asked=$((asked + 1))

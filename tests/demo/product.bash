@@ -3,7 +3,10 @@
 product_image=${VIXENS_BACKUP_IMAGE:-vixens-backup.test/vixens-backup:0.1.0}
 example_image=${EXAMPLE_IMAGE:-vixens-backup.test/busybox:1}
 minio_image=${MINIO_IMAGE:-vixens-backup.test/minio:1}
-binary=${CARGO_TARGET_DIR:-$top/target}/release/vixens-backup
+# As .tools/build makes it.
+profile=release
+[[ ${VIXENS_BACKUP_PROFILE:-} != dev ]] || profile=debug
+binary=${CARGO_TARGET_DIR:-$top/target}/$profile/vixens-backup
 
 # --- built --------------------------------------------------------------------------------
 
@@ -84,7 +87,7 @@ vixens_backup_is_installed_as_a_user_would() {
 	write_overlay
 	show kubectl apply -k "$work/install"
 	must_be_pulled vixens-backup app.kubernetes.io/name=vixens-backup
-	require 'the Deployment is rolled out' success kubectl -n vixens-backup rollout status deployment/vixens-backup --timeout=120s
+	require 'the Deployment is rolled out' success kubectl -n vixens-backup rollout status deployment/vixens-backup --timeout=300s
 	show kubectl -n vixens-backup get pods
 	expect 'two replicas are Ready' is 2 "$(kubectl -n vixens-backup get deployment vixens-backup -o 'jsonpath={.status.readyReplicas}')"
 	expect 'they have made certificates of their own' success kubectl -n vixens-backup get secret vixens-backup-certificates
@@ -111,7 +114,7 @@ vixens_backup_serves_beside_the_control_plane() {
 		indent && match($0, /[^ ]/) > indent { next }
 		{ indent = 0; print }
 	' "$top/deploy/base/mutatingwebhookconfiguration.yaml" >"$work/webhook.yaml"
-	require 'it answers' success await 20 'the webhook answering' vixens-backup curl -fsS --cacert "$folder/tls.crt" "https://127.0.0.1:$port/readyz"
+	require 'it answers' success await 60 'the webhook answering' vixens-backup curl -fsS --cacert "$folder/tls.crt" "https://127.0.0.1:$port/readyz"
 	show kubectl apply -f "$work/webhook.yaml"
 }
 

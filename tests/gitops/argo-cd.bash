@@ -9,7 +9,7 @@ start_argo_cd() {
 	mkdir -p "$state"/{home,sockets,plugin,tmp}
 	tools=$("$top/.tools/install" --print-path argocd kustomize helm)
 	kubectl apply --server-side -f "${tools%%/bin:*}/files/application-crd.yaml" -f "${tools%%/bin:*}/files/appproject-crd.yaml" >/dev/null
-	await 20 "the kinds being known" - kubectl wait --for=condition=Established --timeout=1s \
+	await 120 "the kinds being known" - kubectl wait --for=condition=Established --timeout=10s \
 		customresourcedefinition/applications.argoproj.io customresourcedefinition/appprojects.argoproj.io
 	kubectl create namespace argocd >/dev/null
 	kubectl apply -f "$top/deploy/argocd/argocd-cm.yaml" -f - >/dev/null <<-YAML
@@ -37,9 +37,9 @@ start_argo_cd() {
 	sed -i "s|/home/argocd/cmp-server/config|$plugin_folder|" "$plugin_folder/plugin.yaml"
 	argo_cd redis redis 127.0.0.1:6379
 	argo_cd plugin argocd-cmp-server --config-dir-path "$plugin_folder"
-	await 20 "the plugin answering" plugin test -S "$state/sockets/vixens-backup.sock"
+	await 120 "the plugin answering" plugin test -S "$state/sockets/vixens-backup.sock"
 	argo_cd repo-server argocd-repo-server --address 127.0.0.1 --port 8081 --metrics-port 8084 --disable-tls --redis 127.0.0.1:6379
-	await 20 "the repo-server answering" repo-server grep -q 'listening on' "$state/logs/repo-server.log"
+	await 120 "the repo-server answering" repo-server grep -q 'listening on' "$state/logs/repo-server.log"
 	argo_cd application-controller argocd-application-controller --namespace argocd --repo-server-plaintext \
 		--repo-server 127.0.0.1:8081 --metrics-port 8082 --redis 127.0.0.1:6379 --app-resync 30 --app-resync-jitter 0 \
 		--self-heal-timeout-seconds 2
@@ -63,14 +63,11 @@ applications() {
 
 # is_well APPLICATION… : applied as it lies in Git now, synced and healthy.
 is_well() {
-	local name revision
+	local name revision seen
 	revision=$(in_git rev-parse HEAD)
+	seen=$(kubectl -n argocd get applications -o 'jsonpath={range .items[*]}{.metadata.name}{" "}{.status.sync.revision}{" "}{.status.sync.status}{" "}{.status.health.status}{" "}{.status.operationState.phase}{" "}{.status.operationState.message}{"\n"}{end}')
 	for name in "$@"; do
-		[[ $(status "$name" sync.revision) == "$revision" && $(status "$name" sync.status) == Synced &&
-			$(status "$name" health.status) == Healthy && $(status "$name" operationState.phase) == Succeeded ]] || {
-			applications
-			return 1
-		}
+		grep -q "^$name $revision Synced Healthy Succeeded " <<<"$seen" || { echo "$seen" && return 1; }
 	done
 }
 

@@ -23,7 +23,9 @@ synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
 	kubectl delete namespace notes --wait=true >/dev/null
 	eventually 60 'and Argo CD has seen that all of it is gone' is_gone notes
 	type_in 'argocd app sync notes'
-	kubectl -n argocd patch application notes --type=merge -p '{"operation": {"sync": {"syncOptions": ["CreateNamespace=true"]}}}' >/dev/null
+	# As Argo CD does it: into what is left of an earlier operation, of parts of the Application perhaps, this one would be merged.
+	kubectl -n argocd patch application notes --type=merge \
+		-p '{"operation": {"sync": {"syncOptions": ["CreateNamespace=true"]}}, "status": {"operationState": null}}' >/dev/null
 	eventually 120 'the Application is synced and healthy' is_well notes
 	expect 'before that sync, the Job said what it could not check' contains 'not checked: Secret rclone-minio-config does not exist yet' \
 		"$(log_of_presync notes app)"
@@ -35,7 +37,11 @@ synced_by_hand_into_a_deleted_namespace_a_job_says_what_it_could_not_check() {
 
 is_synced_by_hand() { [[ -z $(kubectl -n argocd get application "$1" -o 'jsonpath={.spec.syncPolicy.automated}') ]]; }
 # What Argo CD still takes for there, a sync leaves out.
-is_gone() { [[ -n $(status "$1" 'resources[*].status') && $(status "$1" 'resources[*].status') != *Synced* ]]; }
+is_gone() {
+	local statuses
+	statuses=$(status "$1" 'resources[*].status')
+	[[ -n $statuses && $statuses != *Synced* ]] || { echo "$statuses" && return 1; }
+}
 is_synced_by_itself() { ! is_synced_by_hand "$1"; }
 
 removing_the_annotation_in_git_removes_everything() {

@@ -5,7 +5,7 @@ log_of_presync() { kubectl -n "$1" logs "job/$2-presync"; }
 
 in_app() { kubectl -n "$1" exec deployment/"$2" -c app -- sh -c "$3"; }
 
-bucket() { env "${store_environment[@]}" rclone --config /dev/null --retries 1 --low-level-retries 1 --contimeout 2s "$@"; }
+bucket() { env "${store_environment[@]}" rclone --config /dev/null "$@"; }
 
 # The Deployment of each Application.
 deployment_of() { case $1 in notes) echo app ;; wiki) echo wiki-app ;; photos) echo photos ;; esac; }
@@ -55,7 +55,7 @@ a_store_that_is_away_stops_the_sync_with_its_reason() {
 	local before
 	before=$(kubectl -n notes get deployment app -o 'jsonpath={.metadata.generation}')
 	kubectl -n minio scale deployment/minio --replicas=0 >/dev/null
-	kubectl -n minio wait --for=delete pods -l app=minio --timeout=60s >/dev/null
+	kubectl -n minio wait --for=delete pods -l app=minio --timeout=300s >/dev/null
 	release 3
 	has_git notes
 	eventually 120 "Argo CD has the reason" is_stopped_with "can't be reached"

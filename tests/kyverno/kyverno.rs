@@ -13,7 +13,7 @@ pub(crate) const CONFIGURATION: &str = "kyverno-resource-mutating-webhook-cfg";
 /// The label, and its value, of namespaces in which the policies are in force.
 pub(crate) const LABEL: (&str, &str) = ("policies", "kyverno");
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// kubectl with a manifest on its standard input: its output, or its complaint.
 pub(crate) type Kubectl = fn(&[&str], &str) -> Result<String, String>;
@@ -166,7 +166,7 @@ fn define(files: &Path, kubectl: Kubectl) {
     let established = [
         "wait",
         "--for=condition=Established",
-        "--timeout=60s",
+        "--timeout=180s",
         "--recursive",
         "-f",
         files,

@@ -124,7 +124,7 @@ fn a_bundle_that_somebody_drops_comes_back() {
         "wait",
         "mutatingwebhookconfiguration/vixens-backup",
         &wait,
-        "--timeout=30s",
+        "--timeout=180s",
     ];
     control_plane().kubectl(&arguments).succeeds();
     assert!(installation.process.log().contains("caBundle written"));

@@ -111,7 +111,7 @@ impl Drop for WebhookDown {
     fn drop(&mut self) {
         for what in [
             &["scale", "--replicas=2"] as &[&str],
-            &["rollout", "status", "--timeout=120s"],
+            &["rollout", "status", "--timeout=300s"],
         ] {
             // The apply that comes next says whether it is there.
             let _ = try_kubectl(&[what, &WEBHOOK[..]].concat(), "");

@@ -157,7 +157,9 @@ impl App {
                 annotations[*key] = json!(value);
             }
         }
-        let mut template = json!({"metadata": {"labels": {"app": "app"}}, "spec": {"containers": [self.container()]}});
+        // Its end takes a few seconds, but on a machine that is busy with all the other cases.
+        let mut template = json!({"metadata": {"labels": {"app": "app"}},
+            "spec": {"containers": [self.container()], "terminationGracePeriodSeconds": 120}});
         if self.user == User::Named {
             template["spec"]["securityContext"] = json!({"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000,
                 "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}});
@@ -194,7 +196,7 @@ impl App {
         let mut container = json!({"name": "app", "image": image, "imagePullPolicy": "IfNotPresent",
             "command": ["sh", "-c"], "args": [format!("{SERVE}{database}{WAIT}")],
             "ports": [{"name": "http", "containerPort": 8080}],
-            "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1},
+            "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 30},
             "resources": {"requests": {"memory": "16Mi", "cpu": "10m"}, "limits": {"memory": "64Mi", "cpu": "500m"}},
             "volumeMounts": [{"name": "config", "mountPath": "/config"}]});
         if self.user == User::Named {

@@ -24,10 +24,9 @@ pub(crate) fn rclone(arguments: &[&str], input: &str) -> String {
                 "/dev/null",
                 "--retries",
                 "1",
+                // On a busy machine an answer is late, and is asked for again: half a minute long.
                 "--low-level-retries",
-                "1",
-                "--contimeout",
-                "2s",
+                "20",
             ])
             .args(arguments),
         input,

@@ -65,7 +65,7 @@ impl Store {
                 "rollout",
                 "status",
                 "deployment/minio",
-                "--timeout=120s",
+                "--timeout=300s",
             ],
             "",
         );
@@ -88,7 +88,9 @@ impl Store {
                 "env": [{"name": "MINIO_UPDATE", "value": "off"}, {"name": "HOME", "value": "/tmp"},
                     key("MINIO_ROOT_USER", "RCLONE_CONFIG_MINIO_ACCESS_KEY_ID"),
                     key("MINIO_ROOT_PASSWORD", "RCLONE_CONFIG_MINIO_SECRET_ACCESS_KEY")],
-                "readinessProbe": {"httpGet": {"path": "/minio/health/ready", "port": 9000}, "periodSeconds": 1},
+                // Ready from its first answer to its end, however busy the machine is.
+                "startupProbe": {"httpGet": {"path": "/minio/health/ready", "port": 9000}, "periodSeconds": 1,
+                    "timeoutSeconds": 10, "failureThreshold": 300},
                 "volumeMounts": mount}],
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "minio"}}]});
         json!({"apiVersion": "v1", "kind": "List", "items": [

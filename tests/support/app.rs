@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Nothing in these tests takes longer, unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A workload at tier 3.
 pub struct App {
@@ -111,7 +111,12 @@ impl App {
     pub fn until_within(&self, what: &str, patience: Duration, holds: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + patience;
         while !holds(self) {
-            assert!(Instant::now() < deadline, "never: {what}\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "never: {what}\n{}\n{}",
+                self.log(),
+                self.status()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

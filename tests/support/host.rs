@@ -125,7 +125,7 @@ impl Host {
             port,
             _process: Process(child),
         };
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             assert!(Instant::now() < deadline, "nobody answers on port {port}");
             std::thread::sleep(Duration::from_millis(10));

@@ -224,7 +224,7 @@ impl S3 {
             .spawn()
             .unwrap();
         self.process = Some(Process(child));
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while !self.answers() {
             assert!(
                 Instant::now() < deadline,

@@ -23,7 +23,7 @@ use vixens_backup::store::snapshot::SnapshotId;
 use vixens_backup::store::{Depth, Error, Store, listed};
 
 /// Nothing in these tests takes longer, unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Where a pod's place lies in the bucket.
 pub const PLACE: &str = "app";

@@ -45,6 +45,8 @@ struct Expected {
     anyway: bool,
     /// A start without it is wrong, though nothing of it is on the volume.
     required: bool,
+    /// It was saved as a file when this was its newest transaction, and that file was restored.
+    saved: Option<Txid>,
 }
 
 /// Restores what is missing or damaged. One line for each database that was restored.
@@ -116,6 +118,7 @@ async fn expected(
                 },
                 anyway: false,
                 required: true,
+                saved: None,
             })
             .collect());
     }
@@ -135,6 +138,7 @@ async fn expected(
                 wanted: time.map_or_else(|| at(position), Wanted::Before),
                 anyway: true,
                 required: true,
+                saved: saved(position),
             });
         }
     } else {
@@ -145,6 +149,10 @@ async fn expected(
                 database: database.clone(),
                 wanted: Wanted::Newest,
                 anyway: brought,
+                saved: recorded
+                    .iter()
+                    .find(|position| position.folder == database.folder && position.path == database.path)
+                    .and_then(saved),
             });
         }
         // Named by the owner: looked at, whoever knows them.
@@ -159,6 +167,7 @@ async fn expected(
                         wanted: Wanted::Newest,
                         anyway: false,
                         required: false,
+                        saved: None,
                     });
                 }
             }
@@ -169,6 +178,11 @@ async fn expected(
 
 fn at(position: &DatabasePosition) -> Wanted {
     Txid::parse(&position.txid).map_or(Wanted::Before(position.time), Wanted::At)
+}
+
+/// The transaction that its file in the snapshot has.
+fn saved(position: &DatabasePosition) -> Option<Txid> {
+    Txid::parse(position.file.as_deref()?)
 }
 
 /// A database of which only the path is known: it gets the volume's owner.
@@ -267,6 +281,7 @@ async fn one(
         database: &expected.database,
         own: &subject.own,
         folder: &folder,
+        saved: expected.saved.filter(|_| expected.anyway),
     };
     tracing::info!("restoring the database {}: {found}", file.display());
     let mut pause = Pause::first();

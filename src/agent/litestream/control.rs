@@ -13,6 +13,9 @@ use tokio::net::UnixStream;
 pub struct Synced {
     /// The newest transaction on the volume.
     pub txid: u64,
+    /// The newest that was sent.
+    #[serde(rename = "replicated_txid")]
+    pub replicated: u64,
 }
 
 #[derive(Deserialize)]

@@ -43,6 +43,11 @@ impl Lag {
     pub(super) const fn is_overgrown(&self) -> bool {
         self.overgrown
     }
+
+    /// It begins again, with a fresh snapshot.
+    pub(super) const fn begin_again(&mut self) {
+        self.overgrown = false;
+    }
 }
 
 impl Supervisor {
@@ -55,7 +60,7 @@ impl Supervisor {
             local::position(&database.file).is_some_and(|position| position.txid > database.sent)
                 || !database.replicated
         };
-        let waiting = databases.values().any(waits) || self.lag.overgrown;
+        let waiting = databases.values().any(waits) || self.lag.overgrown || self.running.is_empty();
         if is_due && waiting {
             self.ask(holder, &databases).await;
             if self.lag.overgrown {
@@ -87,7 +92,7 @@ impl Supervisor {
             Err(Failure::Fenced(fenced)) => return self.let_go(&fenced).await,
             Err(failure) => return self.down(&with_sources(&failure)),
         }
-        let mut first = Vec::new();
+        let (mut first, mut passed) = (Vec::new(), Vec::new());
         for (path, database) in databases {
             let key = keys::database(&database.folder, &database.path);
             let replica = Replica {
@@ -101,7 +106,9 @@ impl Supervisor {
             match newest {
                 Ok(None) => {}
                 Ok(Some(newest)) => {
-                    self.replication.change(path, |database| database.sent = newest);
+                    if self.replication.listed(path, newest) {
+                        passed.push(path.clone());
+                    }
                     if !database.replicated {
                         first.push(path.clone());
                     }
@@ -111,12 +118,16 @@ impl Supervisor {
         }
         if std::mem::take(&mut self.lag.store_down) {
             tracing::info!("the store is back: databases catch up");
+            self.rest_no_longer();
             if std::mem::take(&mut self.lag.overgrown) {
                 tracing::info!("databases begin again with a fresh snapshot each");
             }
             self.catch_up(databases);
         }
         self.lag.overgrown = false;
+        if !passed.is_empty() {
+            self.wake(&passed);
+        }
         if !first.is_empty()
             && let Err(error) = self.confirm(&first).await
         {

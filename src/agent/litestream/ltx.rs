@@ -24,6 +24,9 @@ impl fmt::Display for Txid {
 }
 
 impl Txid {
+    /// After every other.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// Reads what [`fmt::Display`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -14,6 +14,7 @@ pub mod check;
 pub mod configuration;
 pub mod continuity;
 pub mod control;
+mod ending;
 mod fencing;
 pub mod growth;
 mod lag;

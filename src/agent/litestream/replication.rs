@@ -8,6 +8,7 @@ use crate::store::claims::Holder;
 use crate::store::index::DatabasePosition;
 use crate::store::keys::{StoredName, stored_name};
 use crate::store::snapshot::SnapshotId;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +53,11 @@ pub struct Database {
     pub failing: bool,
     /// What the store is known to have.
     pub sent: Txid,
+    /// Litestream's newest transaction of it, as far as it was ever seen.
+    pub newest: Txid,
+    /// It is in the last snapshot as a file, of this transaction and what came after it; [`Txid::MAX`]: newer than anything
+    /// that was sent before this life. The file stays until the replica is seen to be newer.
+    pub saved: Option<Txid>,
 }
 
 /// Whether we may write.
@@ -77,6 +83,8 @@ pub struct Replication {
     /// The snapshots that stay, as the last pruning left them.
     kept: Mutex<Option<Vec<SnapshotId>>>,
     stopping: Mutex<Option<Instant>>,
+    /// What the newest snapshot has as files when the place is opened: [`Database::saved`], by path of the index.
+    inherited: Mutex<BTreeMap<Vec<u8>, Txid>>,
     /// Something changed that the supervisor should look at.
     pub changed: Notify,
     told_to_stop: Notify,
@@ -101,6 +109,7 @@ impl Replication {
             ours: Mutex::new(Instant::now()),
             kept: Mutex::default(),
             stopping: Mutex::default(),
+            inherited: Mutex::default(),
             changed: Notify::new(),
             told_to_stop: Notify::new(),
             news: AtomicBool::new(false),
@@ -150,14 +159,26 @@ impl Replication {
         let Some(profile) = self.profile_of(below) else {
             return Treatment::Saved;
         };
+        // Nothing is sent any more of what is met only now.
+        let too_late = self.stopping().is_some();
         let mut databases = locked(&self.databases);
-        if let Some(database) = databases.get(path) {
-            return match database {
+        if let Some(database) = databases.get_mut(path) {
+            database.failing |= too_late && !database.replicated;
+            return match *database {
                 Database { failing: true, .. } => Treatment::Saved,
-                Database { replicated: true, .. } => Treatment::Replicated,
+                Database {
+                    replicated: true,
+                    saved,
+                    sent,
+                    ..
+                } if saved.is_none_or(|saved| sent > saved) => {
+                    database.saved = None;
+                    Treatment::Replicated
+                }
                 _ => Treatment::Kept,
             };
         }
+        let saved = locked(&self.inherited).remove(path);
         databases.insert(
             path.to_vec(),
             Database {
@@ -167,13 +188,15 @@ impl Replication {
                 profile,
                 since: Instant::now(),
                 replicated: false,
-                failing: false,
+                failing: too_late,
                 sent: Txid(0),
+                newest: Txid(0),
+                saved,
             },
         );
         drop(databases);
         self.changed.notify_one();
-        Treatment::Kept
+        if too_late { Treatment::Saved } else { Treatment::Kept }
     }
 
     /// What was a database there is none any more.
@@ -297,17 +320,77 @@ impl Replication {
         });
         futures::future::join_all(syncs).await;
         databases
-            .values()
-            .filter_map(|database| {
-                let position = local::position(&database.file)?;
+            .iter()
+            .filter_map(|(path, database)| {
+                let position = local::position(&database.file);
+                let newest = position.map_or(Txid(0), |position| position.txid);
+                let mut newest = newest.max(database.newest).max(database.sent);
+                if newest == Txid(0) && self.stopping().is_some() {
+                    // Whatever a replica has of it: nothing newer than this end is ever sent.
+                    newest = Txid::MAX;
+                }
+                self.change(path, |database| database.newest = newest);
+                // Where Litestream's own folder is gone, this is all that is known.
+                let txid = database
+                    .saved
+                    .or_else(|| (database.failing && newest > Txid(0)).then_some(newest));
+                let position = position.or_else(|| {
+                    let time = Timestamp::now();
+                    Some(local::Position { txid: txid?, time })
+                })?;
                 Some(DatabasePosition {
                     folder: database.folder.clone(),
                     path: database.path.clone(),
                     txid: position.txid.to_string(),
                     time: position.time,
+                    file: None,
                 })
             })
             .collect()
+    }
+
+    /// A backup has saved the database as a file, after [`Self::positions`] were asked.
+    pub fn saved(&self, path: &[u8]) {
+        self.change(path, |database| database.saved = Some(database.newest));
+    }
+
+    /// Notes which of them the snapshot has as files.
+    pub fn note_files(&self, positions: &mut [DatabasePosition]) {
+        let databases = locked(&self.databases);
+        for position in positions {
+            let path = format!("{}/{}", position.folder, position.path);
+            let saved = databases.get(path.as_bytes()).and_then(|database| database.saved);
+            position.file = saved.map(|txid| txid.to_string());
+        }
+    }
+
+    /// What the newest snapshot has as files, from its index, before anything is found.
+    pub fn inherit(&self, positions: &[DatabasePosition]) {
+        let files = positions.iter().filter_map(|position| {
+            let txid = Txid::parse(position.file.as_deref()?)?;
+            Some((format!("{}/{}", position.folder, position.path).into_bytes(), txid))
+        });
+        *locked(&self.inherited) = files.collect();
+    }
+
+    /// Whether the newest snapshot had this path as such a file.
+    #[must_use]
+    pub fn has_inherited(&self, path: &[u8]) -> bool {
+        locked(&self.inherited).contains_key(path)
+    }
+
+    /// The store has everything up to `newest`. Whether with that it is newer than what was saved as a file.
+    pub fn listed(&self, path: &[u8], newest: Txid) -> bool {
+        let mut passed = false;
+        self.change(path, |database| {
+            database.sent = newest;
+            if database.saved == Some(Txid::MAX) {
+                // From here on it counts: what is listed now may be older than the file, or as new.
+                database.saved = Some(newest);
+            }
+            passed = database.saved.is_some_and(|saved| newest > saved);
+        });
+        passed
     }
 }
 
@@ -350,6 +433,68 @@ mod tests {
         assert_eq!(meet(), Treatment::Saved);
         replication.lost(path);
         assert!(!replication.knows(path));
+    }
+
+    #[test]
+    fn a_database_that_is_met_by_the_last_backup_alone_is_saved_as_a_file() {
+        let replication = replication("auto");
+        let (path, another) = (b"config/a.db", b"config/b.db");
+        assert_eq!(replication.found(path, "/a.db".into()), Treatment::Kept);
+        replication.stop(Instant::now());
+        assert_eq!(replication.found(path, "/a.db".into()), Treatment::Saved);
+        assert_eq!(replication.found(another, "/b.db".into()), Treatment::Saved);
+    }
+
+    #[test]
+    fn a_file_that_is_newer_than_its_replica_stays_until_the_replica_is_newer() {
+        let replication = replication("auto");
+        let path = b"config/a.db";
+        let position = |file| DatabasePosition {
+            folder: "config".to_owned(),
+            path: "a.db".to_owned(),
+            txid: Txid(7).to_string(),
+            time: Timestamp::UNIX_EPOCH,
+            file,
+        };
+        for (saved, first) in [(Txid(7), 7), (Txid::MAX, 9)] {
+            replication.inherit(&[position(Some(saved.to_string()))]);
+            assert!(replication.has_inherited(path));
+            assert_eq!(replication.found(path, "/a.db".into()), Treatment::Kept);
+            replication.change(path, |database| database.replicated = true);
+            assert!(!replication.listed(path, Txid(first)));
+            assert_eq!(replication.found(path, "/a.db".into()), Treatment::Kept);
+            let mut positions = [position(None)];
+            replication.note_files(&mut positions);
+            assert_eq!(positions[0].file, Some(Txid(first).to_string()));
+            assert!(replication.listed(path, Txid(first + 1)));
+            assert_eq!(replication.found(path, "/a.db".into()), Treatment::Replicated);
+            replication.note_files(&mut positions);
+            assert_eq!(positions[0].file, None);
+            replication.lost(path);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_says_of_what_transaction_a_file_is_that_was_not_sent() {
+        let replication = replication("auto");
+        let path = b"config/a.db";
+        replication.found(path, "/nowhere/a.db".into());
+        assert_eq!(replication.positions().await, [], "nothing is known of it");
+        replication.change(path, |database| {
+            database.replicated = true;
+            database.failing = true;
+            database.sent = Txid(7);
+        });
+        let mut positions = replication.positions().await;
+        replication.note_files(&mut positions);
+        assert_eq!(
+            (positions.len(), &positions[0].file),
+            (1, &None),
+            "it was not saved yet"
+        );
+        replication.saved(path);
+        replication.note_files(&mut positions);
+        assert_eq!(positions[0].file.as_deref(), Some("0000000000000007"));
     }
 
     #[test]

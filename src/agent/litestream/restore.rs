@@ -90,6 +90,8 @@ pub struct Restore<'a> {
     pub own: &'a OwnFolder,
     /// A folder for configurations, in the pod's shared folder.
     pub folder: &'a Path,
+    /// What lies at the database's place was restored as a file, and holds this transaction and what came after it.
+    pub saved: Option<Txid>,
 }
 
 /// Where a registered database lies on its volume. None for a path that leads out of it.
@@ -130,6 +132,17 @@ impl Restore<'_> {
             Wanted::At(txid) => Some(self.reachable(&replica, txid).await?),
             Wanted::Before(time) => Some(self.before(&replica, &configuration, file, time).await?),
         };
+        if let Some(saved) = self.saved.filter(|_| file.is_file())
+            && self.is_older(&replica, limit, saved).await?
+        {
+            local::forget(file).map_err(failed("clearing Litestream's state beside", file))?;
+            return Ok(Restored {
+                told: format!(
+                    "{}: as the snapshot has it as a file, with what was not sent after transaction {saved}",
+                    file.display()
+                ),
+            });
+        }
         let output = staged.join("database");
         let told = match self.fetch(&configuration, file, limit, &output).await {
             Ok(()) => match limit {
@@ -180,6 +193,13 @@ impl Restore<'_> {
             Duration::from_secs(1),
         );
         process::write(self.folder, "restore", &text).map_err(failed("writing to", self.folder))
+    }
+
+    /// Whether the newest state at or before `limit` has nothing that a file of this transaction lacks.
+    async fn is_older(&self, replica: &Replica<'_>, limit: Option<Txid>, saved: Txid) -> Result<bool, Error> {
+        let files = replica.files().await?;
+        let reached = ltx::newest(&files, limit).and_then(|chain| chain.last().map(|file| file.max));
+        Ok(reached.is_none_or(|reached| reached <= saved))
     }
 
     /// The newest state at or before a transaction, or the oldest that is there.

@@ -42,8 +42,8 @@ type Files = Vec<(PathBuf, (u64, u64))>;
 
 /// A process, and what it was started for.
 pub(super) struct Running {
-    process: Process,
-    files: Files,
+    pub(super) process: Process,
+    pub(super) files: Files,
     since: Instant,
     /// Databases of which it is not known yet whether they go on without a gap, and where the process before ended.
     unsure: Vec<(PathBuf, Option<Before>)>,
@@ -211,7 +211,7 @@ impl Supervisor {
     }
 
     /// Takes note of processes that have ended by themselves.
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         let mut ended = None;
         self.running.retain(|_, running| match running.process.ended() {
             None => true,
@@ -226,13 +226,19 @@ impl Supervisor {
             }
             self.said = None;
             self.rest(&format!("Litestream has ended ({why})"));
-        } else if self.running.values().all(|running| running.since.elapsed() >= SETTLED) {
+        } else if !self.running.is_empty() && self.running.values().all(|running| running.since.elapsed() >= SETTLED) {
             self.failures = 0;
         }
     }
 
+    /// What stood in the way is gone: the next attempt is due.
+    pub(super) fn rest_no_longer(&mut self) {
+        self.failures = 0;
+        self.rest_until = Instant::now();
+    }
+
     /// Looks whether what was started goes on without a gap; where it may not, it is started again from the whole database.
-    async fn verify(&mut self) {
+    pub(super) async fn verify(&mut self) {
         let mut broken = None;
         for (name, running) in &mut self.running {
             let socket = running.process.socket().to_owned();
@@ -281,7 +287,7 @@ impl Supervisor {
     }
 
     /// Brings what runs in line with which databases there are.
-    async fn arrange(&mut self, holder: &Holder) -> Result<(), Failure> {
+    pub(super) async fn arrange(&mut self, holder: &Holder) -> Result<(), Failure> {
         if self.lag.is_overgrown() {
             return Ok(());
         }
@@ -447,26 +453,10 @@ impl Supervisor {
         }
     }
 
-    /// Ends everything, with a last synchronisation.
-    async fn end(&mut self, deadline: Instant) {
-        let databases: usize = self.running.values().map(|running| running.files.len()).sum();
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let ends = std::mem::take(&mut self.running)
-            .into_values()
-            .map(|running| running.process.stop(patience));
-        let all_well = futures::future::join_all(ends).await.into_iter().all(|well| well);
-        if databases == 0 {
-            return;
-        }
-        if all_well {
-            tracing::info!(databases, "databases: the last synchronisation is made");
-        } else {
-            tracing::error!(
-                databases,
-                "databases: the last synchronisation did not end well within {} s: what was not sent is on the volume alone",
-                patience.as_secs()
-            );
-        }
+    /// Whether what was started for a database is known to go on where the one before ended.
+    pub(super) fn goes_on_without_a_gap(&self, database: &Database) -> bool {
+        let running = self.running.get(database.profile.as_str());
+        running.is_some_and(|running| running.unsure.iter().all(|(file, _)| *file != database.file))
     }
 }
 

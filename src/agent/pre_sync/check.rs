@@ -253,7 +253,8 @@ impl Check<'_> {
             Ok(target) => target,
             Err(unsupported) => return Ok(vec![unsupported.to_string()]),
         };
-        for database in databases {
+        // What the snapshot has as a file needs no replica.
+        for database in databases.iter().filter(|database| database.file.is_none()) {
             let key = keys::database(&database.folder, &database.path);
             let replica = Replica {
                 store: self.store,

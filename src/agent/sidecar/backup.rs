@@ -160,8 +160,10 @@ struct Begun {
     marked: bool,
     /// Uploaded, but gone from the volume since.
     withdrawn: Vec<(String, Vec<u8>)>,
-    /// What leaves the mirror for history because no snapshot knows it, unless it was uploaded just now.
+    /// What of the mirror no snapshot knows, this one included: what is uploaded is none any more.
     strangers: BTreeSet<String>,
+    /// What this batch replaces, and has kept in history: an undone backup puts that back.
+    replaced: BTreeSet<String>,
 }
 
 impl Site {
@@ -185,12 +187,8 @@ impl Site {
         }
         let report = self.reported(&plan);
         // Only a full scan knows that a stranger is not about to be saved under its name.
-        let strangers = if plan.full {
-            self.strangers.clone()
-        } else {
-            BTreeSet::new()
-        };
-        if plan.changes == 0 && !order.always && strangers.is_empty() {
+        let parts = plan.full && !self.strangers.is_empty();
+        if plan.changes == 0 && !order.always && !parts {
             return Ok(report);
         }
         self.require_claim().await?;
@@ -204,14 +202,19 @@ impl Site {
             id: SnapshotId::new(Timestamp::now(), self.holder.epoch, self.sequence + 1, order.kind),
             report,
             outcomes: Outcomes::create(&self.scratch.join("outcomes"))?,
-            worth: order.always || !strangers.is_empty(),
+            worth: order.always || parts,
             marked: false,
             withdrawn: Vec::new(),
-            strangers,
+            strangers: self.strangers.clone(),
+            replaced: BTreeSet::new(),
         };
         let result = self.make(&plan, &order, &mut begun).await;
         if result.is_ok() {
             self.leftovers.clear();
+        }
+        if begun.report.snapshot.is_some() {
+            // Whatever came after: what this snapshot knows must never leave the mirror as a stranger.
+            self.strangers = if plan.full { BTreeSet::new() } else { begun.strangers };
         }
         self.unfinished |= begun.marked && result.is_err();
         if let (Some(replication), true) = (&replication, news && result.is_err()) {
@@ -228,7 +231,9 @@ impl Site {
             return Ok(());
         }
         self.mark(begun).await?;
-        self.part(begun).await?;
+        if plan.full {
+            self.part(begun).await?;
+        }
         self.scope.trouble().map_err(Refusal::from)?;
         self.require_claim().await?;
         self.publish(begun).await?;
@@ -313,14 +318,15 @@ impl Site {
             let there = batch.part(|piece| self.is_there(piece, begun));
             let mut replaced = batch.replaced();
             // A stranger under the name of what is uploaded now is replaced as well.
-            let met = batch
-                .pieces
-                .iter()
-                .map(Piece::name)
-                .filter(|name| begun.strangers.remove(name));
-            replaced.extend(met);
+            for name in batch.pieces.iter().map(Piece::name) {
+                if begun.strangers.remove(&name) {
+                    self.leftovers.remove(&name);
+                    replaced.push(name);
+                }
+            }
             replaced.sort();
             replaced.dedup();
+            begun.replaced = replaced.iter().cloned().collect();
             if !batch.pieces.is_empty() || !replaced.is_empty() {
                 self.mark(begun).await?;
                 self.keep(&replaced, begun).await?;
@@ -339,6 +345,9 @@ impl Site {
                 begun.report.uploaded_bytes += piece.record.stored_size;
                 if piece.record.database {
                     self.databases.insert(piece.record.entry.path.clone(), Instant::now());
+                    if let Some(replication) = &self.scope.replication {
+                        replication.saved(&piece.record.entry.path);
+                    }
                 }
                 let stored = begun.id.point();
                 batch.outcome(piece.record.entry.path.clone(), Some(Record { stored, ..piece.record }));
@@ -364,12 +373,13 @@ impl Site {
     }
 
     /// Remembers what this attempt has added, in case it fails. What it replaced is put back then, and not remembered.
-    fn leave(&mut self, piece: &Piece) {
+    fn leave(&mut self, piece: &Piece, begun: &Begun) {
+        let name = piece.name();
         if let Some(digest) = piece.record.digest
-            && piece.known.is_none()
+            && !begun.replaced.contains(&name)
             && self.leftovers.len() < MOST_LEFTOVERS
         {
-            self.leftovers.insert(piece.name(), digest);
+            self.leftovers.insert(name, digest);
         }
     }
 
@@ -466,7 +476,7 @@ impl Site {
             let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
             for piece in &pieces {
                 if done.contains(&piece.name()) && stage.rested(piece) {
-                    self.leave(piece);
+                    self.leave(piece, begun);
                 }
             }
             let missing = missing(result, &files, &done)?;
@@ -521,6 +531,9 @@ impl Site {
     async fn publish(&mut self, begun: &mut Begun) -> Result<(), Failure> {
         let now = Timestamp::now();
         let id = begun.id;
+        if let Some(replication) = &self.scope.replication {
+            replication.note_files(&mut begun.databases);
+        }
         let difference = (self.known.changed_since_base() + begun.outcomes.count()) as u64;
         let base = self.known.base().filter(|(base, made)| {
             base.epoch == id.epoch
@@ -591,7 +604,9 @@ impl Site {
     /// The mirror copies of deleted files go, and last the pending mark.
     async fn clean(&mut self, plan: &Plan, begun: &Begun) -> Result<(), Failure> {
         let mut names: Vec<String> = begun.withdrawn.iter().map(|(name, _)| name.clone()).collect();
-        names.extend(begun.strangers.iter().cloned());
+        if plan.full {
+            names.extend(begun.strangers.iter().cloned());
+        }
         if begun.report.deleted > 0 {
             for change in plan.changes()? {
                 names.extend(change?.leaves_the_mirror());
@@ -603,9 +618,6 @@ impl Site {
                 &names,
                 self.store.delete("", &names).await?,
             )?;
-        }
-        if plan.full {
-            self.strangers.clear();
         }
         let pending = [format!("{}.pending", begun.id)];
         let undone = self.store.delete(keys::SNAPSHOTS, &pending).await?;

@@ -9,7 +9,7 @@ use super::stage::mirror_name;
 use super::volume::Scope;
 use crate::agent::scan::{Entry, Kind, Record, TableError, TableWriter};
 use crate::store::claims::{self, Holder};
-use crate::store::index::IndexReader;
+use crate::store::index::{self, IndexReader};
 use crate::store::keys::{self, NAMES, SnapshotObject};
 use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
@@ -86,6 +86,8 @@ impl Site {
     /// Finishes or undoes what was begun, and learns anew what the newest snapshot holds where that may be another.
     pub async fn settle(&mut self, anew: bool) -> Result<Vec<String>, Failure> {
         let mut warnings = Vec::new();
+        // A backup whose end is not known may have made some of them known.
+        self.unreconciled |= !self.strangers.is_empty();
         let (claims, seen) = futures::join!(claims::list(self.store.as_ref()), Seen::list(self.store.as_ref()));
         guard::claim_in(self.store.as_ref(), &claims?, &self.holder).await?;
         let seen = seen?;
@@ -153,6 +155,18 @@ impl Site {
             }
         };
         let header = read_index(&index).map_err(damaged(id))?.header().clone();
+        let replication = self.scope.replication.clone();
+        if let Some(replication) = &replication {
+            replication.inherit(&header.databases);
+        }
+        // An index does not tell databases from other files: of these it is known.
+        let noted = move |entry: index::Entry| {
+            let mut record = from_index(entry)?;
+            record.database = replication
+                .as_ref()
+                .is_some_and(|replication| replication.has_inherited(&record.entry.path));
+            Some(record)
+        };
         let (base, base_id) = match header.base {
             None => (index.clone(), id),
             Some(base) => (self.fetch(base).await?, base),
@@ -162,7 +176,7 @@ impl Site {
         blocking(move || {
             let mut writer = TableWriter::create(&table)?;
             for entry in read_index(&base).map_err(base_damaged.clone())? {
-                if let Some(record) = from_index(entry.map_err(base_damaged.clone())?) {
+                if let Some(record) = noted(entry.map_err(base_damaged.clone())?) {
                     writer.push(&record)?;
                 }
             }
@@ -173,7 +187,7 @@ impl Site {
                 let mut changes = Vec::new();
                 for entry in read_index(&index).map_err(damaged.clone())? {
                     let entry = entry.map_err(damaged.clone())?;
-                    changes.push(Ok((entry.path.clone(), from_index(entry))));
+                    changes.push(Ok((entry.path.clone(), noted(entry))));
                 }
                 known.changed(changes)?
             };

@@ -31,6 +31,8 @@ struct Mortal {
     lives: usize,
     /// No upload takes more than half of its files, rounded up, before it fails.
     stumbles: bool,
+    /// The last call is done wholly, and nobody hears of it.
+    unheard: bool,
 }
 
 impl Mortal {
@@ -41,6 +43,7 @@ impl Mortal {
             uploaded: AtomicUsize::new(0),
             lives,
             stumbles: false,
+            unheard: false,
         }
     }
 
@@ -48,6 +51,7 @@ impl Mortal {
     fn share(&self, count: usize) -> Result<usize, Error> {
         match self.calls.fetch_add(1, Ordering::Relaxed).cmp(&self.lives) {
             std::cmp::Ordering::Less => Ok(count),
+            std::cmp::Ordering::Equal if self.unheard => Ok(count),
             std::cmp::Ordering::Equal => Ok(count / 2),
             std::cmp::Ordering::Greater => Err(self.dead()),
         }
@@ -61,7 +65,12 @@ impl Mortal {
     }
 
     fn rest(&self, done: usize, count: usize) -> Result<Vec<Undone>, Error> {
-        if done < count { Err(self.dead()) } else { Ok(Vec::new()) }
+        let unheard = self.unheard && self.calls.load(Ordering::Relaxed) > self.lives;
+        if done < count || unheard {
+            Err(self.dead())
+        } else {
+            Ok(Vec::new())
+        }
     }
 }
 
@@ -94,7 +103,8 @@ impl Store for Mortal {
             if self.share(2)? < 2 {
                 return Err(self.dead());
             }
-            self.inner.write(key, content).await
+            self.inner.write(key, content).await?;
+            self.rest(2, 2).map(|_| ())
         })
     }
 
@@ -244,13 +254,18 @@ impl Bench {
     }
 
     async fn backup(&mut self, site: &mut Site, kind: Kind) -> Result<Report, Failure> {
+        let everything = Changes {
+            everything: true,
+            ..Changes::default()
+        };
+        self.backup_of(site, kind, everything).await
+    }
+
+    async fn backup_of(&mut self, site: &mut Site, kind: Kind, changes: Changes) -> Result<Report, Failure> {
         let order = Order {
             kind,
             look: Look {
-                changes: Changes {
-                    everything: true,
-                    ..Changes::default()
-                },
+                changes,
                 resting: Vec::new(),
                 restless: None,
             },
@@ -412,6 +427,76 @@ impl Bench {
                 )
             })
             .collect()
+    }
+}
+
+/// A generator of the same numbers each time: <https://en.wikipedia.org/wiki/Linear_congruential_generator>.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, count: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % count
+    }
+}
+
+/// What an app does, one thing at a time; the path that it did it to.
+fn act_at_random(bench: &Bench, dice: &mut Dice, step: usize) -> Vec<u8> {
+    let names = ["a", "b", "c", "d/e", "d/f", " odd", "g", "h"];
+    let name = names[dice.below(names.len())];
+    if bench.volume.path().join(name).exists() && dice.below(3) == 0 {
+        bench.remove(name);
+    } else {
+        bench.write(name, &format!("{name} at step {step}"));
+    }
+    format!("config/{name}").into_bytes()
+}
+
+/// As a sidecar lives: backups of what changed and of everything, in any order, on a store that goes away at any call and
+/// comes back, settled after each failure; now and then a sidecar that begins anew.
+#[tokio::test]
+async fn whenever_the_store_goes_away_no_snapshot_is_lost_and_in_the_end_all_is_saved() {
+    for seed in 0..40 {
+        let mut dice = Dice(seed);
+        let mut bench = Bench::new();
+        let mut site = bench.open(usize::MAX, 1).await.unwrap();
+        let mut changes = Changes::default();
+        for step in 0..12 {
+            for _ in 0..dice.below(4) {
+                changes.add(act_at_random(&bench, &mut dice, step), false);
+            }
+            let lives = if dice.below(2) == 0 { dice.below(12) } else { usize::MAX };
+            site.store = Arc::new(Mortal {
+                unheard: dice.below(2) == 0,
+                ..Mortal::new(&bench.memory, lives)
+            });
+            if site.unfinished && site.settle(false).await.is_err() {
+                continue;
+            }
+            let everything = dice.below(4) == 0;
+            let order = Changes {
+                everything,
+                ..changes.clone()
+            };
+            if bench.backup_of(&mut site, Kind::Auto, order).await.is_ok() {
+                changes = Changes::default();
+            }
+            bench.check(&format!("after step {step} of {seed}"));
+            if dice.below(6) == 0
+                && let Ok(another) = bench.open(usize::MAX, 1).await
+            {
+                site = another;
+            }
+        }
+        site.store = Arc::new(Mortal::new(&bench.memory, usize::MAX));
+        site.settle(false).await.unwrap();
+        bench.backup(&mut site, Kind::Final).await.unwrap();
+        bench.check(&format!("in the end of {seed}"));
+        assert_eq!(bench.pending(), [], "{seed}");
+        assert_eq!(bench.mirror(), bench.mirrored_tree(), "{seed}");
     }
 }
 

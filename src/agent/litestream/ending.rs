@@ -1,0 +1,157 @@
+//! The end of replication: everything that is not sent yet is, also where Litestream was not running just then; what can't be
+//! sent in time is saved by the last backup as a file. Part of [`Supervisor`].
+
+use super::control;
+use super::replica::Replica;
+use super::replication::{Database, Permission};
+use super::supervise::Supervisor;
+use super::turn::LOOKING;
+use crate::agent::sidecar::backup::Failure;
+use crate::agent::sidecar::batch::with_sources;
+use crate::store::claims::Holder;
+use crate::store::keys;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Kept of the time for ending the processes themselves.
+const FOR_THE_END: Duration = Duration::from_secs(2);
+/// Between two attempts.
+const BREATH: Duration = Duration::from_millis(250);
+
+/// What has come of the last synchronisation.
+#[derive(Default)]
+struct Sent {
+    /// Databases of which the store has everything.
+    files: BTreeSet<PathBuf>,
+    /// What stood in the way last.
+    why: Option<String>,
+}
+
+impl Supervisor {
+    /// Ends everything, with a last synchronisation.
+    pub(super) async fn end(&mut self, deadline: Instant) {
+        let databases = self.replication.databases();
+        let mut sent = Sent::default();
+        match self.replication.permission() {
+            Permission::Held(_) if databases.is_empty() => {}
+            Permission::Held(_) if self.replication.turn() > Instant::now() => {
+                sent.why = Some("whoever had the place before may still send".to_owned());
+            }
+            Permission::Held(holder) => {
+                // Whatever it was resting from, there is no later attempt.
+                self.lag.begin_again();
+                let until = deadline.checked_sub(FOR_THE_END).unwrap_or(deadline);
+                if timeout_at(until, self.send_all(&holder, &mut sent)).await.is_err() {
+                    sent.why
+                        .get_or_insert_with(|| "not everything was sent in time".to_owned());
+                }
+            }
+            Permission::Fenced | Permission::NotYet => return self.halt().await,
+        }
+        if self.replication.permission() == Permission::Fenced {
+            return self.halt().await;
+        }
+        let patience = deadline.saturating_duration_since(Instant::now()).max(BREATH);
+        let ends = std::mem::take(&mut self.running)
+            .into_values()
+            .map(|running| async move {
+                let files: Vec<PathBuf> = running.files.iter().map(|(file, _)| file.clone()).collect();
+                (running.process.stop(patience).await, files)
+            });
+        for (well, files) in futures::future::join_all(ends).await {
+            if !well {
+                sent.files.retain(|file| !files.contains(file));
+                sent.why.get_or_insert_with(|| "Litestream did not end well".to_owned());
+            }
+        }
+        self.leave_to_the_last_backup(&sent).await;
+    }
+
+    /// Sends until nothing is left to send; begins what does not run.
+    async fn send_all(&mut self, holder: &Holder, sent: &mut Sent) {
+        loop {
+            match self.send_once(holder, sent).await {
+                Ok(true) => {
+                    sent.why = None;
+                    return;
+                }
+                Ok(false) => {}
+                Err(Failure::Fenced(fenced)) => return self.let_go(&fenced).await,
+                Err(failure) => sent.why = Some(with_sources(&failure)),
+            }
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+
+    /// Whether everything was sent.
+    async fn send_once(&mut self, holder: &Holder, sent: &mut Sent) -> Result<bool, Failure> {
+        self.reap();
+        self.look(holder).await;
+        self.arrange(holder).await?;
+        self.verify().await;
+        if self.replication.permission() == Permission::Fenced {
+            return Ok(true);
+        }
+        sent.files.clear();
+        let databases = self.replication.databases();
+        let syncs = databases.values().map(|database| async {
+            let socket = self.socket(database).filter(|_| self.goes_on_without_a_gap(database))?;
+            let synced = control::sync(&socket, &database.file, true, LOOKING).await;
+            Some((&database.file, synced))
+        });
+        for (file, synced) in futures::future::join_all(syncs).await.into_iter().flatten() {
+            match synced {
+                Ok(synced) if synced.replicated >= synced.txid => {
+                    sent.files.insert(file.clone());
+                }
+                Ok(_) => {}
+                Err(error) => sent.why = Some(format!("{}: {error}", file.display())),
+            }
+        }
+        Ok(databases
+            .values()
+            .all(|database| sent.files.contains(&database.file) || !database.file.exists()))
+    }
+
+    /// What was not sent is saved as a file, beside what the replica has.
+    async fn leave_to_the_last_backup(&self, sent: &Sent) {
+        let databases = self.replication.databases();
+        let unsent: Vec<(&Vec<u8>, &Database)> = databases
+            .iter()
+            .filter(|(_, database)| !sent.files.contains(&database.file) && database.file.exists())
+            .collect();
+        if unsent.is_empty() {
+            if !databases.is_empty() {
+                tracing::info!(
+                    databases = databases.len(),
+                    "databases: the last synchronisation is made"
+                );
+            }
+            return;
+        }
+        for (path, database) in unsent {
+            tracing::error!(
+                "the database {} was not sent to the end ({}): the last backup saves it as a file",
+                database.file.display(),
+                sent.why.as_deref().unwrap_or("Litestream did not take it")
+            );
+            let key = keys::database(&database.folder, &database.path);
+            let replica = Replica {
+                store: self.store.as_ref(),
+                target: &self.target,
+                key: &key,
+            };
+            // How new the file is beside the replica is told by where that stands.
+            let listed = match tokio::time::timeout(FOR_THE_END, replica.newest()).await {
+                Ok(Ok(listed)) => listed,
+                _ => None,
+            };
+            self.replication.change(path, |database| {
+                database.failing = true;
+                database.sent = database.sent.max(listed.unwrap_or_default());
+            });
+        }
+    }
+}
