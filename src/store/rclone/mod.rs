@@ -5,6 +5,7 @@
 //! read afresh for each call, and never appear in arguments or messages.
 
 mod arrivals;
+mod configuration;
 mod exchange;
 mod process;
 mod telling;
@@ -15,11 +16,10 @@ use super::{
     Answer, Contents, Depth, Done, Error, Exchanged, Object, Presence, SMALL, Store, Undone, Upload,
     exchange_one_by_one,
 };
-use arrivals::Arrivals;
 use process::{Call, Ended, Work};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -155,39 +155,6 @@ impl Rclone {
             }
         }
         Ok(ended.undone(names))
-    }
-
-    /// Runs a batch of downloads to its end, and names what of it did not come.
-    async fn arriving(&self, call: Call<'_>, names: &[&str], to: &Path, done: Done<'_>) -> Result<Vec<String>, Error> {
-        let Some(arrivals) = Arrivals::of(names, to) else {
-            let ended = call.run(Work::Files { names, done }).await?;
-            return Ok(ended.undone(names).into_iter().map(|one| one.name).collect());
-        };
-        let mut arrived = HashSet::new();
-        let mut tell = || {
-            arrivals.each(|name| {
-                done(&name);
-                arrived.insert(name);
-            });
-        };
-        // What it complains of, it says at this level too.
-        let call = call.arg("--log-level=NOTICE");
-        let running = call.run(Work::Files {
-            names,
-            done: &super::unwatched,
-        });
-        tokio::pin!(running);
-        let ended = loop {
-            tokio::select! {
-                ended = &mut running => break ended?,
-                () = tokio::time::sleep(process::BETWEEN_READS) => tell(),
-            }
-        };
-        tell();
-        for complaint in &ended.complaints {
-            arrived.remove(&complaint.object);
-        }
-        Ok(missing(names, &arrived).into_iter().map(str::to_owned).collect())
     }
 
     /// Uploads files that lie below `root` under the very names that they are to have.
@@ -529,44 +496,6 @@ impl Call<'_> {
             .arg("--ignore-checksum")
             .arg("--inplace")
             .arg("--local-no-set-modtime")
-    }
-}
-
-/// Where rclone finds its remotes.
-struct Configuration {
-    /// `RCLONE_CONFIG_*`, from the folder's files.
-    environment: Vec<(OsString, OsString)>,
-    /// The configuration file; none: rclone's usual one.
-    file: Option<PathBuf>,
-}
-
-impl Configuration {
-    fn read(settings: &Settings) -> std::io::Result<Self> {
-        let mut read = Self {
-            environment: Vec::new(),
-            file: settings.config_file.clone(),
-        };
-        let Some(folder) = &settings.config_dir else {
-            return Ok(read);
-        };
-        read.file.get_or_insert_with(|| "/dev/null".into());
-        let listing = match std::fs::read_dir(folder) {
-            Ok(listing) => listing,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(read),
-            Err(error) => return Err(error),
-        };
-        for entry in listing {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == "rclone.conf" {
-                read.file = Some(entry.path());
-            } else if name.as_bytes().starts_with(b"RCLONE_CONFIG_") {
-                let value = std::fs::read(entry.path())?;
-                let value = value.strip_suffix(b"\n").unwrap_or(&value);
-                read.environment.push((name, OsStr::from_bytes(value).to_owned()));
-            }
-        }
-        Ok(read)
     }
 }
 

@@ -1,8 +1,9 @@
 //! One rclone process: arguments, environment and standard input in; what it printed and complained about out.
 //! It stays in our process group, ends when its future is dropped, and is never believed by its exit code alone.
 
+use super::configuration::Configuration;
 use super::telling::is_about_one_file;
-use super::{Configuration, QUICK_HEAP_GROWTH, Settings, missing};
+use super::{QUICK_HEAP_GROWTH, Settings, missing};
 use crate::store::{Done, Error, Object, Undone};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
