@@ -216,7 +216,7 @@ fn successor(app: &App) -> App {
 
 /// Watches two pods until the second replicates; `each` is called all the while. Their Litestreams must never run at once.
 fn until_handed_over(app: &App, next: &App, mut each: impl FnMut()) {
-    let deadline = Instant::now() + Duration::from_secs(150);
+    let deadline = Instant::now() + Duration::from_secs(400);
     while !has_litestream(next) {
         assert!(Instant::now() < deadline, "{}\n{}", app.log(), next.log());
         each();
@@ -272,7 +272,7 @@ fn a_pod_that_stood_still_meanwhile_sends_nothing_when_it_goes_on() {
     let mut next = successor(&app);
     next.start();
     insert(&writer, 100, 10);
-    next.until_within("it begins", Duration::from_secs(150), has_litestream);
+    next.until_within("it begins", Duration::from_secs(400), has_litestream);
     next.until_replicated("app.db");
     let before = app.replica("app.db", "0000");
     signal(&[app.pid()], Signal::CONT);
