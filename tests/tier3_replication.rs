@@ -221,13 +221,16 @@ fn a_litestream_that_is_killed_is_started_again_and_one_that_was_left_behind_is_
     let writer = create(&app.path("app.db"), "wal");
     app.start();
     app.until_replicated("app.db");
-    let litestream = descendants(app.pid())
-        .into_iter()
-        .find(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "litestream"))
-        .unwrap();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(litestream).unwrap()).unwrap();
+    let litestream = |app: &App| {
+        descendants(app.pid()).into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "litestream")
+        })
+    };
+    let pid = litestream(&app).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     app.until_said("Litestream has ended");
+    app.until("Litestream runs again", |app| litestream(app).is_some());
     insert(&writer, 0, 5);
     app.until_replicated("app.db");
     app.kill_agent();

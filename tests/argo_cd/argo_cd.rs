@@ -1,11 +1,14 @@
 //! Argo CD without its servers for people: its repo-server, and an application-controller for each way in which it can
 //! track what it has applied, on the control plane.
 
+#[path = "../support/port.rs"]
+mod port;
+
 use crate::control_plane::control_plane;
 use crate::tools::Tool;
 use crate::webhook::{Process, guarded};
+use port::free_port;
 use serde_json::json;
-use std::net::{Ipv4Addr, TcpListener};
 
 /// How Argo CD knows its objects again. It is one setting for all of its Applications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,6 +130,5 @@ fn start(tool: &Tool, part: &str, name: &str, arguments: &[&str]) -> Process {
 
 /// Ports that nobody listens on: it takes none by itself.
 fn ports<const COUNT: usize>() -> [u16; COUNT] {
-    let listeners = [(); COUNT].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
+    [(); COUNT].map(|()| free_port())
 }

@@ -1,9 +1,12 @@
 //! Kyverno's admission controller as a process beside an API server, with the policies of `policies.yaml`. They are in
 //! force in the namespaces with [`LABEL`] alone: others may have tests of their own in this cluster.
 
+#[path = "../support/port.rs"]
+mod port;
+
+use port::free_port;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -177,12 +180,6 @@ fn define(files: &Path, kubectl: Kubectl) {
         assert!(begun.elapsed() < PATIENCE, "Kyverno's kinds are not known: {complaint}");
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-/// A port that nobody listens on: it takes none by itself.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 #[track_caller]

@@ -15,8 +15,10 @@ pub mod bed;
 pub mod host;
 pub mod laptop;
 pub mod pod;
+mod port;
 pub mod wire;
 
+use port::free_port;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -55,12 +57,6 @@ pub fn path_with_tools() -> std::ffi::OsString {
     folders.extend(found("litestream").and_then(|program| Some(program.parent()?.to_owned())));
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     std::env::join_paths(folders).unwrap()
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A process that ends with the test.

@@ -11,9 +11,7 @@ use tokio::net::UnixStream;
 /// What `/sync` says.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Synced {
-    /// The newest transaction on the volume.
-    pub txid: u64,
-    /// The newest that was sent.
+    /// The newest transaction that was sent.
     #[serde(rename = "replicated_txid")]
     pub replicated: u64,
 }

@@ -1,11 +1,12 @@
 //! The end of replication: everything that is not sent yet is, also where Litestream was not running just then; what can't be
 //! sent in time is saved by the last backup as a file. Part of [`Supervisor`].
 
-use super::control;
+use super::ltx::Txid;
 use super::replica::Replica;
 use super::replication::{Database, Permission};
 use super::supervise::Supervisor;
 use super::turn::LOOKING;
+use super::{control, local};
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::with_sources;
 use crate::store::claims::Holder;
@@ -98,12 +99,14 @@ impl Supervisor {
         let databases = self.replication.databases();
         let syncs = databases.values().map(|database| async {
             let socket = self.socket(database).filter(|_| self.goes_on_without_a_gap(database))?;
+            // An app that still writes is ahead again when the answer comes.
+            let position = local::position(&database.file).map_or(Txid(0), |position| position.txid);
             let synced = control::sync(&socket, &database.file, true, LOOKING).await;
-            Some((&database.file, synced))
+            Some((&database.file, position, synced))
         });
-        for (file, synced) in futures::future::join_all(syncs).await.into_iter().flatten() {
+        for (file, position, synced) in futures::future::join_all(syncs).await.into_iter().flatten() {
             match synced {
-                Ok(synced) if synced.replicated >= synced.txid => {
+                Ok(synced) if synced.replicated >= position.0 => {
                     sent.files.insert(file.clone());
                 }
                 Ok(_) => {}
