@@ -53,7 +53,7 @@ async fn a_wrong_crypt_password_is_no_empty_store() {
     let plain = bed.server.store_of("plain", BUCKET);
     let stored = listed(&plain, "", Depth::All).await.unwrap();
     bed.server.encrypt("wrong");
-    let bed = bed.with("--restore-timeout=6s");
+    let bed = bed.with("--restore-timeout=15s");
     let said = bed.refused();
     assert!(said.contains("undecryptable"), "{said}");
     assert!(is_empty(&bed.volume()));
@@ -73,7 +73,7 @@ async fn a_wrong_crypt_password_is_no_empty_store() {
 
 #[tokio::test]
 async fn a_certificate_that_nobody_knows_is_no_empty_store() {
-    let mut bed = Bed::on(S3::of(support::Kind::Rclone)).with("--restore-timeout=6s");
+    let mut bed = Bed::on(S3::of(support::Kind::Rclone)).with("--restore-timeout=15s");
     bed.server.certify();
     let said = bed.refused();
     assert!(said.contains("x509"), "{said}");
@@ -137,7 +137,7 @@ async fn a_volume_that_is_too_small_is_said_and_holds_nothing_by_half() {
     let (Some(small), Some(large)) = (on_a_volume(&bed, "size=600k"), on_a_volume(&bed, "size=64m")) else {
         return;
     };
-    let mut bed = bed.with("--restore-timeout=6s");
+    let mut bed = bed.with("--restore-timeout=15s");
     let said = bed.refused_by(small);
     assert!(said.contains("there is no space left"), "{said}");
     assert!(
@@ -230,7 +230,7 @@ async fn a_truncated_index_falls_back_loudly_and_is_never_no_backup() {
     bed.lose_volume();
     bed.server
         .place(&format!("app/snapshots/{FIRST}.json"), &first[..first.len() / 2]);
-    let bed = bed.with("--restore-timeout=6s");
+    let bed = bed.with("--restore-timeout=15s");
     let said = bed.refused();
     assert!(said.contains(FIRST) || said.contains(SECOND), "{said}");
     assert!(is_empty(&bed.volume()));

@@ -29,6 +29,17 @@ fn grow(connection: &rusqlite::Connection, from: i64, mib: i64) {
     }
 }
 
+/// Waits until the store has everything, and more than it had up to this transaction. Which one it has then.
+fn until_all_is_sent(app: &App, after: &str) -> String {
+    let sent = |app: &App| {
+        let database = &app.status()["databases"]["config/app.db"];
+        let newest = database["txid"].as_str()?;
+        (database["listed"] == newest && newest > after).then(|| newest.to_owned())
+    };
+    app.until("everything is sent", |app| sent(app).is_some());
+    sent(app).unwrap()
+}
+
 fn litestreams(app: &App) -> Vec<u32> {
     let mut pids = descendants(app.pid());
     pids.retain(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "litestream"));
@@ -56,6 +67,7 @@ fn while_the_store_is_down_so_much_may_pile_up_and_then_the_log_is_let_go() {
     let writer = create(&app.path("app.db"), "wal");
     app.start();
     app.until_replicated("app.db");
+    let before = until_all_is_sent(&app, "");
     app.bed.server.stop();
     grow(&writer, 0, 1);
     app.until_said("can't be sent, and wait on the volume");
@@ -82,12 +94,9 @@ fn while_the_store_is_down_so_much_may_pile_up_and_then_the_log_is_let_go() {
     });
     app.bed.server.resume();
     app.until_said("databases begin again with a fresh snapshot each");
+    let anew = until_all_is_sent(&app, &before);
     insert(&writer, 1000, 3);
-    app.until_replicated("app.db");
-    app.until("everything is sent", |app| {
-        let database = &app.status()["databases"]["config/app.db"];
-        database["listed"].is_string() && database["listed"] == database["txid"]
-    });
+    until_all_is_sent(&app, &anew);
     drop(writer);
     app.kill();
     fs::remove_file(app.path("app.db")).unwrap();
@@ -171,12 +180,12 @@ fn a_pod_that_stops_before_its_turn_to_replicate_leaves_its_databases_as_files()
         assert_eq!(rows(&next.path("app.db")), (0..20).collect::<Vec<_>>());
         // And from there its replica goes on.
         next.until_replicated("app.db");
-        next.until("it has left the files", |next| {
-            !app.bed.server.bucket().join("app/config/app.db").exists()
-                && next.status()["databases"]["config/app.db"]["lag_seconds"] == 0.0
-        });
+        let before = until_all_is_sent(&next, "");
         insert(&create(&next.path("app.db"), "wal"), 20, 10);
-        next.until_replicated("app.db");
+        until_all_is_sent(&next, &before);
+        next.until("it has left the files", |_| {
+            !app.bed.server.bucket().join("app/config/app.db").exists()
+        });
         next.kill();
         next.lose_volume();
         let (said, _) = next.bed.start();
