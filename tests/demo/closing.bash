@@ -67,6 +67,11 @@ gather_logs() {
 		tell "$file:"
 		tail -n 30 "$work/logs/$file" | indent
 	done
+	if [[ $cluster == node ]]; then
+		node status >"$work/logs/node" 2>&1 || indent <"$work/logs/node"
+		# It has lines only when the kubelet has ended.
+		tail -n 25 "$root/node/cluster/logs/kubelet-keeper.log" | indent
+	fi
 	for name in vixens-backup "$namespace"; do
 		for pod in $(kubectl -n "$name" get pods -o 'jsonpath={.items[*].metadata.name}'); do
 			kubectl -n "$name" describe pod "$pod" >"$work/logs/$pod.describe" 2>&1 || true
