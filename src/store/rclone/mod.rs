@@ -8,6 +8,7 @@ mod arrivals;
 mod configuration;
 mod exchange;
 mod process;
+mod settings;
 mod telling;
 mod together;
 
@@ -18,6 +19,7 @@ use super::{
 };
 use process::{Call, Ended, Work};
 use serde::Deserialize;
+pub use settings::Settings;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -29,59 +31,10 @@ use std::time::Duration;
 const BATCH: usize = 10_000;
 /// Calls that move no files end within this time, or the store counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A process that is soon over is better not stopped to collect what it used: a quarter of what a short one costs.
-const QUICK_HEAP_GROWTH: u32 = 400;
 /// Types of remotes that wrap others: what looks empty may be encrypted with another password.
 const WRAPPERS: [&str; 8] = [
     "crypt", "alias", "union", "chunker", "combine", "compress", "hasher", "cache",
 ];
-
-/// How rclone is run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The program: `rclone`, found in PATH.
-    pub program: PathBuf,
-    /// A folder whose files `RCLONE_CONFIG_*` (one value each) and `rclone.conf` are the configuration, reread for each
-    /// call; beside it the environment's `RCLONE_CONFIG_*`.
-    pub config_dir: Option<PathBuf>,
-    /// A configuration file, or none: then rclone's usual one where `config_dir` is not set either.
-    pub config_file: Option<PathBuf>,
-    /// A folder of our own for links to files with names that rclone can't be given.
-    pub scratch_dir: PathBuf,
-    /// Files under way at once.
-    pub transfers: u32,
-    /// Go's soft memory limit for each process, in MiB.
-    pub memory: u32,
-    /// How far the heap of a process that moves files may grow before it is collected, in percent of what is in use.
-    pub heap_growth: u32,
-}
-
-impl Settings {
-    /// What fits beside the sidecar in 128 MiB.
-    #[must_use]
-    pub fn lean(config_dir: &Path, scratch_dir: &Path) -> Self {
-        Self {
-            program: "rclone".into(),
-            config_dir: Some(config_dir.to_owned()),
-            config_file: None,
-            scratch_dir: scratch_dir.to_owned(),
-            transfers: 4,
-            memory: 80,
-            heap_growth: 100,
-        }
-    }
-
-    /// What fits into the 256 MiB of a restore that everybody is waiting for.
-    #[must_use]
-    pub fn fast(config_dir: &Path, scratch_dir: &Path) -> Self {
-        Self {
-            transfers: 64,
-            memory: 160,
-            heap_growth: QUICK_HEAP_GROWTH,
-            ..Self::lean(config_dir, scratch_dir)
-        }
-    }
-}
 
 /// One destination, reached by rclone.
 #[derive(Debug)]

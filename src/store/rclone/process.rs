@@ -2,8 +2,9 @@
 //! It stays in our process group, ends when its future is dropped, and is never believed by its exit code alone.
 
 use super::configuration::Configuration;
+use super::missing;
+use super::settings::{QUICK_HEAP_GROWTH, Settings};
 use super::telling::is_about_one_file;
-use super::{QUICK_HEAP_GROWTH, Settings, missing};
 use crate::store::{Done, Error, Object, Undone};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
@@ -177,7 +178,7 @@ impl<'a> Call<'a> {
             .args(&self.args)
             .env("GOMEMLIMIT", format!("{}MiB", self.settings.memory))
             .env("GOGC", heap_growth.to_string())
-            .env("GOMAXPROCS", processors().to_string())
+            .env("GOMAXPROCS", self.settings.processors.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -261,12 +262,6 @@ impl<'a> Call<'a> {
             whole,
         })
     }
-}
-
-/// What rclone gets of the processors that we may use: half, since what it does waits for the store most of the time, and
-/// more threads than that look for work more than they do any, while files wait to be verified.
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2))
 }
 
 /// What the process prints: its bytes, and whether a listing came to its end.
