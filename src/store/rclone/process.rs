@@ -2,9 +2,8 @@
 //! It stays in our process group, ends when its future is dropped, and is never believed by its exit code alone.
 
 use super::configuration::Configuration;
-use super::missing;
-use super::settings::{QUICK_HEAP_GROWTH, Settings};
 use super::telling::is_about_one_file;
+use super::{Settings, missing};
 use crate::store::{Done, Error, Object, Undone};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
@@ -167,7 +166,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    fn command(&self, heap_growth: u32) -> Result<Command, Error> {
+    fn command(&self, heap_growth: Option<u32>) -> Result<Command, Error> {
         let Configuration { environment, file } =
             Configuration::read(self.settings).map_err(|source| Error::Local {
                 what: "the folder with the store's credentials can't be read".to_owned(),
@@ -177,7 +176,10 @@ impl<'a> Call<'a> {
         command
             .args(&self.args)
             .env("GOMEMLIMIT", format!("{}MiB", self.settings.memory))
-            .env("GOGC", heap_growth.to_string())
+            .env(
+                "GOGC",
+                heap_growth.map_or_else(|| "off".to_owned(), |percent| percent.to_string()),
+            )
             .env("GOMAXPROCS", self.settings.processors.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -204,7 +206,7 @@ impl<'a> Call<'a> {
         let program = self.settings.program.display().to_string();
         let heap_growth = match work {
             Work::Files { .. } => self.settings.heap_growth,
-            Work::Bytes { .. } | Work::Listing { .. } => QUICK_HEAP_GROWTH,
+            Work::Bytes { .. } | Work::Listing { .. } => None,
         };
         let mut child = self.command(heap_growth)?.spawn().map_err(|source| Error::Local {
             what: format!("{program} can't be started"),

@@ -2,9 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-/// A process that is soon over is better not stopped to collect what it used: a third of what a short one costs.
-pub(super) const QUICK_HEAP_GROWTH: u32 = 1_000;
-
 /// How rclone is run.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,8 +18,9 @@ pub struct Settings {
     pub transfers: u32,
     /// Go's soft memory limit for each process, in MiB.
     pub memory: u32,
-    /// How far the heap of a process that moves files may grow before it is collected, in percent of what is in use.
-    pub heap_growth: u32,
+    /// How far the heap of a process that moves files may grow before it is collected, in percent of what is in use; none: as
+    /// far as `memory` lets it. Others are soon over, and are not stopped for it: that is a third of what they cost.
+    pub heap_growth: Option<u32>,
     /// How many of the processors that we may use each process may use at once.
     pub processors: usize,
 }
@@ -39,7 +37,7 @@ impl Settings {
             scratch_dir: scratch_dir.to_owned(),
             transfers: 4,
             memory: 80,
-            heap_growth: 100,
+            heap_growth: Some(100),
             processors: processors().div_ceil(2),
         }
     }
@@ -49,8 +47,8 @@ impl Settings {
     pub fn fast(config_dir: &Path, scratch_dir: &Path) -> Self {
         Self {
             transfers: 64,
-            memory: 160,
-            heap_growth: 400,
+            memory: 128,
+            heap_growth: None,
             processors: processors(),
             ..Self::lean(config_dir, scratch_dir)
         }
