@@ -13,11 +13,13 @@ mod support;
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use support::app::{App, create, descendants, insert, rows, strays};
 use support::bed::Bed;
 use support::pod::block_on;
-use support::{S3, write};
+use support::{S3, path_with_tools, tool, write};
 use vixens_backup::agent::litestream::registry::{Registered, Registry};
 
 /// Adds so many MiB to a database.
@@ -191,6 +193,53 @@ fn a_pod_that_stops_before_its_turn_to_replicate_leaves_its_databases_as_files()
         let (said, _) = next.bed.start();
         assert!(said.contains("its newest point"), "{said}");
         assert_eq!(rows(&next.path("app.db")), (0..30).collect::<Vec<_>>());
+    }
+}
+
+/// A `PATH` on which rclone takes three seconds longer while a file `slow` lies in this folder.
+fn with_a_slow_rclone(folder: &Path) -> String {
+    let path = path_with_tools().into_string().unwrap();
+    let rclone = tool("rclone");
+    let script = format!(
+        "#!/bin/sh\n[ ! -e '{}' ] || sleep 3\nexec '{}' \"$@\"\n",
+        folder.join("slow").display(),
+        rclone.display()
+    );
+    write(&folder.join("rclone"), script);
+    fs::set_permissions(folder.join("rclone"), fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{path}", folder.display())
+}
+
+#[test]
+fn what_a_machine_is_too_slow_to_send_when_the_pod_stops_is_saved_as_files() {
+    let slow = tempfile::tempdir().unwrap();
+    let mut app = App::on(S3::start());
+    app.bed.environment.push(("PATH", with_a_slow_rclone(slow.path())));
+    app.sidecar_flags.push("--grace-period=60s".to_owned());
+    let names = ["a.db", "b.db", "c.db", "d.db"];
+    let writers = names.map(|name| create(&app.path(name), "wal"));
+    app.start();
+    for name in names {
+        app.until_replicated(name);
+    }
+    // It answers nobody, and neither does it send.
+    signal(&litestreams(&app), Signal::STOP);
+    for writer in &writers {
+        insert(writer, 0, 10);
+    }
+    drop(writers);
+    write(&slow.path().join("slow"), "");
+    app.stop();
+    fs::remove_file(slow.path().join("slow")).unwrap();
+    app.lose_volume();
+    app.bed.start();
+    for name in names {
+        assert_eq!(
+            rows(&app.path(name)),
+            (0..10).collect::<Vec<_>>(),
+            "{name}: {}",
+            app.log()
+        );
     }
 }
 

@@ -107,6 +107,7 @@ impl App {
     /// Deletes the claim with everything on it, and the pod; makes the claim anew, as Git would.
     #[track_caller]
     pub(crate) fn destroy_volume(self, space: &Space) {
+        space.follow_the_end();
         if self.volume == Volume::Claim {
             space.kubectl(&["delete", "pvc", self.claim(), "--wait=false"], "");
         }

@@ -67,7 +67,8 @@ fn a_store_away_for_ten_minutes_under_writes_costs_nothing() {
     space.ready(&pod);
     assert_eq!(space.exec(app.workload(), NEWEST), written.to_string());
     assert_eq!(space.exec(app.workload(), COUNT), written.to_string());
-    assert!(app.rows(&space) >= rows);
+    let restored = app.rows(&space);
+    assert!(restored >= rows, "rows of the database: {restored}, of {rows}");
 }
 
 #[test]

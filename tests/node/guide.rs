@@ -123,7 +123,8 @@ impl Case {
         assert!(log.contains("restored"), "{log}");
         assert_eq!(self.exec("cat /config/test.txt"), "test-backup");
         assert_eq!(self.exec(LISTING), before, "names, modes, owners and times");
-        assert!(self.rows() >= rows, "rows of the database");
+        let restored = self.rows();
+        assert!(restored >= rows, "rows of the database: {restored}, of {rows}");
         // The app works: it serves what is its own, through its Service.
         let path = format!(
             "/api/v1/namespaces/{}/services/app:8080/proxy/test.txt",

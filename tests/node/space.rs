@@ -3,12 +3,16 @@
 use crate::bucket::{self, BUCKET};
 use crate::cluster::{self, eventually, kubectl, kubectl_fails};
 use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::thread::JoinHandle;
 
 /// A namespace with the Secret by which its apps reach the store; it is removed with this value.
 pub(crate) struct Space {
     name: String,
     labels: Value,
     secret: String,
+    /// What pods say while they are ended: nobody can ask them afterwards.
+    ends: RefCell<Vec<JoinHandle<String>>>,
 }
 
 impl Drop for Space {
@@ -36,6 +40,7 @@ impl Space {
             name: format!("app-{}", case.replace('_', "-")),
             labels,
             secret: secret.to_owned(),
+            ends: RefCell::default(),
         };
         // A run that was cut short left it, and its backups.
         kubectl(&["delete", "namespace", &space.name, "--ignore-not-found"], "");
@@ -122,6 +127,30 @@ impl Space {
         self.kubectl(&[&["logs"], of].concat(), "")
     }
 
+    /// Listens to the sidecars of the pods that are there until they end.
+    pub(crate) fn follow_the_end(&self) {
+        for pod in self.pods() {
+            let (space, pod) = (
+                self.name.clone(),
+                pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+            );
+            self.ends.borrow_mut().push(std::thread::spawn(move || {
+                let arguments = [
+                    "--namespace",
+                    &space,
+                    "logs",
+                    "-f",
+                    "--tail=40",
+                    &pod,
+                    "-c",
+                    "backup-sidecar",
+                ];
+                let said = cluster::try_kubectl(&arguments, "").unwrap_or_else(|complaint| complaint);
+                format!("{pod}, which was ended:\n{said}")
+            }));
+        }
+    }
+
     /// `reason: message` of every Event about an object.
     pub(crate) fn events(&self, object: &str) -> Vec<String> {
         let list = self
@@ -182,6 +211,9 @@ impl Space {
             let arguments = [&["--namespace", &self.name], arguments].concat();
             let said = cluster::try_kubectl(&arguments, "").unwrap_or_else(|complaint| complaint);
             println!("{what}:\n{said}");
+        }
+        for end in self.ends.take().into_iter().filter(JoinHandle::is_finished) {
+            println!("{}", end.join().unwrap_or_default());
         }
     }
 }

@@ -91,6 +91,8 @@ impl Store {
                 // Ready from its first answer to its end, however busy the machine is.
                 "startupProbe": {"httpGet": {"path": "/minio/health/ready", "port": 9000}, "periodSeconds": 1,
                     "timeoutSeconds": 10, "failureThreshold": 300},
+                // As the bed's own: apps at work on this node must not starve it.
+                "resources": {"requests": {"cpu": "200m"}},
                 "volumeMounts": mount}],
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "minio"}}]});
         json!({"apiVersion": "v1", "kind": "List", "items": [

@@ -118,13 +118,23 @@ impl Supervisor {
             .all(|database| sent.files.contains(&database.file) || !database.file.exists()))
     }
 
-    /// What was not sent is saved as a file, beside what the replica has.
+    /// What was sent is left to its replica; the rest is saved as a file, beside what the replica has.
     async fn leave_to_the_last_backup(&self, sent: &Sent) {
         let databases = self.replication.databases();
-        let unsent: Vec<(&Vec<u8>, &Database)> = databases
-            .iter()
-            .filter(|(_, database)| !sent.files.contains(&database.file) && database.file.exists())
-            .collect();
+        let mut unsent: Vec<(&Vec<u8>, &Database)> = Vec::new();
+        for (path, database) in &databases {
+            if sent.files.contains(&database.file) {
+                self.replication.change(path, |database| database.complete = true);
+            } else if database.file.exists() {
+                self.replication.change(path, |database| database.failing = true);
+                tracing::error!(
+                    "the database {} was not sent to the end ({}): the last backup saves it as a file",
+                    database.file.display(),
+                    sent.why.as_deref().unwrap_or("Litestream did not take it")
+                );
+                unsent.push((path, database));
+            }
+        }
         if unsent.is_empty() {
             if !databases.is_empty() {
                 tracing::info!(
@@ -134,27 +144,22 @@ impl Supervisor {
             }
             return;
         }
-        for (path, database) in unsent {
-            tracing::error!(
-                "the database {} was not sent to the end ({}): the last backup saves it as a file",
-                database.file.display(),
-                sent.why.as_deref().unwrap_or("Litestream did not take it")
-            );
-            let key = keys::database(&database.folder, &database.path);
-            let replica = Replica {
-                store: self.store.as_ref(),
-                target: &self.target,
-                key: &key,
-            };
-            // How new the file is beside the replica is told by where that stands.
-            let listed = match tokio::time::timeout(FOR_THE_END, replica.newest()).await {
-                Ok(Ok(listed)) => listed,
-                _ => None,
-            };
-            self.replication.change(path, |database| {
-                database.failing = true;
-                database.sent = database.sent.max(listed.unwrap_or_default());
-            });
-        }
+        // How new a file is beside its replica is told by where that stands.
+        let list = async {
+            for (path, database) in unsent {
+                let key = keys::database(&database.folder, &database.path);
+                let replica = Replica {
+                    store: self.store.as_ref(),
+                    target: &self.target,
+                    key: &key,
+                };
+                if let Ok(Some(listed)) = replica.newest().await {
+                    self.replication
+                        .change(path, |database| database.sent = database.sent.max(listed));
+                }
+            }
+        };
+        // Where it can't be asked in time, what was seen of it before has to do.
+        let _ = tokio::time::timeout(FOR_THE_END, list).await;
     }
 }

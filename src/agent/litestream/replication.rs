@@ -51,6 +51,8 @@ pub struct Database {
     pub replicated: bool,
     /// The replica does not keep up, or never began: it is saved as a file too.
     pub failing: bool,
+    /// The last synchronisation is over, and the store has all of it.
+    pub complete: bool,
     /// What the store is known to have.
     pub sent: Txid,
     /// Litestream's newest transaction of it, as far as it was ever seen.
@@ -83,6 +85,8 @@ pub struct Replication {
     /// The snapshots that stay, as the last pruning left them.
     kept: Mutex<Option<Vec<SnapshotId>>>,
     stopping: Mutex<Option<Instant>>,
+    /// Nothing is sent any more.
+    ended: AtomicBool,
     /// What the newest snapshot has as files when the place is opened: [`Database::saved`], by path of the index.
     inherited: Mutex<BTreeMap<Vec<u8>, Txid>>,
     /// Something changed that the supervisor should look at.
@@ -109,6 +113,7 @@ impl Replication {
             ours: Mutex::new(Instant::now()),
             kept: Mutex::default(),
             stopping: Mutex::default(),
+            ended: AtomicBool::new(false),
             inherited: Mutex::default(),
             changed: Notify::new(),
             told_to_stop: Notify::new(),
@@ -161,9 +166,10 @@ impl Replication {
         };
         // Nothing is sent any more of what is met only now.
         let too_late = self.stopping().is_some();
+        let ended = self.ended.load(Ordering::Relaxed);
         let mut databases = locked(&self.databases);
         if let Some(database) = databases.get_mut(path) {
-            database.failing |= too_late && !database.replicated;
+            database.failing |= (too_late && !database.replicated) || (ended && !database.complete);
             return match *database {
                 Database { failing: true, .. } => Treatment::Saved,
                 Database {
@@ -189,6 +195,7 @@ impl Replication {
                 since: Instant::now(),
                 replicated: false,
                 failing: too_late,
+                complete: false,
                 sent: Txid(0),
                 newest: Txid(0),
                 saved,
@@ -275,6 +282,11 @@ impl Replication {
         *locked(&self.stopping) = Some(deadline);
         self.told_to_stop.notify_one();
         self.changed.notify_one();
+    }
+
+    /// No Litestream of ours runs, and none will: whatever is not known to be complete is saved as a file from now on.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     /// Waits until the pod is being stopped. For one who waits.
@@ -443,6 +455,22 @@ mod tests {
         replication.stop(Instant::now());
         assert_eq!(replication.found(path, "/a.db".into()), Treatment::Saved);
         assert_eq!(replication.found(another, "/b.db".into()), Treatment::Saved);
+    }
+
+    #[test]
+    fn once_nothing_is_sent_any_more_only_a_complete_database_is_left_out_of_the_files() {
+        let replication = replication("auto");
+        let (sent, unsent) = (b"config/a.db", b"config/b.db");
+        let treatments = || [sent, unsent].map(|path| replication.found(path, "/a.db".into()));
+        treatments();
+        for path in [sent, unsent] {
+            replication.change(path, |database| database.replicated = true);
+        }
+        replication.stop(Instant::now());
+        assert_eq!(treatments(), [Treatment::Replicated; 2], "it is still being sent");
+        replication.change(sent, |database| database.complete = true);
+        replication.end();
+        assert_eq!(treatments(), [Treatment::Replicated, Treatment::Saved]);
     }
 
     #[test]

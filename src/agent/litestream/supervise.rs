@@ -242,16 +242,22 @@ impl Supervisor {
         let mut broken = None;
         for (name, running) in &mut self.running {
             let socket = running.process.socket().to_owned();
-            for (file, before) in std::mem::take(&mut running.unsure) {
-                let judged = match control::sync(&socket, &file, false, EACH * 2).await {
-                    Ok(_) => continuity::judge(&file, before),
+            let mut at = 0;
+            // One by one: whoever gives up waiting for this leaves the rest to be looked at later.
+            while let Some((file, before)) = running.unsure.get(at) {
+                let judged = match control::sync(&socket, file, false, EACH * 2).await {
+                    Ok(_) => continuity::judge(file, *before),
                     Err(_) => Continuity::Unknown,
                 };
                 match judged {
-                    Continuity::Sure => {}
-                    Continuity::Unknown => running.unsure.push((file, before)),
-                    Continuity::Broken => broken = Some((*name, file)),
+                    Continuity::Sure => {
+                        running.unsure.remove(at);
+                        continue;
+                    }
+                    Continuity::Unknown => {}
+                    Continuity::Broken => broken = Some((*name, file.clone())),
                 }
+                at += 1;
             }
         }
         if let Some((name, file)) = broken {

@@ -110,11 +110,19 @@ async fn sidecar(arguments: &SidecarArguments) -> Result<(), Error> {
     stopped(&mut stop, &mut interrupt).await;
     let deadline = Instant::now() + arguments.grace_period.duration().saturating_sub(MARGIN).max(MARGIN);
     tracing::info!("stopping: one last backup");
-    if let Some((replication, supervisor)) = replicating {
+    if let Some((replication, mut supervisor)) = replicating {
         // Before the last snapshot, so that it knows the last transaction.
         let patience = last_sync(arguments) + MARGIN;
         replication.stop(Instant::now() + patience);
-        let _ = tokio::time::timeout(patience + MARGIN, supervisor).await;
+        if tokio::time::timeout(patience + MARGIN, &mut supervisor).await.is_err() {
+            // Its processes end with it: beside the last backup nothing is sent.
+            supervisor.abort();
+            let _ = supervisor.await;
+            tracing::error!(
+                "the last synchronisation of databases did not end in time: what it has not sent is saved as files"
+            );
+        }
+        replication.end();
     }
     for inbox in shared.inboxes().iter() {
         inbox.stop(Stop { deadline });
@@ -294,7 +302,7 @@ fn replicated(arguments: &SidecarArguments, scope: &Scope) -> Option<(Target, Ar
 
 /// Of the grace period, what the last synchronisation of databases may take.
 fn last_sync(arguments: &SidecarArguments) -> Duration {
-    (arguments.grace_period.duration() / 4).clamp(Duration::from_secs(1), Duration::from_secs(10))
+    (arguments.grace_period.duration() / 4).clamp(Duration::from_secs(1), Duration::from_secs(30))
 }
 
 /// The volumes that may be backed up; the others are reported.
