@@ -154,9 +154,11 @@ fn a_database_in_exclusive_mode_is_reported_and_holds_up_nothing_else() {
     let place = until_place(&server, |place| place.snapshots.len() == 1 && place.pending.is_empty());
     assert_eq!(place.content("config/a").unwrap(), b"one");
     assert_eq!(rows(&place, "busy.db"), None, "it was never saved");
+    // The place is written before it is told.
+    let skipped = pod.until_status(|status| status["destinations"]["minio:backups/app"]["skipped"]["database"] == 1);
     let metrics = pod.http("GET /metrics", "", "");
     assert!(
         metrics.contains(r#"vixens_backup_skipped_files{reason="database"} 1"#),
-        "{metrics}"
+        "{skipped}\n{metrics}"
     );
 }

@@ -448,7 +448,6 @@ impl Worker {
         let order = self.order(self.kind(), everything(), Some(self.destination.settle));
         match self.backup(order).await {
             Ok(report) => {
-                self.destination.shared.skipped(&self.name, &report);
                 self.later.retain(|path, _| report.later.contains(path));
                 self.defer(&report.later);
                 self.prune().await
@@ -608,7 +607,7 @@ impl Worker {
         let Some(site) = &mut self.site else {
             return Ok(Report::default());
         };
-        let kind = order.kind;
+        let (kind, full) = (order.kind, order.look.changes.everything);
         let report = site.backup(order).await?;
         let last = site.known.last();
         self.adopted = false;
@@ -618,6 +617,9 @@ impl Worker {
         self.destination
             .shared
             .succeeded(&self.name, &report, last, begun.elapsed());
+        if full {
+            self.destination.shared.skipped(&self.name, &report);
+        }
         for warning in &report.warnings {
             tracing::warn!(destination = %self.name, "{warning}");
         }
