@@ -11,9 +11,8 @@ mod support;
 
 use jiff::Timestamp;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use support::bed::{Bed, FOLDER, entries, lived_in, seen};
-use support::{path_with_tools, tool, write};
+use support::{path_with_tools, rclone_after, write};
 use vixens_backup::agent::start::{Status, Writing};
 use vixens_backup::store::Store;
 use vixens_backup::store::index::{Attributes, Entry, What};
@@ -46,14 +45,8 @@ async fn a_restore_asks_for_nothing_twice() {
     }
     bed.backup(before.path(), FIRST).await;
     let here = tempfile::tempdir().unwrap();
-    let (program, calls) = (here.path().join("rclone"), here.path().join("calls"));
-    let script = format!(
-        "#!/bin/sh\necho \"$1\" >> {}\nexec {} \"$@\"\n",
-        calls.display(),
-        tool("rclone").display()
-    );
-    write(&program, script);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let calls = here.path().join("calls");
+    rclone_after(here.path(), &format!("echo \"$1\" >> {}", calls.display()));
     bed.claim(bed.owner(), 3, "ab12", "app-1", "").await;
     bed.heartbeat(3, "ab12", Timestamp::now(), true).await;
     let mut path = here.path().as_os_str().to_owned();

@@ -12,26 +12,18 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use support::{BUCKET, S3, tool, write};
+use support::{BUCKET, S3, rclone_after, tool, write};
 use vixens_backup::store::keys::{StoredName, stored_name};
 use vixens_backup::store::rclone::{Rclone, Settings};
 use vixens_backup::store::{Depth, Error, Presence, Store, Upload, listed, unwatched};
 
 /// A store whose rclone writes a line for each of its processes to the file that comes with it.
 fn counted(server: &S3, folder: &Path) -> (Rclone, PathBuf) {
-    let (program, calls) = (folder.join("rclone"), folder.join("calls"));
-    let rclone = tool("rclone");
-    let script = format!(
-        "#!/bin/sh\necho call >> {}\nexec {} \"$@\"\n",
-        calls.display(),
-        rclone.display()
-    );
-    write(&program, script);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let calls = folder.join("calls");
+    let program = rclone_after(folder, &format!("echo call >> {}", calls.display()));
     let settings = Settings {
         program,
         ..Settings::lean(server.rclone_dir(), folder)

@@ -13,13 +13,12 @@ mod support;
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use support::app::{App, create, descendants, insert, rows, strays};
 use support::bed::Bed;
 use support::pod::block_on;
-use support::{S3, path_with_tools, tool, write};
+use support::{S3, path_with_tools, rclone_after, write};
 use vixens_backup::agent::litestream::registry::{Registered, Registry};
 
 /// Adds so many MiB to a database.
@@ -199,14 +198,10 @@ fn a_pod_that_stops_before_its_turn_to_replicate_leaves_its_databases_as_files()
 /// A `PATH` on which rclone takes three seconds longer while a file `slow` lies in this folder.
 fn with_a_slow_rclone(folder: &Path) -> String {
     let path = path_with_tools().into_string().unwrap();
-    let rclone = tool("rclone");
-    let script = format!(
-        "#!/bin/sh\n[ ! -e '{}' ] || sleep 3\nexec '{}' \"$@\"\n",
-        folder.join("slow").display(),
-        rclone.display()
+    rclone_after(
+        folder,
+        &format!("[ ! -e '{}' ] || sleep 3", folder.join("slow").display()),
     );
-    write(&folder.join("rclone"), script);
-    fs::set_permissions(folder.join("rclone"), fs::Permissions::from_mode(0o755)).unwrap();
     format!("{}:{path}", folder.display())
 }
 

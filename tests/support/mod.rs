@@ -21,6 +21,7 @@ pub mod wire;
 use port::free_port;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,6 +50,18 @@ pub fn found(name: &str) -> Option<PathBuf> {
         .flat_map(|folders| std::env::split_paths(&folders).collect::<Vec<_>>())
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
+}
+
+/// An rclone in this folder that does something in the shell first, each time.
+pub fn rclone_after(folder: &Path, first: &str) -> PathBuf {
+    let program = folder.join("rclone");
+    let rclone = tool("rclone");
+    write(
+        &program,
+        format!("#!/bin/sh\n{first}\nexec '{}' \"$@\"\n", rclone.display()),
+    );
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program
 }
 
 /// PATH with the folders of rclone and Litestream in front, for the programs under test.
