@@ -2,7 +2,6 @@
 //! sent in time is saved by the last backup as a file. Part of [`Supervisor`].
 
 use super::ltx::Txid;
-use super::replica::Replica;
 use super::replication::{Database, Permission};
 use super::supervise::Supervisor;
 use super::turn::LOOKING;
@@ -10,7 +9,6 @@ use super::{control, local};
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::with_sources;
 use crate::store::claims::Holder;
-use crate::store::keys;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -126,7 +124,6 @@ impl Supervisor {
             if sent.files.contains(&database.file) {
                 self.replication.change(path, |database| database.complete = true);
             } else if database.file.exists() {
-                self.replication.change(path, |database| database.failing = true);
                 tracing::error!(
                     "the database {} was not sent to the end ({}): the last backup saves it as a file",
                     database.file.display(),
@@ -147,13 +144,7 @@ impl Supervisor {
         // How new a file is beside its replica is told by where that stands.
         let list = async {
             for (path, database) in unsent {
-                let key = keys::database(&database.folder, &database.path);
-                let replica = Replica {
-                    store: self.store.as_ref(),
-                    target: &self.target,
-                    key: &key,
-                };
-                if let Ok(Some(listed)) = replica.newest().await {
+                if let Ok(Some(listed)) = self.newest(database).await {
                     self.replication
                         .change(path, |database| database.sent = database.sent.max(listed));
                 }

@@ -2,6 +2,7 @@
 //! what piles up on the volume meanwhile. Part of [`Supervisor`].
 
 use super::growth::{Room, Verdict};
+use super::ltx::Txid;
 use super::replica::Replica;
 use super::replication::Database;
 use super::supervise::{Supervisor, registered};
@@ -11,8 +12,8 @@ use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::{blocking, with_sources};
 use crate::agent::sidecar::status::DatabaseStatus;
 use crate::agent::watch::Changes;
+use crate::store::Error;
 use crate::store::claims::Holder;
-use crate::store::{Error, keys};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -94,13 +95,7 @@ impl Supervisor {
         }
         let (mut first, mut passed) = (Vec::new(), Vec::new());
         for (path, database) in databases {
-            let key = keys::database(&database.folder, &database.path);
-            let replica = Replica {
-                store: self.store.as_ref(),
-                target: &self.target,
-                key: &key,
-            };
-            let Ok(newest) = tokio::time::timeout(LOOKING, replica.newest()).await else {
+            let Ok(newest) = tokio::time::timeout(LOOKING, self.newest(database)).await else {
                 return self.down(&format!("a replica was not listed within {} s", LOOKING.as_secs()));
             };
             match newest {
@@ -133,6 +128,16 @@ impl Supervisor {
         {
             tracing::warn!("{}", with_sources(&error));
         }
+    }
+
+    /// The newest transaction that the store has of a database.
+    pub(super) async fn newest(&self, database: &Database) -> Result<Option<Txid>, Error> {
+        let replica = Replica {
+            store: self.store.as_ref(),
+            target: &self.target,
+            key: &database.key(),
+        };
+        replica.newest().await
     }
 
     pub(super) fn down(&mut self, why: &str) {

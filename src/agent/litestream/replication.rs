@@ -1,12 +1,12 @@
 //! What the sidecar's parts know together about replicated databases: backups find them and leave them out of the files, the
-//! supervisor replicates them, snapshots ask where they stand. No I/O but that last question.
+//! supervisor replicates them, snapshots ask where they stand. No I/O but that last question, and what is there at the end.
 
 use super::ltx::Txid;
 use super::{control, local, process};
 use crate::agent::arguments::{Databases, Profile};
 use crate::store::claims::Holder;
 use crate::store::index::DatabasePosition;
-use crate::store::keys::{StoredName, stored_name};
+use crate::store::keys::{self, StoredName, stored_name};
 use crate::store::snapshot::SnapshotId;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +62,14 @@ pub struct Database {
     pub saved: Option<Txid>,
 }
 
+impl Database {
+    /// Where its replica lies.
+    #[must_use]
+    pub fn key(&self) -> String {
+        keys::database(&self.folder, &self.path)
+    }
+}
+
 /// Whether we may write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Permission {
@@ -85,8 +93,6 @@ pub struct Replication {
     /// The snapshots that stay, as the last pruning left them.
     kept: Mutex<Option<Vec<SnapshotId>>>,
     stopping: Mutex<Option<Instant>>,
-    /// Nothing is sent any more.
-    ended: AtomicBool,
     /// What the newest snapshot has as files when the place is opened: [`Database::saved`], by path of the index.
     inherited: Mutex<BTreeMap<Vec<u8>, Txid>>,
     /// Something changed that the supervisor should look at.
@@ -113,7 +119,6 @@ impl Replication {
             ours: Mutex::new(Instant::now()),
             kept: Mutex::default(),
             stopping: Mutex::default(),
-            ended: AtomicBool::new(false),
             inherited: Mutex::default(),
             changed: Notify::new(),
             told_to_stop: Notify::new(),
@@ -166,10 +171,9 @@ impl Replication {
         };
         // Nothing is sent any more of what is met only now.
         let too_late = self.stopping().is_some();
-        let ended = self.ended.load(Ordering::Relaxed);
         let mut databases = locked(&self.databases);
         if let Some(database) = databases.get_mut(path) {
-            database.failing |= (too_late && !database.replicated) || (ended && !database.complete);
+            database.failing |= too_late && !database.replicated;
             return match *database {
                 Database { failing: true, .. } => Treatment::Saved,
                 Database {
@@ -286,7 +290,11 @@ impl Replication {
 
     /// No Litestream of ours runs, and none will: whatever is not known to be complete is saved as a file from now on.
     pub fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+        for (path, database) in self.databases() {
+            if !database.complete && database.file.exists() {
+                self.change(&path, |database| database.failing = true);
+            }
+        }
     }
 
     /// Waits until the pod is being stopped. For one who waits.
@@ -457,20 +465,33 @@ mod tests {
         assert_eq!(replication.found(another, "/b.db".into()), Treatment::Saved);
     }
 
-    #[test]
-    fn once_nothing_is_sent_any_more_only_a_complete_database_is_left_out_of_the_files() {
+    #[tokio::test]
+    async fn once_nothing_is_sent_any_more_only_a_complete_database_is_left_out_of_the_files() {
         let replication = replication("auto");
         let (sent, unsent) = (b"config/a.db", b"config/b.db");
-        let treatments = || [sent, unsent].map(|path| replication.found(path, "/a.db".into()));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let treatments = || [sent, unsent].map(|path| replication.found(path, file.path().into()));
         treatments();
         for path in [sent, unsent] {
-            replication.change(path, |database| database.replicated = true);
+            replication.change(path, |database| {
+                database.replicated = true;
+                database.sent = Txid(7);
+            });
         }
         replication.stop(Instant::now());
         assert_eq!(treatments(), [Treatment::Replicated; 2], "it is still being sent");
         replication.change(sent, |database| database.complete = true);
         replication.end();
+        // Asked before the files are looked at: the snapshot has to say of what transaction the file is.
+        let mut positions = replication.positions().await;
         assert_eq!(treatments(), [Treatment::Replicated, Treatment::Saved]);
+        replication.saved(unsent);
+        replication.note_files(&mut positions);
+        let files: Vec<_> = positions
+            .iter()
+            .map(|position| (&*position.path, position.file.as_deref()))
+            .collect();
+        assert_eq!(files, [("b.db", Some("0000000000000007"))]);
     }
 
     #[test]

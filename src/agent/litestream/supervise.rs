@@ -242,22 +242,17 @@ impl Supervisor {
         let mut broken = None;
         for (name, running) in &mut self.running {
             let socket = running.process.socket().to_owned();
-            let mut at = 0;
             // One by one: whoever gives up waiting for this leaves the rest to be looked at later.
-            while let Some((file, before)) = running.unsure.get(at) {
-                let judged = match control::sync(&socket, file, false, EACH * 2).await {
-                    Ok(_) => continuity::judge(file, *before),
+            for (file, before) in running.unsure.clone() {
+                let judged = match control::sync(&socket, &file, false, EACH * 2).await {
+                    Ok(_) => continuity::judge(&file, before),
                     Err(_) => Continuity::Unknown,
                 };
                 match judged {
-                    Continuity::Sure => {
-                        running.unsure.remove(at);
-                        continue;
-                    }
+                    Continuity::Sure => running.unsure.retain(|(other, _)| *other != file),
                     Continuity::Unknown => {}
-                    Continuity::Broken => broken = Some((*name, file.clone())),
+                    Continuity::Broken => broken = Some((*name, file)),
                 }
-                at += 1;
             }
         }
         if let Some((name, file)) = broken {
@@ -307,7 +302,7 @@ impl Supervisor {
             if let Some(identity) = local::identity(&database.file) {
                 configured.push(Configured {
                     path: database.file.clone(),
-                    key: crate::store::keys::database(&database.folder, &database.path),
+                    key: database.key(),
                 });
                 files.push((database.file.clone(), identity));
             }
