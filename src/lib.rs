@@ -22,6 +22,7 @@ pub mod admission;
 pub mod agent;
 pub mod certificates;
 pub mod cli;
+pub mod contract;
 pub mod controller;
 pub mod inject;
 pub mod manifests;

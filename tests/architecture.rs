@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// Each module, and what it may use. `agent::arguments` stands for itself: it is where both halves meet.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("agent::arguments", &[]),
+    ("contract", &["agent::arguments"]),
     ("policy", &["agent::arguments"]),
     ("workload", &["policy", "agent::arguments"]),
     ("inject", &["workload", "policy", "agent::arguments"]),
@@ -18,15 +19,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // What it keeps is what `inject` makes; readiness says whether the webhook can be asked.
     (
         "controller",
-        &["admission", "inject", "policy", "workload", "agent::arguments"],
+        &[
+            "admission",
+            "contract",
+            "inject",
+            "policy",
+            "workload",
+            "agent::arguments",
+        ],
     ),
     (
         "serve",
         &["admission", "certificates", "controller", "inject", "policy"],
     ),
     ("store", &["agent::arguments"]),
-    ("agent", &["store", "agent::arguments"]),
-    ("operator", &["agent", "store", "agent::arguments"]),
+    ("agent", &["contract", "store", "agent::arguments"]),
+    ("operator", &["agent", "contract", "store", "agent::arguments"]),
     (
         "cli",
         &[

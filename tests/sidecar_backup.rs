@@ -245,7 +245,7 @@ fn a_refusal_is_accepted_by_its_id_alone() {
         let body = format!(r#"{{"manual":true,"accept":"{accept}"}}"#);
         pod.http("POST /v1/backup", &format!("Authorization: Bearer {token}\r\n"), &body)
     };
-    assert!(ask("shrink-00000000").contains(r#""refused":true"#));
+    assert!(ask("hold-00000000").contains(r#""refused":true"#));
     assert!(ask(id).contains(r#""event":"done""#));
     let place = Place::read(&server);
     assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));

@@ -59,7 +59,7 @@ fn a_refused_backup_ends_with_exit_code_3() {
     let output = backup(&server, scratch.path(), &[format!("--ask={}", pod.address())]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(
-        text(&output.stderr).contains("--accept shrink-"),
+        text(&output.stderr).contains("--accept hold-"),
         "{}",
         text(&output.stderr)
     );

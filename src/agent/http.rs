@@ -1,6 +1,7 @@
 //! The sidecar's HTTP server: `/metrics`, `/livez`, `/status`, `POST /v1/backup`, and the pod's own `POST /v1/nudge`.
 //! Requests in, what [`Shared`] says or an inbox's work out. It touches neither the store nor a volume.
 
+use crate::agent::arguments::QuestionId;
 use crate::agent::sidecar::inbox::{Ask, Progress};
 use crate::agent::sidecar::status::Shared;
 use crate::agent::token::Token;
@@ -34,11 +35,11 @@ pub struct Announcement {
 
 /// The body of `POST /v1/backup`; all of it may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Question {
+pub struct BackupRequest {
     /// Somebody asks by hand (else the schedule does).
     #[serde(default)]
     pub manual: bool,
-    /// The id of a guard's refusal that is accepted.
+    /// Questions that are answered by yes: their ids, comma-separated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept: Option<String>,
 }
@@ -123,7 +124,7 @@ async fn backup(State(server): State<Server>, headers: HeaderMap, body: Bytes) -
             .into_response();
     }
     let question = if body.is_empty() {
-        Question::default()
+        BackupRequest::default()
     } else {
         match serde_json::from_slice(&body) {
             Ok(question) => question,
@@ -140,7 +141,7 @@ async fn backup(State(server): State<Server>, headers: HeaderMap, body: Bytes) -
     for inbox in inboxes {
         inbox.ask(Ask {
             kind: if question.manual { Kind::Manual } else { Kind::Scheduled },
-            accepted: question.accept.clone(),
+            accepted: QuestionId::of_list(question.accept.as_deref()),
             progress: progress.clone(),
         });
     }

@@ -127,6 +127,8 @@ fn init_container(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Val
         restore_timeout: plan.restore_timeout,
         store_down: plan.store_down,
         secrets_files: plan.secrets_files.clone(),
+        accepted: plan.accepted.clone(),
+        max_shrink: plan.max_shrink,
     };
     let mut mounts: Vec<Value> = plan.volumes.iter().map(|volume| data_mount(volume, false)).collect();
     mounts.push(mount(RESTORE_VOLUME, &places.restore, false));
@@ -156,6 +158,7 @@ fn sidecar(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Value {
         interval: plan.interval,
         port: plan.port,
         grace_period: Span::seconds(plan.grace_period),
+        accepted: plan.accepted.clone(),
     };
     // Read-only, as in the guide (design, decision 12); but Litestream writes beside the databases.
     let read_only = !plan.replicates();

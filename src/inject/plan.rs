@@ -4,8 +4,8 @@
 use super::checks;
 use super::settings::settings;
 use crate::agent::arguments::{
-    Databases, Destination, METRICS_PORT, Percent, Port, Profile, RestoreAt, RestorePolicy, Retention, Size, Span,
-    StoreDown, Tier, WorkloadName,
+    Databases, Destination, METRICS_PORT, Percent, Port, Profile, QuestionId, RestoreAt, RestorePolicy, Retention,
+    Size, Span, StoreDown, Tier, WorkloadName,
 };
 use crate::policy::{InitPosition, Installation, Mode, Policy, Problem, Resources, Schedule, key, staggered};
 use crate::workload::{Setting, Workload, select};
@@ -125,6 +125,9 @@ pub struct Plan {
     pub store_down: StoreDown,
     /// What may vanish between two backups.
     pub max_shrink: Percent,
+    /// Questions that are answered by yes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<QuestionId>,
     /// What our containers ask for, over the defaults.
     pub resources: String,
     /// Whether the pod is of QoS class Guaranteed.
@@ -268,6 +271,7 @@ impl Draft {
             restore_timeout: policy.restore_timeout,
             store_down: policy.store_down,
             max_shrink: policy.max_shrink,
+            accepted: policy.accepted.clone(),
             resources: policy.resources.to_string(),
             guaranteed: workload.pod.guaranteed,
             port: port(workload),

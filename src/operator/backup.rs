@@ -2,7 +2,7 @@
 //! lies in the pod's own folder; the work is that of `agent backup`.
 
 use crate::agent::arguments::{
-    BackupArguments, Backups, Databases, Destination, Folders, Identity, Invalid, Protection, RCLONE_PATH,
+    BackupArguments, Backups, Databases, Destination, Folders, Identity, Invalid, Protection, QuestionId, RCLONE_PATH,
     RESTORE_PATH, Span,
 };
 use crate::agent::http::{ANNOUNCEMENT, Announcement};
@@ -14,9 +14,9 @@ use std::path::PathBuf;
 /// Make a backup now: `kubectl exec POD -c backup-sidecar -- vixens-backup backup`.
 #[derive(Debug, clap::Args)]
 pub struct Backup {
-    /// Accept what a guard refused, once: the id that its refusal names
+    /// Answer a question by yes, once: its id, as the log and the status say it; repeated
     #[arg(long, value_name = "ID")]
-    accept: Option<String>,
+    accept: Vec<QuestionId>,
     /// How long to wait for the backup's end
     #[arg(long, default_value = "30m")]
     timeout: Span,
@@ -116,7 +116,7 @@ impl Backup {
             },
             backups: Backups::default(),
             ask: vec![format!("127.0.0.1:{}", announcement.port)],
-            accept: self.accept.clone(),
+            accepted: self.accept.clone(),
             manual: true,
             cron_job: None,
             job: String::new(),

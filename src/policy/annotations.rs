@@ -4,7 +4,7 @@ use super::installation::{Installation, UnknownAnnotations};
 use super::list::items;
 use super::{InitPosition, Intent, Mode, Policy, Problem, Subject};
 use crate::agent::arguments::{
-    Databases, Destination, Invalid, Percent, Profile, RestorePolicy, Span, StoreDown, Tier, nearest,
+    Databases, Destination, Invalid, Percent, Profile, QuestionId, RestorePolicy, Span, StoreDown, Tier, nearest,
 };
 use serde_json::{Map, Value};
 use std::str::FromStr;
@@ -38,12 +38,14 @@ pub mod key {
     pub const INIT_POSITION: &str = "vixens.io/backup-init-position";
     /// Time for a restore.
     pub const RESTORE_TIMEOUT: &str = "vixens.io/backup-restore-timeout";
+    /// Questions that are answered by yes.
+    pub const ACCEPT: &str = "vixens.io/backup-accept";
     /// Database paths.
     pub const DATABASES: &str = "vixens.io/backup-databases";
 }
 
 /// Every annotation that an owner may write, in the order of the documentation.
-pub const KEYS: [&str; 26] = [
+pub const KEYS: [&str; 27] = [
     key::BACKUP,
     key::VOLUMES,
     key::DESTINATION,
@@ -69,6 +71,7 @@ pub const KEYS: [&str; 26] = [
     key::RUN_AS,
     key::INIT_POSITION,
     "vixens.io/backup-resources",
+    key::ACCEPT,
     "vixens.io/backup-refresh",
 ];
 
@@ -242,6 +245,11 @@ impl<'a> Reader<'a> {
         .unwrap_or_default()
     }
 
+    fn question_ids(&mut self, name: &str) -> Vec<QuestionId> {
+        self.with(name, |text| items(text).iter().map(|item| item.parse()).collect())
+            .unwrap_or_default()
+    }
+
     fn destinations(&mut self, subject: Subject<'_>, installation: &Installation) -> Vec<Destination> {
         let written = self.with("destination", |text| {
             let destinations: Vec<Destination> =
@@ -321,6 +329,7 @@ impl<'a> Reader<'a> {
                 .value::<super::Resources>("resources")
                 .unwrap_or_default()
                 .over(&installation.resources),
+            accepted: self.question_ids("accept"),
             refresh: self.text("vixens.io/backup-refresh").map(str::to_owned),
         }
     }

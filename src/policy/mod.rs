@@ -19,8 +19,8 @@ pub use resources::{Amounts, ContainerKind, Quantity, Requirements, Resources};
 pub use schedule::{Schedule, staggered};
 
 use crate::agent::arguments::{
-    Databases, Destination, Invalid, Percent, Profile, RestoreAt, RestorePolicy, Retention, Size, Span, StoreDown,
-    Tier, nearest,
+    Databases, Destination, Invalid, Percent, Profile, QuestionId, RestoreAt, RestorePolicy, Retention, Size, Span,
+    StoreDown, Tier, nearest,
 };
 use std::fmt;
 use std::str::FromStr;
@@ -100,6 +100,8 @@ pub struct Policy {
     pub init_position: InitPosition,
     /// `backup-resources`, over the installation's, over the defaults.
     pub resources: Resources,
+    /// `backup-accept`.
+    pub accepted: Vec<QuestionId>,
     /// `backup-refresh`.
     pub refresh: Option<String>,
 }

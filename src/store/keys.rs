@@ -152,6 +152,12 @@ pub fn served(value: &str) -> String {
     format!("{SERVED}/{}", &sha256_hex(value.as_bytes())[..32])
 }
 
+/// A question that was decided.
+#[must_use]
+pub fn decided(id: &str) -> String {
+    served(&format!("accept {id}"))
+}
+
 /// A pin by its name.
 #[must_use]
 pub fn pin(name: &str) -> String {

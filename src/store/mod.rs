@@ -6,6 +6,7 @@
 //! writes, [`retention`] decides what goes. None of them may touch a volume or the Kubernetes API.
 
 pub mod claims;
+pub mod decisions;
 #[cfg(test)]
 pub mod faulty;
 pub mod index;

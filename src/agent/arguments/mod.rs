@@ -7,8 +7,8 @@
 mod values;
 
 pub use values::{
-    Databases, Destination, Invalid, Percent, Port, Profile, ProtectedVolume, RestoreAt, RestorePolicy, Retention,
-    Size, Span, StoreDown, Tier, Verify, WorkloadKind, WorkloadName, nearest,
+    Databases, Destination, Invalid, Percent, Port, Profile, ProtectedVolume, QuestionId, QuestionKind, RestoreAt,
+    RestorePolicy, Retention, Size, Span, StoreDown, Tier, Verify, WorkloadKind, WorkloadName, nearest,
 };
 
 use std::path::PathBuf;
@@ -215,6 +215,12 @@ pub struct InitArguments {
     /// A glob of the files in which ${VAR} is replaced; none: the files of layer 1.
     #[arg(long = "secrets-file", allow_hyphen_values = true)]
     pub secrets_files: Vec<String>,
+    /// A question of an earlier start that is answered by yes: its id; repeated.
+    #[arg(long = "accept")]
+    pub accepted: Vec<QuestionId>,
+    /// The percentage of a snapshot's files or bytes that a volume which we did not restore may lack, and still be taken for newer.
+    #[arg(long, default_value = "50%")]
+    pub max_shrink: Percent,
 }
 
 impl Flags for InitArguments {
@@ -229,6 +235,8 @@ impl Flags for InitArguments {
             restore_timeout,
             store_down,
             secrets_files,
+            accepted,
+            max_shrink,
         } = self;
         let mut writer = Writer::default();
         writer.one("tier", tier);
@@ -238,6 +246,8 @@ impl Flags for InitArguments {
         writer.unless("restore-timeout", restore_timeout, &Span::seconds(1800));
         writer.unless("store-down", store_down, &StoreDown::Wait);
         writer.each("secrets-file", secrets_files);
+        writer.each("accept", accepted);
+        writer.unless("max-shrink", max_shrink, &Percent(50));
         writer.0.extend(folders.flags());
         writer.0
     }
@@ -310,6 +320,9 @@ pub struct SidecarArguments {
     /// The pod's whole grace period: the last backup has to fit into it.
     #[arg(long, default_value = "30s")]
     pub grace_period: Span,
+    /// A question that is answered by yes: its id; repeated.
+    #[arg(long = "accept")]
+    pub accepted: Vec<QuestionId>,
 }
 
 impl Flags for SidecarArguments {
@@ -325,6 +338,7 @@ impl Flags for SidecarArguments {
             interval,
             port,
             grace_period,
+            accepted,
         } = self;
         let mut writer = Writer::default();
         writer.unless("tier", tier, &Tier::Tier2);
@@ -335,6 +349,7 @@ impl Flags for SidecarArguments {
         writer.0.extend(backups.flags());
         writer.unless("port", port, &Port::Fixed(METRICS_PORT));
         writer.unless("grace-period", grace_period, &Span::seconds(30));
+        writer.each("accept", accepted);
         writer.0.extend(folders.flags());
         writer.0
     }
@@ -358,9 +373,9 @@ pub struct BackupArguments {
     /// The sidecar to ask, HOST:PORT; repeated, one a pod. None: do the work here, on the mounted volumes.
     #[arg(long)]
     pub ask: Vec<String>,
-    /// Override the refusal of a guard: its id, as the refusal's log line says it.
-    #[arg(long)]
-    pub accept: Option<String>,
+    /// A question that is answered by yes: its id, as the log line says it; repeated.
+    #[arg(long = "accept")]
+    pub accepted: Vec<QuestionId>,
     /// The snapshot's kind: scheduled when the schedule started it, manual when somebody did.
     #[arg(long)]
     pub manual: bool,
@@ -383,7 +398,7 @@ impl Flags for BackupArguments {
             folders,
             backups,
             ask,
-            accept,
+            accepted,
             manual,
             cron_job,
             job: _,
@@ -392,7 +407,7 @@ impl Flags for BackupArguments {
         let mut writer = Writer(protection.flags());
         writer.0.extend(backups.flags());
         writer.each("ask", ask);
-        writer.some("accept", accept.as_ref());
+        writer.each("accept", accepted);
         if *manual {
             writer.0.push("--manual".to_owned());
         }

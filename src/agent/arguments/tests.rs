@@ -53,6 +53,7 @@ fn every_value_survives_being_written_and_parsed_again() {
     for text in ["auto", "none", "app.db", "a/b.db=critical,c.sqlite"] {
         survives::<Databases>(text);
     }
+    survives::<QuestionId>("hold-1a2b3c4d");
     survives::<WorkloadName>("StatefulSet/db");
     survives::<ProtectedVolume>("data:config:/config");
     survives::<Port>("9476+");
@@ -159,6 +160,8 @@ proptest! {
             restore_timeout: Span::seconds(seconds),
             store_down: StoreDown::Start,
             secrets_files: vec!["-odd*.yaml".to_owned()],
+            accepted: vec!["hold-1a2b3c4d".parse().unwrap(), "missing-00000000".parse().unwrap()],
+            max_shrink: Percent(20),
         };
         prop_assert_eq!(&parse::<InitArguments>(&init.flags()), &init);
         let sidecar = SidecarArguments {
@@ -172,6 +175,7 @@ proptest! {
             interval: Span::seconds(seconds),
             port: if pin { Port::From(9476) } else { Port::Fixed(9477) },
             grace_period: Span::seconds(seconds),
+            accepted: vec!["hold-1a2b3c4d".parse().unwrap()],
         };
         prop_assert_eq!(&parse::<SidecarArguments>(&sidecar.flags()), &sidecar);
         let backup = BackupArguments {
@@ -180,7 +184,7 @@ proptest! {
             folders: Folders::default(),
             backups: Backups::default(),
             ask: vec!["app-backup.default.svc:9476".to_owned()],
-            accept: None,
+            accepted: vec!["hold-1a2b3c4d".parse().unwrap()],
             manual: pin,
             cron_job: pin.then(|| "app-backup".to_owned()),
             job: String::new(),

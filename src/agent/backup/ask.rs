@@ -3,8 +3,8 @@
 
 use super::call::{self, Unanswered};
 use super::{Error, say};
-use crate::agent::arguments::{BackupArguments, Destination};
-use crate::agent::http::Question;
+use crate::agent::arguments::{BackupArguments, Destination, QuestionId};
+use crate::agent::http::BackupRequest;
 use crate::agent::sidecar::inbox::{Event, Progress};
 use crate::agent::token::Token;
 use crate::store::rclone::{Rclone, Settings};
@@ -40,9 +40,9 @@ async fn one(arguments: &BackupArguments, address: &str) -> Result<(), Error> {
     let Some(primary) = destinations.first() else {
         return Err(Error::Failed("there is no destination to back up to".to_owned()));
     };
-    let question = Question {
+    let question = BackupRequest {
         manual: arguments.is_manual(),
-        accept: arguments.accept.clone(),
+        accept: QuestionId::to_list(&arguments.accepted),
     };
     let Some(token) = Token::new(primary, &arguments.folders.rclone_dir).make() else {
         return Err(Error::Failed(format!(
@@ -132,7 +132,7 @@ fn judged(results: &[Progress]) -> Result<(), Error> {
     Error::all(&errors)
 }
 
-async fn through_store(store: &dyn Store, question: &Question) -> Result<(), Error> {
+async fn through_store(store: &dyn Store, question: &BackupRequest) -> Result<(), Error> {
     let failed = |source| Error::Store {
         place: store.destination(),
         source,
@@ -238,7 +238,7 @@ mod tests {
             if let Some(state) = &found {
                 store.write(keys::STATE, &records::encode(state)).await.unwrap();
             }
-            let result = through_store(&store, &Question::default()).await;
+            let result = through_store(&store, &BackupRequest::default()).await;
             assert_eq!(result.is_ok(), good, "{found:?}: {result:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! One HTTP call to a sidecar: a question in, the lines of its answer out. Plain HTTP/1.1 within the cluster.
 
-use crate::agent::http::Question;
+use crate::agent::http::BackupRequest;
 use crate::agent::sidecar::inbox::Progress;
 use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::{Bytes, Incoming};
@@ -26,7 +26,7 @@ pub(super) enum Unanswered {
 pub(super) async fn backup(
     address: &str,
     token: &str,
-    question: &Question,
+    question: &BackupRequest,
     mut each: impl FnMut(Progress),
 ) -> Result<(), Unanswered> {
     let unreachable = |error: &dyn std::error::Error| Unanswered::Unreachable(error.to_string());

@@ -160,7 +160,7 @@ async fn one(
             },
             always: arguments.is_manual(),
             most: Some(arguments.backups.max_shrink),
-            accepted: arguments.accept.clone(),
+            accepted: arguments.accepted.clone(),
             rest: Duration::ZERO,
             patience: PATIENCE,
         })

@@ -12,7 +12,7 @@ use super::known::{Known, to_index};
 use super::plan::{Look, Plan, PlanError, read_facts};
 use super::stage::{Left, Piece, Stage, Staged};
 use super::volume::Scope;
-use crate::agent::arguments::Percent;
+use crate::agent::arguments::{Percent, QuestionId};
 use crate::agent::filters::Skipped;
 use crate::agent::scan::{Record, TableError};
 use crate::store::claims::{self, Holder};
@@ -77,8 +77,8 @@ pub struct Order {
     pub always: bool,
     /// How much may vanish; none: anything, because the volume was taken over.
     pub most: Option<Percent>,
-    /// The refusal that is accepted.
-    pub accepted: Option<String>,
+    /// Questions that are answered by yes.
+    pub accepted: Vec<QuestionId>,
     /// A database is saved at most once in this time.
     pub rest: Duration,
     /// How long a database is waited for.
@@ -183,7 +183,7 @@ impl Site {
             self.known = Arc::new(blocking(move || known.refreshed(read_facts(&path, facts)?)).await?);
         }
         if let Some(most) = order.most {
-            guard::shrink(&plan.vanishing, most, self.known.last(), order.accepted.as_deref())?;
+            guard::shrink(&plan.vanishing, most, self.known.last(), &order.accepted)?;
         }
         let report = self.reported(&plan);
         // Only a full scan knows that a stranger is not about to be saved under its name.

@@ -10,7 +10,7 @@ use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
 use super::plan::Look;
 use super::status::Shared;
 use super::volume::Scope;
-use crate::agent::arguments::{Percent, Retention};
+use crate::agent::arguments::{Percent, QuestionId, Retention};
 use crate::agent::litestream::replication::Permission;
 use crate::agent::litestream::turn;
 use crate::agent::prune;
@@ -596,7 +596,7 @@ impl Worker {
             },
             always: kind == Kind::Restored,
             most: (!self.adopted).then_some(self.destination.max_shrink),
-            accepted: None,
+            accepted: Vec::new(),
             rest: self.destination.interval,
             patience: PATIENCE,
         }
@@ -737,7 +737,7 @@ impl Worker {
         let (progress, mut lines) = mpsc::unbounded_channel();
         let ask = Ask {
             kind: if request.manual { Kind::Manual } else { Kind::Scheduled },
-            accepted: request.accept.clone(),
+            accepted: QuestionId::of_list(request.accept.as_deref()),
             progress,
         };
         // Its failure is in the answer, and is met again with the next attempt.

@@ -5,11 +5,10 @@
 use super::backup::Failure;
 use super::plan::Vanishing;
 use super::volume::Trouble;
-use crate::agent::arguments::Percent;
+use crate::agent::arguments::{Percent, QuestionId, QuestionKind};
 use crate::store::Store;
 use crate::store::claims::Holder;
 use crate::store::index::Totals;
-use crate::store::keys::sha256_hex;
 use crate::store::snapshot::SnapshotId;
 use std::fmt;
 
@@ -59,7 +58,7 @@ pub fn shrink(
     vanishing: &Vanishing,
     most: Percent,
     last: Option<SnapshotId>,
-    accepted: Option<&str>,
+    accepted: &[QuestionId],
 ) -> Result<(), Refusal> {
     let Vanishing {
         before: Totals {
@@ -83,9 +82,11 @@ pub fn shrink(
     }
     let worst = percent(files, files_before).max(percent(bytes, bytes_before));
     let last = last.map(|id| id.to_string()).unwrap_or_default();
-    let digest = sha256_hex(format!("{last}|{}", worst / 10).as_bytes());
-    let id = format!("shrink-{}", &digest[..8]);
-    if accepted == Some(id.as_str()) {
+    let id = QuestionId::new(
+        QuestionKind::Hold,
+        &[last.as_bytes(), (worst / 10).to_string().as_bytes()],
+    );
+    if accepted.contains(&id) {
         return Ok(());
     }
     Err(Refusal {
@@ -93,7 +94,7 @@ pub fn shrink(
         why: format!(
             "{files} of {files_before} files and {bytes} of {bytes_before} bytes would vanish since the snapshot {last}, more than vixens.io/backup-max-shrink allows ({most})"
         ),
-        id: Some(id),
+        id: Some(id.to_string()),
     })
 }
 
@@ -194,7 +195,7 @@ mod tests {
             (vanishing((u64::MAX, u64::MAX), u64::MAX, 0), 99, false),
         ] {
             assert_eq!(
-                shrink(&case, Percent(most), Some(last()), None).is_ok(),
+                shrink(&case, Percent(most), Some(last()), &[]).is_ok(),
                 allowed,
                 "{case:?} at {most}%"
             );
@@ -220,7 +221,7 @@ mod tests {
             (vanishing((3, 1 << 40), 1, 1 << 39 | 1, 0), 50, false),
         ] {
             assert_eq!(
-                shrink(&case, Percent(most), Some(last()), None).is_ok(),
+                shrink(&case, Percent(most), Some(last()), &[]).is_ok(),
                 allowed,
                 "{case:?} at {most}%"
             );
@@ -230,19 +231,22 @@ mod tests {
     #[test]
     fn a_refusal_is_accepted_by_its_id_and_a_worse_one_is_not() {
         let some = vanishing((10, 100), 6, 60);
-        let refusal = shrink(&some, Percent(50), Some(last()), None).unwrap_err();
-        let id = refusal.id.clone().unwrap();
+        let refusal = shrink(&some, Percent(50), Some(last()), &[]).unwrap_err();
+        let id: QuestionId = refusal.id.clone().unwrap().parse().unwrap();
         assert!(refusal.to_string().contains(&format!("--accept {id}")), "{refusal}");
         assert!(refusal.to_string().contains("6 of 10 files"), "{refusal}");
-        assert_eq!(shrink(&some, Percent(50), Some(last()), Some(&id)), Ok(()));
+        assert_eq!(
+            shrink(&some, Percent(50), Some(last()), std::slice::from_ref(&id)),
+            Ok(())
+        );
         let all = vanishing((10, 100), 10, 100);
         assert!(
-            shrink(&all, Percent(50), Some(last()), Some(&id)).is_err(),
+            shrink(&all, Percent(50), Some(last()), std::slice::from_ref(&id)).is_err(),
             "everything was not accepted"
         );
         let later = Some("20261122T140500Z-3.43-auto".parse().unwrap());
         assert!(
-            shrink(&some, Percent(50), later, Some(&id)).is_err(),
+            shrink(&some, Percent(50), later, std::slice::from_ref(&id)).is_err(),
             "it is accepted once"
         );
     }

@@ -1,6 +1,7 @@
 //! What a destination has yet to do: changed paths, until they have settled; backups that were asked for; the end. Each
 //! destination has its own, so that one that is down holds up no other. No I/O.
 
+use crate::agent::arguments::QuestionId;
 use crate::agent::watch::Changes;
 use crate::store::snapshot::Kind;
 use serde::Serialize;
@@ -23,8 +24,8 @@ pub struct Settle {
 pub struct Ask {
     /// Scheduled or manual.
     pub kind: Kind,
-    /// The guard's refusal that is accepted.
-    pub accepted: Option<String>,
+    /// Questions that are answered by yes.
+    pub accepted: Vec<QuestionId>,
     /// Where its progress goes. A receiver that is gone is no reason to stop.
     pub progress: mpsc::UnboundedSender<Progress>,
 }

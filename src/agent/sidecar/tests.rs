@@ -271,7 +271,7 @@ impl Bench {
             },
             always: false,
             most: Some(Percent(100)),
-            accepted: None,
+            accepted: Vec::new(),
             rest: Duration::ZERO,
             patience: Duration::from_secs(1),
         };

@@ -34,7 +34,8 @@ pub(super) fn specification(plan: &Plan, surroundings: &Surroundings, cluster_id
         } else {
             Vec::new()
         },
-        accept: None,
+        // A sidecar has been told itself.
+        accepted: if has_sidecar { Vec::new() } else { plan.accepted.clone() },
         manual: false,
         cron_job: Some(companion_name(CompanionKind::CronJob, name)),
         job: String::new(),

@@ -96,6 +96,7 @@ pub(super) fn occasion(plan: &Plan, surroundings: &Surroundings) -> String {
         restore_timeout: _,
         store_down: _,
         max_shrink: _,
+        accepted: _,
         guaranteed: _,
         port: _,
         grace_period: _,

@@ -2,12 +2,14 @@
 //! parsed by `FromStr` and written back by `Display`, the same text for both halves. Pure: no I/O, no clock.
 
 mod destination;
+mod question;
 mod retention;
 mod subjects;
 mod units;
 mod words;
 
 pub use destination::Destination;
+pub use question::{QuestionId, QuestionKind};
 pub use retention::Retention;
 pub use subjects::{Databases, ProtectedVolume, RestoreAt, WorkloadName};
 pub use units::{Percent, Port, Size, Span};
@@ -89,6 +91,7 @@ serde_as_text!(
     Size,
     Percent,
     Destination,
+    QuestionId,
     Retention,
     RestoreAt,
     Databases,
