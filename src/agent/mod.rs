@@ -9,6 +9,7 @@ pub mod database;
 pub mod filters;
 pub mod http;
 pub mod init;
+mod last_words;
 pub mod layers;
 pub mod litestream;
 mod log;
@@ -75,15 +76,24 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 3,
-            Self::Init(_) | Self::PreSync(_) | Self::Sidecar(_) | Self::Stopped | Self::Setup(_) => 1,
+            Self::PreSync(_) | Self::Sidecar(_) | Self::Stopped | Self::Setup(_) => 1,
+            Self::Init(error) => error.exit_code(),
             Self::Backup(error) => error.exit_code(),
         }
     }
 }
 
-/// Runs one agent command to its end.
+/// Runs one agent command to its end. Why it failed is left as the container's last words, too.
 pub fn run(command: &Command) -> Result<(), Error> {
     log::begin();
+    let done = run_to_its_end(command);
+    if let Err(error) = &done {
+        last_words::leave(&sidecar::batch::with_sources(error));
+    }
+    done
+}
+
+fn run_to_its_end(command: &Command) -> Result<(), Error> {
     match command {
         Command::Init(arguments) => runtime()?.block_on(until_stopped(init::run(arguments))),
         Command::Sidecar(arguments) => Ok(sidecar::run(arguments)?),
@@ -124,5 +134,22 @@ pub fn owner(identity: &Identity, workload: &WorkloadName) -> Owner {
             WorkloadKind::StatefulSet => identity.pod.clone(),
             WorkloadKind::Deployment => String::new(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::question::Question;
+    use arguments::QuestionKind;
+
+    #[test]
+    fn a_start_that_asks_ends_as_refused_and_is_understood_by_its_last_words() {
+        let question = Question::new(QuestionKind::Missing, &[b"config/a"], "nobody has config/a");
+        let error = Error::from(init::Error::Asks(question.clone()));
+        assert_eq!(error.exit_code(), 3);
+        let words = sidecar::batch::with_sources(&error);
+        assert_eq!(Question::find(&words), Some(question));
+        assert_eq!(words.matches("vixens-backup asks").count(), 1, "{words}");
     }
 }

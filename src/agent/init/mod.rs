@@ -26,6 +26,7 @@ use super::restore::{self, Brought};
 use super::volume;
 use super::volume::look::VolumeState;
 use super::volume::marker::{MARKER, Marker, MarkerStatus};
+use crate::contract::question::Question;
 use crate::store::Store;
 use crate::store::claims::Owner;
 use crate::store::rclone::{Rclone, Settings};
@@ -41,6 +42,9 @@ use summary::Summary;
 /// Why the app does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Only a person decides how it goes on.
+    #[error("{0}")]
+    Asks(Question),
     /// A volume can't be used.
     #[error(transparent)]
     Volume(#[from] volume::Error),
@@ -162,6 +166,17 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// 1 failed, 3 asks.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Asks(_) => 3,
+            _ => 1,
+        }
+    }
 }
 
 /// The destinations of a workload, the primary first.

@@ -5,20 +5,18 @@ mod check;
 mod report;
 
 use super::arguments::{Destination, Folders, PreSyncArguments};
+use super::last_words;
 use crate::store::rclone::{Rclone, Settings};
 use crate::store::records::{Pin, VERSION, encode};
 use crate::store::{Store, keys};
 use check::{Check, Verdict};
 use jiff::Timestamp;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The pin's name: each sync moves it to the restore point of its own.
 const PIN: &str = "presync";
-/// Where Kubernetes looks for a container's last words.
-const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 
 /// Why the store can't be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -48,21 +46,9 @@ pub enum Error {
 
 /// Checks every destination. What came of it are the pod's last words, too.
 pub async fn run(arguments: &PreSyncArguments) -> Result<(), Error> {
-    let found = look(arguments).await;
-    match &found {
-        Ok(word) => leave_word(word),
-        Err(error) => {
-            let mut word = error.to_string();
-            let mut source = std::error::Error::source(error);
-            while let Some(error) = source {
-                // Writing to a String does not fail.
-                let _ = write!(word, ": {error}");
-                source = error.source();
-            }
-            leave_word(&word);
-        }
-    }
-    found.map(drop)
+    let found = look(arguments).await?;
+    last_words::leave(&found);
+    Ok(())
 }
 
 async fn look(arguments: &PreSyncArguments) -> Result<String, Error> {
@@ -163,16 +149,6 @@ async fn pin(store: &Rclone, id: crate::store::snapshot::SnapshotId) -> Result<(
             destination: store.destination(),
             source,
         })
-}
-
-/// In a pod: what its status says once it has ended, for whoever reads no logs, such as the controller. The longest that
-/// Kubernetes keeps is 4,096 bytes, and an Event holds 1,024.
-fn leave_word(found: &str) {
-    let word: String = found.chars().take(900).collect();
-    if Path::new(TERMINATION_MESSAGE).exists() {
-        // The log says it too.
-        let _ = std::fs::write(TERMINATION_MESSAGE, word);
-    }
 }
 
 /// The Job's log is its result. Nobody is left to be told that nobody can be told.
