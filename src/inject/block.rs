@@ -7,7 +7,8 @@ use super::plan::{
 };
 use crate::agent::arguments::{
     Backups, DEFAULTS_PATH, Destination, Flags, Folders, Identity, InitArguments, NudgeArguments, Port,
-    ProtectedVolume, Protection, RCLONE_PATH, RESTORE_PATH, SECRETS_PATH, SidecarArguments, Span, Tier, WorkloadKind,
+    ProtectedVolume, Protection, RCLONE_PATH, RECORD_PATH, RESTORE_PATH, SECRETS_PATH, SidecarArguments, Span, Tier,
+    WorkloadKind,
 };
 use crate::policy::{ContainerKind, fingerprint};
 use serde_json::{Map, Value, json};
@@ -129,6 +130,7 @@ fn init_container(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Val
         secrets_files: plan.secrets_files.clone(),
         accepted: plan.accepted.clone(),
         max_shrink: plan.max_shrink,
+        record_dir: RECORD_PATH.into(),
     };
     let mut mounts: Vec<Value> = plan.volumes.iter().map(|volume| data_mount(volume, false)).collect();
     mounts.push(mount(RESTORE_VOLUME, &places.restore, false));

@@ -11,7 +11,7 @@ pub use values::{
     RestorePolicy, Retention, Size, Span, StoreDown, Tier, Verify, WorkloadKind, WorkloadName, nearest,
 };
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The port of the sidecar's HTTP server, where it is free.
 pub const METRICS_PORT: u16 = 9476;
@@ -24,6 +24,8 @@ pub const RESTORE_PATH: &str = "/restore";
 pub const SECRETS_PATH: &str = "/secrets";
 /// The Secret with `rclone.conf`, where it holds one.
 pub const RCLONE_PATH: &str = "/rclone";
+/// What is kept outside the store of what it held: `contract::record`.
+pub const RECORD_PATH: &str = "/record";
 
 /// Writes a value as command-line flags that its own parser reads back as the same value.
 pub trait Flags {
@@ -221,6 +223,9 @@ pub struct InitArguments {
     /// The percentage of a snapshot's files or bytes that a volume which we did not restore may lack, and still be taken for newer.
     #[arg(long, default_value = "50%")]
     pub max_shrink: Percent,
+    /// The folder that may hold record.json: what the store is known to have held.
+    #[arg(long, default_value = RECORD_PATH, hide_short_help = true)]
+    pub record_dir: PathBuf,
 }
 
 impl Flags for InitArguments {
@@ -237,6 +242,7 @@ impl Flags for InitArguments {
             secrets_files,
             accepted,
             max_shrink,
+            record_dir,
         } = self;
         let mut writer = Writer::default();
         writer.one("tier", tier);
@@ -248,6 +254,9 @@ impl Flags for InitArguments {
         writer.each("secrets-file", secrets_files);
         writer.each("accept", accepted);
         writer.unless("max-shrink", max_shrink, &Percent(50));
+        if record_dir != Path::new(RECORD_PATH) {
+            writer.one("record-dir", &record_dir.display());
+        }
         writer.0.extend(folders.flags());
         writer.0
     }

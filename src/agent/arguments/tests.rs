@@ -162,6 +162,7 @@ proptest! {
             secrets_files: vec!["-odd*.yaml".to_owned()],
             accepted: vec!["hold-1a2b3c4d".parse().unwrap(), "missing-00000000".parse().unwrap()],
             max_shrink: Percent(20),
+            record_dir: if pin { RECORD_PATH.into() } else { "/vixens-backup/record".into() },
         };
         prop_assert_eq!(&parse::<InitArguments>(&init.flags()), &init);
         let sidecar = SidecarArguments {

@@ -56,6 +56,9 @@ pub struct DestinationStatus {
     pub why: Option<String>,
     /// Our claim's epoch.
     pub epoch: u64,
+    /// Which store it is: the id in its `store-id` object, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_id: Option<String>,
     /// The newest snapshot.
     pub snapshot: Option<SnapshotId>,
     /// When a backup last succeeded.
