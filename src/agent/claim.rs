@@ -208,6 +208,7 @@ mod tests {
                 epoch: 5,
                 volume_id: "theirs".to_owned(),
                 pod: "app-1".to_owned(),
+                owner: None,
                 heartbeat: heartbeat.parse().unwrap(),
                 released,
                 stopping: false,

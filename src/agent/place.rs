@@ -30,8 +30,10 @@ pub enum Place {
 pub struct Backup {
     /// The holder last.
     pub claims: Vec<Holder>,
-    /// The holder's claim.
+    /// The holder's claim; none too where it is damaged, and its name alone tells who holds the place.
     pub claim: Option<Claim>,
+    /// Where the holder's claim is damaged: the newest of the others that can be read.
+    pub earlier: Option<Claim>,
     /// The holder's summary.
     pub state: Option<State>,
     /// Snapshots that are whole, the newest last.
@@ -67,6 +69,14 @@ impl Backup {
         self.snapshots.last().copied()
     }
 
+    /// Whose it is: as the holder's claim tells it, or where that is damaged another claim, or the place's summary.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Owner> {
+        let told = self.claim.as_ref().or(self.earlier.as_ref());
+        told.map(|claim| &claim.owner)
+            .or_else(|| self.state.as_ref()?.owner.as_ref())
+    }
+
     /// The claim that holds the place.
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {
@@ -95,14 +105,14 @@ impl Backup {
     /// Whose it is, from our view.
     #[must_use]
     pub fn whose(&self, us: &Owner, now: Timestamp) -> Whose {
-        let Some(claim) = &self.claim else {
+        let Some(owner) = self.owner() else {
             return Whose::Ours;
         };
-        match claim.owner.kinship(us) {
+        match owner.kinship(us) {
             Kinship::Same => Whose::Ours,
-            Kinship::Other => Whose::Others(claim.owner.clone()),
+            Kinship::Other => Whose::Others(owner.clone()),
             Kinship::OtherCluster => Whose::OtherCluster {
-                owner: claim.owner.clone(),
+                owner: owner.clone(),
                 live: self.is_live(now),
             },
         }
@@ -130,7 +140,8 @@ async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> R
         for folder in folders {
             if !by_listing {
                 let mirror = keys::mirror(folder);
-                store.list(&mirror, Depth::All, &mut |_| by_listing = true).await?;
+                let mut each = |object: Object| by_listing |= !keys::is_partial(&object.name);
+                store.list(&mirror, Depth::All, &mut each).await?;
             }
         }
     }
@@ -148,22 +159,63 @@ async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> R
     let mut read = store.read_all(&wanted).await?;
     let state = read.remove(keys::STATE);
     let claim = match holder {
-        Some(holder) => Some(match read.remove(&holder.key()) {
-            Some(bytes) => claims::of_bytes(store, holder, &bytes)?,
-            None => claims::read(store, holder).await?,
-        }),
+        Some(holder) => match read.remove(&holder.key()) {
+            Some(bytes) => unless_damaged(claims::of_bytes(store, holder, &bytes))?,
+            None => unless_damaged(claims::read(store, holder).await)?,
+        },
         None => None,
     };
+    let earlier = match &claim {
+        Some(_) => None,
+        None => earlier(store, &claims).await?,
+    };
     let Points { snapshots, pending, .. } = points;
-    Ok(Place::Backup(Box::new(Backup {
+    let backup = Backup {
         claims,
         claim,
+        earlier,
         state: state.and_then(|bytes| state::of_bytes(store, &bytes)),
         snapshots,
         pending,
         by_listing,
         indexes: read,
-    })))
+    };
+    if let (Some(holder), None) = (backup.holder(), backup.owner()) {
+        tracing::warn!(
+            "{}: {} is damaged, and nothing else there says whose files these are: they are taken for this workload's own",
+            store.destination(),
+            holder.key()
+        );
+    }
+    Ok(Place::Backup(Box::new(backup)))
+}
+
+/// A claim that can be read; a damaged one is said, and costs what it told beside its name.
+fn unless_damaged(claim: Result<Claim, Error>) -> Result<Option<Claim>, Error> {
+    match claim {
+        Ok(claim) => Ok(Some(claim)),
+        Err(error @ Error::Damaged { .. }) => {
+            tracing::warn!("{error}; its name still tells who holds the place");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The newest claim before the holder's that can be read.
+async fn earlier(store: &dyn Store, claims: &[Holder]) -> Result<Option<Claim>, Error> {
+    for holder in claims.iter().rev().skip(1) {
+        match claims::read(store, holder).await {
+            // Pruned between the two.
+            Err(error) if error.is_not_found() => {}
+            other => {
+                if let Some(claim) = unless_damaged(other)? {
+                    return Ok(Some(claim));
+                }
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// An empty answer counts only where it can be believed.
@@ -198,15 +250,8 @@ impl Points {
                 SnapshotObject::Index(id) => points.snapshots.push(id),
                 SnapshotObject::Pending(id) => points.pending.push(id),
                 SnapshotObject::Base(id) => points.bases.push(id),
-                SnapshotObject::Unknown => {
-                    return Err(Error::Damaged {
-                        destination: store.destination(),
-                        key: format!("{}/{}", keys::SNAPSHOTS, object.name),
-                        why: "this release does not know names like this: update vixens-backup, or take it away if it \
-                              was put there by hand"
-                            .to_owned(),
-                    });
-                }
+                SnapshotObject::Newer => return Err(keys::newer(&store.destination(), &object.name)),
+                SnapshotObject::Foreign => {}
             }
         }
         points.snapshots.sort_unstable();
@@ -281,6 +326,7 @@ mod tests {
             epoch: 3,
             volume_id: "ab12".to_owned(),
             pod: "app-1".to_owned(),
+            owner: None,
             heartbeat: time(heartbeat),
             released,
             stopping: false,
@@ -330,13 +376,68 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_index_or_claim_that_cannot_be_read_is_never_no_backup() {
+    async fn what_is_of_a_newer_release_is_never_no_backup_and_never_damaged() {
+        for (key, content) in [
+            ("snapshots/20261122T130500Z-3.42-auto.cbor", "x"),
+            ("snapshots/20261122T130500Z-3.42-weekly.json", "x"),
+            ("claims/4-cd34.cbor", "x"),
+            ("claims/3-ab12.json", "{\"version\":9}"),
+        ] {
+            let store = Memory::default();
+            put(&store, key, content.as_bytes()).await;
+            let found = look(&store, &folders()).await;
+            assert!(matches!(found, Err(Error::Newer { .. })), "{key}: {found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_left_in_our_folders_is_nothing() {
         let store = Memory::default();
-        put(&store, "snapshots/something.cbor", b"x").await;
-        assert!(matches!(look(&store, &folders()).await, Err(Error::Damaged { .. })));
-        store.objects().clear();
-        put(&store, "claims/3-ab12.json", b"{\"version\":9}").await;
-        assert!(matches!(look(&store, &folders()).await, Err(Error::Damaged { .. })));
+        for key in [
+            "snapshots/.DS_Store",
+            "snapshots/20261122T130500Z-3.42-auto.json.1a2b3c4d.partial",
+            "claims/.DS_Store",
+            "claims/3-ab12.json.9c.partial",
+            "claims/@eaDir/3-ab12.json",
+            "config/a.yaml.1a2b3c4d.partial",
+        ] {
+            put(&store, key, b"x").await;
+        }
+        let found = look(&store, &folders()).await.unwrap();
+        assert!(matches!(found, Place::Nothing { .. }), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_is_cut_off_holds_by_its_name_and_others_tell_whose_the_place_is() {
+        let us = owner("c1", "app");
+        let now = time("2026-12-24T00:00:00Z");
+        let whole = encode(&claim("c1", "other"));
+        for cut in [0, whole.len() / 2, whole.len() - 3] {
+            let store = Memory::default();
+            let found = async || match look(&store, &folders()).await.unwrap() {
+                Place::Backup(backup) => *backup,
+                Place::Nothing { .. } => panic!("a claim is a backup"),
+            };
+            put(&store, "claims/3-ab12.json", &whole[..cut]).await;
+            let backup = found().await;
+            assert_eq!(backup.holder().unwrap().key(), "claims/3-ab12.json");
+            assert_eq!((backup.claim.clone(), backup.whose(&us, now)), (None, Whose::Ours));
+            // The summary knows it.
+            let owner = owner("c1", "third");
+            let state = State {
+                owner: Some(owner.clone()),
+                ..state("2026-11-22T13:00:00Z", true)
+            };
+            put(&store, "state.json", &encode(&state)).await;
+            assert_eq!(found().await.whose(&us, now), Whose::Others(owner));
+            // And a claim before it more surely.
+            let mut before = claim("c1", "fourth");
+            before.epoch = 2;
+            put(&store, "claims/2-ab12.json", &encode(&before)).await;
+            put(&store, "claims/1-ab12.json", b"").await;
+            let theirs = Whose::Others(before.owner.clone());
+            assert_eq!(found().await.whose(&us, now), theirs);
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 use crate::agent::arguments::Retention;
 use crate::store::records::{Damage, Pin, decode};
 use crate::store::retention::{self, Listing, Plan, Rules};
+use crate::store::snapshot::SnapshotId;
 use crate::store::{Depth, Error, Store, Undone, keys, listed};
 use jiff::Timestamp;
 
@@ -30,6 +31,9 @@ impl From<Retention> for Rules {
     }
 }
 
+/// Where nobody can say any more what a pin keeps, the newest snapshot of each of so many days stays.
+const DAYS_OF_DAMAGED: u32 = 30;
+
 /// How much of a place is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
@@ -50,14 +54,29 @@ pub struct Pruned {
 
 /// Removes what nobody wants kept. On an error, what was removed until then was in order.
 pub async fn prune(store: &dyn Store, retention: &Retention, look: Look, now: Timestamp) -> Result<Pruned, Error> {
-    let rules = Rules::from(*retention);
+    let mut rules = Rules::from(*retention);
     let mut listing = Listing::default();
     let snapshots = listed(store, keys::SNAPSHOTS, Depth::All).await?;
     listing.snapshots(&store.destination(), &snapshots)?;
     if listing.indexes.is_empty() {
         return Ok(Pruned::default());
     }
-    listing.pins = pins(store).await?.into_iter().map(|(_, pin)| pin.snapshot).collect();
+    let pins = pins(store).await?;
+    listing.pins = pins.iter().filter_map(Pinned::snapshot).collect();
+    let unknown: Vec<&str> = pins
+        .iter()
+        .filter(|pin| pin.snapshot().is_none())
+        .map(Pinned::name)
+        .collect();
+    if !unknown.is_empty() {
+        tracing::warn!(
+            "{}: which snapshot is kept by {} can't be read any more, so the newest of each day stays for {DAYS_OF_DAMAGED} \
+             days; pin anew what has to stay, and delete what can't be read",
+            store.destination(),
+            unknown.join(", ")
+        );
+        rules.daily = Some(rules.daily.unwrap_or(0).max(DAYS_OF_DAMAGED));
+    }
     let mut plan = retention::plan(&rules, &listing, now);
     if look == Look::Thoroughly || rules.history.is_some() || !plan.dropped.is_empty() {
         store
@@ -77,21 +96,81 @@ pub async fn prune(store: &dyn Store, retention: &Retention, look: Look, now: Ti
     })
 }
 
-/// The pins of a place, by name. One that can't be read is an error: what it keeps is not known, so nothing may go.
-pub async fn pins(store: &dyn Store) -> Result<Vec<(String, Pin)>, Error> {
+/// A pin, as far as it can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pinned {
+    /// It is whole.
+    Whole {
+        /// Its name.
+        name: String,
+        /// What it says.
+        pin: Pin,
+    },
+    /// It is damaged, and what is left of it, or its name, still tells what it keeps; or not even that.
+    Damaged {
+        /// Its name.
+        name: String,
+        /// The snapshot.
+        snapshot: Option<SnapshotId>,
+    },
+}
+
+impl Pinned {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Whole { name, .. } | Self::Damaged { name, .. } => name,
+        }
+    }
+
+    /// What it keeps, where that is known.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<SnapshotId> {
+        match self {
+            Self::Whole { pin, .. } => Some(pin.snapshot),
+            Self::Damaged { snapshot, .. } => *snapshot,
+        }
+    }
+}
+
+/// The pins of a place. One that is damaged stops nothing; one of a newer release does, because what it keeps is not known.
+pub async fn pins(store: &dyn Store) -> Result<Vec<Pinned>, Error> {
     let mut pins = Vec::new();
     for object in listed(store, keys::PINS, Depth::All).await? {
-        let key = format!("{}/{}", keys::PINS, object.name);
-        let bytes = store.read(&key).await?;
-        let pin = decode(&bytes).map_err(|Damage(why)| Error::Damaged {
-            destination: store.destination(),
-            key,
-            why,
-        })?;
-        let name = object.name.strip_suffix(".json").unwrap_or(&object.name);
-        pins.push((name.to_owned(), pin));
+        let Some(name) = object.name.strip_suffix(".json") else {
+            continue;
+        };
+        let key = keys::pin(name);
+        let bytes = match store.read(&key).await {
+            Ok(bytes) => bytes,
+            // Taken away between the two.
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error),
+        };
+        let name = name.to_owned();
+        pins.push(match decode(&bytes) {
+            Ok(pin) => Pinned::Whole { name, pin },
+            Err(newer @ Damage::Newer(_)) => return Err(newer.of(store.destination(), key)),
+            Err(Damage::Broken(_)) => Pinned::Damaged {
+                snapshot: id_in(&String::from_utf8_lossy(&bytes)).or_else(|| id_in(&name)),
+                name,
+            },
+        });
     }
     Ok(pins)
+}
+
+/// The snapshot that a text names, anywhere in it.
+fn id_in(text: &str) -> Option<SnapshotId> {
+    let is_of_id = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    text.split(|c| !is_of_id(c)).find_map(|word| {
+        // A name may have a word before its id.
+        let starts = word.match_indices('-').map(|(dash, _)| dash + 1);
+        std::iter::once(0)
+            .chain(starts)
+            .find_map(|start| word[start..].parse().ok())
+    })
 }
 
 #[cfg(test)]
@@ -148,12 +227,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pin_that_cannot_be_read_stops_everything() {
+    async fn a_pin_of_a_newer_release_stops_everything() {
         let store = place().await;
-        store.write("pins/before-sync.json", b"{\"version\":1").await.unwrap();
+        store.write("pins/before-sync.json", b"{\"version\":9}").await.unwrap();
         let error = pruned(&store, "last=1", Look::Thoroughly).await.unwrap_err();
+        assert!(matches!(error, Error::Newer { .. }), "{error}");
         assert!(error.to_string().contains("pins/before-sync.json"), "{error}");
         assert_eq!(keys_of(&store).len(), PLACE.len() + 1);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_pin_keeps_what_is_left_of_it_names_or_else_one_snapshot_of_each_day_and_stops_nothing() {
+        let pinned = "20261101T100000Z-1.1-auto";
+        for (name, content, kept) in [
+            ("sync", format!("{{\"version\":1,\"snapshot\":\"{pinned}\",\"ti"), true),
+            (&*format!("before-{pinned}"), String::new(), true),
+            // Of that day, the second is the newest.
+            ("sync", String::new(), false),
+        ] {
+            let store = place().await;
+            store.write(&keys::pin(name), content.as_bytes()).await.unwrap();
+            store.write("pins/.DS_Store", b"x").await.unwrap();
+            let pruned = pruned(&store, "last=1", Look::Thoroughly).await.unwrap();
+            let dropped: Vec<String> = pruned.plan.dropped.iter().map(ToString::to_string).collect();
+            let expected: &[&str] = if kept {
+                &["20261101T100100Z-1.2-auto"]
+            } else {
+                // The first is what the second builds on.
+                &[]
+            };
+            assert_eq!(dropped, expected, "{name} {content}");
+        }
     }
 
     #[tokio::test]

@@ -162,7 +162,10 @@ impl Access {
             StoreError::Damaged { .. } => {
                 "; an older snapshot may be whole: vixens-backup snapshots lists them".to_owned()
             }
-            StoreError::Local { .. } | StoreError::NotFound { .. } | StoreError::Full { .. } => String::new(),
+            StoreError::Local { .. }
+            | StoreError::NotFound { .. }
+            | StoreError::Full { .. }
+            | StoreError::Newer { .. } => String::new(),
         };
         match error {
             StoreError::Local { what, source } => {

@@ -38,15 +38,17 @@ struct Line {
 /// Lists a place.
 pub(super) async fn list(access: &Access, opened: &Opened, output: Output) -> Result<String, Error> {
     let mut pinned: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
-    let (mut read, mut unreadable_pin) = (Read::default(), None);
+    let (mut read, mut unreadable) = (Read::default(), Vec::new());
     if !opened.backup.snapshots.is_empty() {
         match pins(&opened.store).await {
             Ok(pins) => {
-                for (name, pin) in pins {
-                    pinned.entry(pin.snapshot).or_default().push(name);
+                for pin in pins {
+                    match pin.snapshot() {
+                        Some(snapshot) => pinned.entry(snapshot).or_default().push(pin.name().to_owned()),
+                        None => unreadable.push(keys::pin(pin.name())),
+                    }
                 }
             }
-            Err(error @ StoreError::Damaged { .. }) => unreadable_pin = Some(error.to_string()),
             Err(error) => return Err(access.failed(error)),
         }
         read = Read::all(opened).await.map_err(|error| access.failed(error))?;
@@ -74,8 +76,11 @@ pub(super) async fn list(access: &Access, opened: &Opened, output: Output) -> Re
         Output::Json => json(&lines),
         Output::Text => {
             let mut text = text(opened, &lines, Timestamp::now());
-            if let Some(why) = unreadable_pin {
-                let _ = writeln!(text, "{why}: nothing is removed while it is there");
+            for key in unreadable {
+                let _ = writeln!(
+                    text,
+                    "{key} is damaged, and which snapshot it kept can't be read any more: pin that one anew, and delete this"
+                );
             }
             Ok(text)
         }
@@ -140,9 +145,14 @@ fn text(opened: &Opened, lines: &[Line], now: Timestamp) -> String {
     let mut text = String::new();
     let backup = &opened.backup;
     // Writing to a String does not fail.
-    let _ = match (&opened.nothing, &backup.claim) {
+    let _ = match (&opened.nothing, backup.owner()) {
         (Some(nothing), _) => writeln!(text, "{nothing}"),
-        (None, Some(claim)) => writeln!(text, "{}: {}", opened.store.destination(), claim.owner),
+        (None, Some(owner)) => writeln!(text, "{}: {owner}", opened.store.destination()),
+        (None, None) if backup.holder().is_some() => writeln!(
+            text,
+            "{}: its claims are damaged, so nobody can say whose it is",
+            opened.store.destination()
+        ),
         (None, None) => writeln!(
             text,
             "{}: made by hand, it has no claims; its files lie in {}",

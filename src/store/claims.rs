@@ -150,19 +150,22 @@ impl Claim {
     }
 }
 
-/// The claims that a listing of `claims/` shows, the holder last. A name that is no claim is damage: a release to come
-/// may have written it, and it may hold the place.
+/// The claims that a listing of `claims/` shows, the holder last. A name of our shape and an unknown kind is of a newer
+/// release, and may hold the place; other names are somebody's.
 pub fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Holder>, Damage> {
-    let mut holders = names
-        .map(|name| {
-            keys::of_claim(name)
-                .map(|(epoch, volume_id)| Holder {
-                    epoch,
-                    volume_id: volume_id.to_owned(),
-                })
-                .ok_or_else(|| Damage(format!("{name:?} is no claim's name that this release knows")))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut holders = Vec::new();
+    for name in names {
+        if let Some((epoch, volume_id)) = keys::of_claim(name) {
+            holders.push(Holder {
+                epoch,
+                volume_id: volume_id.to_owned(),
+            });
+        } else if keys::is_newer_claim(name) {
+            return Err(Damage::Newer(format!(
+                "it has {name:?}, and this release knows no such claim"
+            )));
+        }
+    }
     holders.sort_unstable();
     Ok(holders)
 }
@@ -174,11 +177,8 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Holder>, Error> {
 
 /// The claims in a listing of their folder, the one that holds the place last.
 pub fn of_listing(store: &dyn Store, objects: &[Object]) -> Result<Vec<Holder>, Error> {
-    in_order(objects.iter().map(|object| object.name.as_str())).map_err(|Damage(why)| Error::Damaged {
-        destination: store.destination(),
-        key: keys::CLAIMS.to_owned(),
-        why,
-    })
+    in_order(objects.iter().map(|object| object.name.as_str()))
+        .map_err(|damage| damage.of(store.destination(), keys::CLAIMS))
 }
 
 /// Reads a claim.
@@ -186,18 +186,15 @@ pub async fn read(store: &dyn Store, holder: &Holder) -> Result<Claim, Error> {
     of_bytes(store, holder, &store.read(&holder.key()).await?)
 }
 
-/// The claim of this holder, in these bytes of a store.
+/// The claim of this holder, in these bytes of a store. Of one that is damaged the name holds all the same: whose it is has to
+/// be asked elsewhere.
 pub fn of_bytes(store: &dyn Store, holder: &Holder, bytes: &[u8]) -> Result<Claim, Error> {
-    let damaged = |why: String| Error::Damaged {
-        destination: store.destination(),
-        key: holder.key(),
-        why,
-    };
-    let claim: Claim = decode(bytes).map_err(|Damage(why)| damaged(why))?;
+    let damaged = |damage: Damage| damage.of(store.destination(), holder.key());
+    let claim: Claim = decode(bytes).map_err(damaged)?;
     if claim.holder() == *holder {
         Ok(claim)
     } else {
-        Err(damaged("it is not the claim that its name says".to_owned()))
+        Err(damaged(Damage::broken("it is not the claim that its name says")))
     }
 }
 
@@ -283,8 +280,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_a_release_to_come_is_damage() {
-        assert!(in_order(["3-a.json", "4-b.cbor"].into_iter()).is_err());
+    fn a_claim_of_a_newer_release_stops_everything_and_a_name_that_is_somebodys_nothing() {
+        let damage = in_order(["3-a.json", "4-b.cbor"].into_iter()).unwrap_err();
+        assert!(matches!(damage, Damage::Newer(_)), "{damage}");
+        let names = [".DS_Store", "3-a.json", "4-b.json.1a2b3c4d.partial", "@eaDir/5-c.json"];
+        assert_eq!(in_order(names.into_iter()).unwrap(), [holder(3, "a")]);
     }
 
     #[test]

@@ -501,26 +501,24 @@ impl<R: BufRead> IndexReader<R> {
         let mut line = Vec::new();
         lines
             .read_until(b'\n', &mut line)
-            .map_err(|error| Damage(error.to_string()))?;
+            .map_err(|error| Damage::broken(error.to_string()))?;
         let mut hash = Sha256::new();
         hash.update(&line);
         let end = b",\"entries\":[\n";
         let Some(head) = line.strip_suffix(end) else {
-            return Err(Damage("it is cut off in its first line, or no index".to_owned()));
+            return Err(Damage::broken("it is cut off in its first line, or no index"));
         };
         let whole = [head, b"}"].concat();
         let FirstLine { version } =
-            serde_json::from_slice(&whole).map_err(|error| Damage(format!("its first line: {error}")))?;
+            serde_json::from_slice(&whole).map_err(|error| Damage::broken(format!("its first line: {error}")))?;
         check_version(version)?;
         let HeaderLine { snapshot: header } =
-            serde_json::from_slice(&whole).map_err(|error| Damage(format!("its first line: {error}")))?;
+            serde_json::from_slice(&whole).map_err(|error| Damage::broken(format!("its first line: {error}")))?;
         let base_is_of_another_line = header
             .base
             .is_some_and(|base| base.epoch != header.id.epoch || base.point() >= header.id.point());
         if base_is_of_another_line {
-            return Err(Damage(
-                "its base is not an earlier snapshot of the same epoch".to_owned(),
-            ));
+            return Err(Damage::broken("its base is not an earlier snapshot of the same epoch"));
         }
         Ok(Self {
             lines,
@@ -547,29 +545,29 @@ impl<R: BufRead> IndexReader<R> {
         self.line.clear();
         self.lines
             .read_until(b'\n', &mut self.line)
-            .map_err(|error| Damage(error.to_string()))?;
+            .map_err(|error| Damage::broken(error.to_string()))?;
         if self.line.starts_with(b"]") {
             return self.end().map(|()| None);
         }
         self.hash.update(&self.line);
         let Some(line) = self.line.strip_suffix(b"\n") else {
-            return Err(Damage("it is cut off".to_owned()));
+            return Err(Damage::broken("it is cut off"));
         };
         let line = line.strip_suffix(b",").unwrap_or(line);
         let entry: Entry = serde_json::from_slice(line).map_err(|error| {
-            Damage(format!(
+            Damage::broken(format!(
                 "the entry after {:?}: {error}",
                 String::from_utf8_lossy(&self.last)
             ))
         })?;
         if entry.path <= self.last {
-            return Err(Damage(format!(
+            return Err(Damage::broken(format!(
                 "{:?} is out of order",
                 String::from_utf8_lossy(&entry.path)
             )));
         }
         if self.header.base.is_none() && entry.what == What::Gone {
-            return Err(Damage("something is gone of a base that it does not have".to_owned()));
+            return Err(Damage::broken("something is gone of a base that it does not have"));
         }
         self.last.clear();
         self.last.extend_from_slice(&entry.path);
@@ -577,7 +575,7 @@ impl<R: BufRead> IndexReader<R> {
     }
 
     fn end(&mut self) -> Result<(), Damage> {
-        let cut = || Damage("it is cut off in its last line".to_owned());
+        let cut = || Damage::broken("it is cut off in its last line");
         let text = self.line.strip_suffix(b"\n").ok_or_else(cut)?;
         let at = text
             .windows(10)
@@ -587,7 +585,7 @@ impl<R: BufRead> IndexReader<R> {
         let whole = [b"{".as_slice(), text.strip_prefix(b"],").ok_or_else(cut)?].concat();
         let LastLine { totals, sha256 } = serde_json::from_slice(&whole).map_err(|_| cut())?;
         if hex(&self.hash.clone().finalize()) != sha256 {
-            return Err(Damage("its SHA-256 is not the one at its end".to_owned()));
+            return Err(Damage::broken("its SHA-256 is not the one at its end"));
         }
         self.totals = Some(totals);
         Ok(())

@@ -1,6 +1,7 @@
 //! Every key of the bucket's layout (`<destination>/…`) is made here and nowhere else, and taken apart here, so that
 //! no backup goes where no restore reads. Pure.
 
+use super::Error;
 use super::snapshot::SnapshotId;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -114,23 +115,64 @@ pub enum SnapshotObject {
     Pending(SnapshotId),
     /// The index of that name is complete in itself.
     Base(SnapshotId),
-    /// A name of a release to come, or somebody else's.
-    Unknown,
+    /// A name of our shape, of a kind that this release does not know: a newer one wrote it.
+    Newer,
+    /// Somebody's, who looked into the bucket with a file manager, or what rclone left of an upload that was cut off.
+    Foreign,
 }
 
 /// Takes a name below [`SNAPSHOTS`] apart.
 #[must_use]
 pub fn of_snapshot(name: &str) -> SnapshotObject {
-    let parsed = name
-        .rsplit_once('.')
-        .and_then(|(id, extension)| Some((id.parse().ok()?, extension)));
     // An id has a dot of its own, between epoch and sequence.
-    match parsed {
-        Some((id, "json")) => SnapshotObject::Index(id),
-        Some((id, "pending")) => SnapshotObject::Pending(id),
-        Some((id, "base")) => SnapshotObject::Base(id),
-        _ => SnapshotObject::Unknown,
+    let Some((id, extension)) = name.rsplit_once('.') else {
+        return SnapshotObject::Foreign;
+    };
+    match (id.parse(), extension) {
+        (Ok(id), "json") => SnapshotObject::Index(id),
+        (Ok(id), "pending") => SnapshotObject::Pending(id),
+        (Ok(id), "base") => SnapshotObject::Base(id),
+        _ if is_extension(extension) && has_shape_of_id(id) => SnapshotObject::Newer,
+        _ => SnapshotObject::Foreign,
     }
+}
+
+/// The error about a name below [`SNAPSHOTS`] that is of a newer release.
+#[must_use]
+pub fn newer(destination: &str, name: &str) -> Error {
+    Error::Newer {
+        destination: destination.to_owned(),
+        key: format!("{SNAPSHOTS}/{name}"),
+        why: "this release knows no names like this".to_owned(),
+    }
+}
+
+/// `20261122T130500Z-3.42-weekly`: as an id is written, whatever its kind.
+fn has_shape_of_id(text: &str) -> bool {
+    text.rsplit_once('-').is_some_and(|(before, kind)| {
+        let is_word = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase());
+        is_word && format!("{before}-auto").parse::<SnapshotId>().is_ok()
+    })
+}
+
+/// What a release of ours may call an object by, and no editor, file manager or transfer program calls its own files by.
+fn is_extension(text: &str) -> bool {
+    let is_word = !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    is_word && !["partial", "part", "tmp", "temp", "bak", "old", "orig", "swp", "lock"].contains(&text)
+}
+
+/// Whether a name is that of an upload which rclone has not ended: `<name>.<checksum>.partial`. It renames such a file once
+/// it is whole, so what bears this name later was left behind.
+#[must_use]
+pub fn is_partial(name: &str) -> bool {
+    let checksum = name.strip_suffix(".partial").and_then(|name| name.rsplit_once('.'));
+    checksum.is_some_and(|(name, sum)| {
+        let is_sum = (1..=8).contains(&sum.len()) && sum.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_sum && !name.is_empty()
+    })
 }
 
 /// A claim: the epoch, and the id of the claimant's first volume.
@@ -142,7 +184,24 @@ pub fn claim(epoch: u64, volume_id: &str) -> String {
 /// Takes a name below [`CLAIMS`] apart: epoch and volume id.
 #[must_use]
 pub fn of_claim(name: &str) -> Option<(u64, &str)> {
-    let (epoch, id) = name.strip_suffix(".json")?.split_once('-')?;
+    of_claims_shape(name.strip_suffix(".json")?)
+}
+
+/// Whether a name below [`CLAIMS`] is that of a claim of a newer release: of our shape, and of a kind that this one does
+/// not know. It may hold the place.
+#[must_use]
+pub fn is_newer_claim(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(claim, extension)| {
+        extension != "json" && is_extension(extension) && of_claims_shape(claim).is_some()
+    })
+}
+
+/// `3-ab12`.
+fn of_claims_shape(text: &str) -> Option<(u64, &str)> {
+    let (epoch, id) = text.split_once('-')?;
+    let is_number = !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit());
+    let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (is_number && is_id).then_some(())?;
     Some((epoch.parse().ok()?, id))
 }
 
@@ -298,12 +357,59 @@ mod tests {
             of_snapshot("20261122T130500Z-3.42-auto.base"),
             SnapshotObject::Base(id())
         );
-        assert_eq!(of_snapshot("notes.txt"), SnapshotObject::Unknown);
         assert_eq!(of_claim("3-ab12.json"), Some((3, "ab12")));
-        assert_eq!(of_claim("x-ab12.json"), None);
         let (back, file) = of_history("20261122T130500Z-3.42-auto/config/a/b").unwrap();
         assert_eq!((back, file), (id(), "config/a/b"));
         assert_eq!(of_history("20261122T130500Z-3.42-auto/.vixens-aside/config/a"), None);
+    }
+
+    #[test]
+    fn a_name_of_our_shape_and_an_unknown_kind_is_of_a_newer_release_and_any_other_is_somebodys() {
+        for (name, expected) in [
+            ("20261122T130500Z-3.42-weekly.json", SnapshotObject::Newer),
+            ("20261122T130500Z-3.42-weekly.pending", SnapshotObject::Newer),
+            ("20261122T130500Z-3.42-auto.cbor", SnapshotObject::Newer),
+            (
+                "20261122T130500Z-3.42-auto.json.1a2b3c4d.partial",
+                SnapshotObject::Foreign,
+            ),
+            ("20261122T130500Z-3.42-auto.partial", SnapshotObject::Foreign),
+            ("20261122T130500Z-3.42-auto.json.bak", SnapshotObject::Foreign),
+            ("20261122T130500Z-3.42-auto (1).json", SnapshotObject::Foreign),
+            ("20261122T130500Z-3.42.json", SnapshotObject::Foreign),
+            ("@eaDir/20261122T130500Z-3.42-auto.json", SnapshotObject::Foreign),
+            (".DS_Store", SnapshotObject::Foreign),
+            ("Thumbs.db", SnapshotObject::Foreign),
+            ("notes.txt", SnapshotObject::Foreign),
+        ] {
+            assert_eq!(of_snapshot(name), expected, "{name}");
+        }
+        for (name, expected) in [
+            ("4-b.cbor", true),
+            ("4-b.json", false),
+            ("4-b.json.1a2b3c4d.partial", false),
+            ("x-ab12.json", false),
+            ("4-b (1).json", false),
+            ("@eaDir/4-b.cbor", false),
+            (".DS_Store", false),
+        ] {
+            assert_eq!(is_newer_claim(name), expected, "{name}");
+            assert_eq!(of_claim(name).is_some(), name == "4-b.json", "{name}");
+        }
+    }
+
+    #[test]
+    fn what_rclone_left_of_an_upload_is_known_by_its_name() {
+        for (name, expected) in [
+            ("config/a.yaml.1a2b3c4d.partial", true),
+            ("a.9c.partial", true),
+            ("a.partial", false),
+            ("a.1A2B3C4D.partial", false),
+            ("a.1a2b3c4d5.partial", false),
+            ("a.1a2b3c4d.partial/b", false),
+        ] {
+            assert_eq!(is_partial(name), expected, "{name}");
+        }
     }
 
     #[test]

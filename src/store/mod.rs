@@ -272,7 +272,7 @@ pub enum Error {
         /// What was said.
         why: String,
     },
-    /// A stored object can't be read: truncated, altered, or written by a newer release. Never *no backup*.
+    /// A stored object can't be read: truncated, or altered. Never *no backup*; and one object, which costs what it told.
     #[error("{key} in {destination} is damaged: {why}")]
     Damaged {
         /// Which destination.
@@ -280,6 +280,19 @@ pub enum Error {
         /// Which object.
         key: String,
         /// What is wrong with it.
+        why: String,
+    },
+    /// A newer release wrote this object, so nobody here knows what it and the others mean. Nothing is started from such a
+    /// place, and nothing is written to it.
+    #[error(
+        "{key} in {destination} is of a newer release of vixens-backup: {why}; nothing is written there, so update this one"
+    )]
+    Newer {
+        /// Which destination.
+        destination: String,
+        /// Which object.
+        key: String,
+        /// How it is known.
         why: String,
     },
     /// Something on this side: no scratch space, no rclone, a file that can't be read.

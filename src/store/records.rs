@@ -1,6 +1,8 @@
-//! The small JSON objects of a place, and how any of them is read: a `version` first, and one that is newer than this
-//! release knows is damage, never absence. Bytes in, types out. Pure.
+//! The small JSON objects of a place, and how any of them is read: a `version` first. What can't be read is one damaged
+//! object; one whose version is newer than this release knows is of a newer release, and neither damaged nor absent. Bytes
+//! in, types out. Pure.
 
+use super::Error;
 use super::snapshot::SnapshotId;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -9,10 +11,33 @@ use serde::{Deserialize, Serialize};
 /// The version that this release writes into every stored object, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
-/// What is wrong with stored bytes.
+/// Why stored bytes can't be understood. The two are never confused: the first costs one object, the second stops all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Damage(pub String);
+pub enum Damage {
+    /// Cut off, altered, or never ours.
+    #[error("{0}")]
+    Broken(String),
+    /// A newer release wrote them.
+    #[error("{0}")]
+    Newer(String),
+}
+
+impl Damage {
+    /// Cut off, altered, or never ours.
+    pub fn broken(why: impl Into<String>) -> Self {
+        Self::Broken(why.into())
+    }
+
+    /// The store's error about the object of this key.
+    #[must_use]
+    pub fn of(self, destination: String, key: impl Into<String>) -> Error {
+        let key = key.into();
+        match self {
+            Self::Broken(why) => Error::Damaged { destination, key, why },
+            Self::Newer(why) => Error::Newer { destination, key, why },
+        }
+    }
+}
 
 #[derive(Deserialize)]
 struct Versioned {
@@ -24,18 +49,18 @@ pub fn check_version(version: u32) -> Result<(), Damage> {
     if version <= VERSION {
         Ok(())
     } else {
-        Err(Damage(format!(
-            "a newer release wrote it (version {version}, this one reads up to {VERSION}): update vixens-backup"
+        Err(Damage::Newer(format!(
+            "its version is {version}, and this release reads up to {VERSION}"
         )))
     }
 }
 
 /// Reads a stored object.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Damage> {
-    let Versioned { version } =
-        serde_json::from_slice(bytes).map_err(|error| Damage(format!("not an object with a version: {error}")))?;
+    let Versioned { version } = serde_json::from_slice(bytes)
+        .map_err(|error| Damage::Broken(format!("not an object with a version: {error}")))?;
     check_version(version)?;
-    serde_json::from_slice(bytes).map_err(|error| Damage(error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| Damage::Broken(error.to_string()))
 }
 
 /// The bytes of an object to store: JSON that people can read, with a newline at its end.
@@ -106,10 +131,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newer_version_is_damage() {
+    fn a_newer_version_is_of_a_newer_release_and_never_damaged() {
         let bytes = br#"{"version":2,"time":"whatever it will be then"}"#;
         let damage = decode::<Request>(bytes).unwrap_err();
-        assert!(damage.0.contains("update vixens-backup"), "{damage}");
+        let error = damage.of("minio:b/app".to_owned(), "requests/r1.json");
+        assert!(matches!(error, Error::Newer { .. }), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "requests/r1.json in minio:b/app is of a newer release of vixens-backup: its version is 2, and this release reads \
+             up to 1; nothing is written there, so update this one"
+        );
     }
 
     #[test]
@@ -127,7 +158,8 @@ mod tests {
             accept: None,
             answer: None,
         });
-        assert!(decode::<Request>(&whole[..whole.len() / 2]).is_err());
-        assert!(decode::<Request>(b"").is_err());
+        for bytes in [&whole[..whole.len() / 2], b""] {
+            assert!(matches!(decode::<Request>(bytes), Err(Damage::Broken(_))));
+        }
     }
 }

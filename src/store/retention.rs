@@ -77,8 +77,7 @@ pub struct Kept {
 }
 
 impl Listing {
-    /// Takes in a listing of `snapshots/`. A name of a release to come is damage: nothing may be dropped that it may
-    /// need.
+    /// Takes in a listing of `snapshots/`. A name of a newer release is an error: nothing may be dropped that it may need.
     pub fn snapshots(&mut self, destination: &str, objects: &[Object]) -> Result<(), Error> {
         for object in objects {
             match keys::of_snapshot(&object.name) {
@@ -88,14 +87,8 @@ impl Listing {
                 SnapshotObject::Base(id) => {
                     self.bases.insert(id);
                 }
-                SnapshotObject::Pending(_) => {}
-                SnapshotObject::Unknown => {
-                    return Err(Error::Damaged {
-                        destination: destination.to_owned(),
-                        key: format!("{}/{}", keys::SNAPSHOTS, object.name),
-                        why: "this release does not know names like this, so nothing is removed".to_owned(),
-                    });
-                }
+                SnapshotObject::Pending(_) | SnapshotObject::Foreign => {}
+                SnapshotObject::Newer => return Err(keys::newer(destination, &object.name)),
             }
         }
         Ok(())

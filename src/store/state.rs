@@ -1,6 +1,7 @@
 //! `state.json`: a summary of a place by the one who holds it, with a heartbeat. Bytes ↔ a type, and how fresh it is.
 
-use super::records::{Damage, decode};
+use super::claims::Owner;
+use super::records::decode;
 use super::snapshot::SnapshotId;
 use super::{Error, Store, keys};
 use jiff::{SignedDuration, Timestamp};
@@ -25,6 +26,9 @@ pub struct State {
     /// The pod that writes.
     #[serde(default)]
     pub pod: String,
+    /// Whose files they are, as in the claim: should that be damaged, this tells it. Former releases leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
     /// When it was written.
     pub heartbeat: Timestamp,
     /// The writer is gone, and no backup of its is to come: whoever comes need not wait. It has made its final backup,
@@ -77,7 +81,7 @@ pub async fn read(store: &dyn Store) -> Result<Option<State>, Error> {
 /// The summary in these bytes of a store.
 pub fn of_bytes(store: &dyn Store, bytes: &[u8]) -> Option<State> {
     decode(bytes)
-        .inspect_err(|Damage(why)| {
+        .inspect_err(|why| {
             tracing::warn!(
                 "{}: {} is damaged and says nothing: {why}",
                 store.destination(),

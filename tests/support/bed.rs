@@ -266,6 +266,7 @@ impl Bed {
             epoch,
             volume_id: volume_id.to_owned(),
             pod: "app-0".to_owned(),
+            owner: None,
             heartbeat: time,
             released,
             stopping: false,

@@ -213,6 +213,7 @@ mod tests {
             epoch: 3,
             volume_id: "aa".to_owned(),
             pod: "app-1".to_owned(),
+            owner: None,
             heartbeat: Timestamp::UNIX_EPOCH,
             released,
             stopping: false,

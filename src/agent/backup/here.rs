@@ -5,6 +5,7 @@
 use super::{Error, say};
 use crate::agent::arguments::{BackupArguments, Destination};
 use crate::agent::filters::Filters;
+use crate::agent::owner;
 use crate::agent::prune::{Look, prune};
 use crate::agent::sidecar::backup::{Failure, Order, Site, all_done};
 use crate::agent::sidecar::batch::with_sources;
@@ -174,6 +175,7 @@ async fn one(
         epoch: holder.epoch,
         volume_id: holder.volume_id.clone(),
         pod: arguments.identity.pod.clone(),
+        owner: Some(owner(&arguments.identity, &arguments.protection.workload)),
         heartbeat: now,
         released: false,
         stopping: false,

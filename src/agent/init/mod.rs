@@ -136,6 +136,11 @@ pub enum Error {
     /// The restore failed.
     #[error("the restore failed, and the app does not start on half of its files")]
     Restore(#[from] restore::Error),
+    /// A newer release writes to a place that has to be read.
+    #[error(
+        "{0}. Nothing was started and nothing was changed: the app does not start on what only that release understands"
+    )]
+    NewerRelease(crate::store::Error),
     /// Tier 3, where the store can't serve it.
     #[error(transparent)]
     Unsupported(#[from] crate::agent::litestream::target::Unsupported),

@@ -80,9 +80,12 @@ impl Survey {
         Some((stores.get(best)?.as_ref(), self.said.get(best)?.backup()?))
     }
 
-    /// The claim that holds the first destination that has one.
+    /// The claim that holds the first destination that has one; where that is damaged, the one before it.
     pub(super) fn primary_claim(&self) -> Option<&Claim> {
-        self.said.iter().find_map(|said| said.backup()?.claim.as_ref())
+        self.said.iter().find_map(|said| {
+            let backup = said.backup()?;
+            backup.claim.as_ref().or(backup.earlier.as_ref())
+        })
     }
 
     /// The highest epoch that any claim, anywhere, has.
@@ -143,7 +146,13 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
     loop {
         let left = init.deadline.saturating_duration_since(Instant::now());
         let needs_store = !all_kept || matches!(wanted, Some(Wanted::New(_)));
-        let said = ask(subjects, init.stores, if needs_store { left } else { GLANCE }).await;
+        let said = ask(
+            subjects,
+            init.stores,
+            if needs_store { left } else { GLANCE },
+            needs_store,
+        )
+        .await?;
         let survey = conclude(init, subjects, said, wanted.as_ref()).await?;
         if survey.decisions.contains(&Decision::AskAgain) {
             if !pause.ends_before(init.deadline) {
@@ -232,16 +241,19 @@ async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
     })
 }
 
-async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration) -> Vec<Said> {
+/// Asks each destination. Where the start needs one, a place of a newer release ends it: no patience helps, and what it holds
+/// may be newer than all that can be read. An app whose volume is kept starts beside it, and is not backed up.
+async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration, needs_store: bool) -> Result<Vec<Said>, Error> {
     let folders: Vec<String> = subjects.iter().map(|subject| subject.folder.clone()).collect();
     let looks = stores.iter().map(|store| async {
         match tokio::time::timeout(patience, place::look_to_restore(store.as_ref(), &folders)).await {
-            Ok(Ok(place)) => Said::Place(place),
-            Ok(Err(error)) => Said::Nothing(with_causes(&error)),
-            Err(_) => Said::Nothing(format!("{} did not answer in time", store.destination())),
+            Ok(Ok(place)) => Ok(Said::Place(place)),
+            Ok(Err(newer @ StoreError::Newer { .. })) if needs_store => Err(Error::NewerRelease(newer)),
+            Ok(Err(error)) => Ok(Said::Nothing(with_causes(&error))),
+            Err(_) => Ok(Said::Nothing(format!("{} did not answer in time", store.destination()))),
         }
     });
-    futures::future::join_all(looks).await
+    futures::future::join_all(looks).await.into_iter().collect()
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

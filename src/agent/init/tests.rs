@@ -19,6 +19,8 @@ use std::fs;
 use std::sync::Arc;
 use tempfile::TempDir;
 
+mod objects;
+
 const FIRST: &str = "20261122T130500Z-3.1-auto";
 const SECOND: &str = "20261122T140500Z-3.2-auto";
 
@@ -199,6 +201,7 @@ impl Bed {
             epoch,
             volume_id: volume_id.to_owned(),
             pod: "app-0".to_owned(),
+            owner: None,
             heartbeat: Timestamp::now(),
             released,
             stopping,

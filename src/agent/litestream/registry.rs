@@ -3,7 +3,7 @@
 //! without a store knows what to look at. A type ↔ an object.
 
 use crate::store::keys;
-use crate::store::records::{Damage, VERSION, decode, encode};
+use crate::store::records::{VERSION, decode, encode};
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Error, Store};
 use jiff::{SignedDuration, Timestamp};
@@ -74,11 +74,7 @@ impl Registry {
     pub async fn read(store: &dyn Store) -> Result<Self, Error> {
         let key = keys::databases();
         match store.read(&key).await {
-            Ok(bytes) => decode(&bytes).map_err(|Damage(why)| Error::Damaged {
-                destination: store.destination(),
-                key,
-                why,
-            }),
+            Ok(bytes) => decode(&bytes).map_err(|damage| damage.of(store.destination(), key)),
             Err(error) if error.is_not_found() || matches!(error, Error::NoBucket { .. }) => Ok(Self::default()),
             Err(error) => Err(error),
         }
@@ -161,13 +157,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_of_a_release_to_come_is_damaged_and_never_empty() {
+    async fn one_of_a_newer_release_or_cut_off_is_never_empty() {
         let store = Memory::default();
-        store
-            .write(&keys::databases(), br#"{"version": 9, "databases": {}}"#)
-            .await
-            .unwrap();
-        assert!(matches!(Registry::read(&store).await, Err(Error::Damaged { .. })));
+        let read = async |text: &str| {
+            store.write(&keys::databases(), text.as_bytes()).await.unwrap();
+            Registry::read(&store).await
+        };
+        let newer = read(r#"{"version": 9, "databases": {}}"#).await;
+        assert!(matches!(newer, Err(Error::Newer { .. })), "{newer:?}");
+        let cut = read(r#"{"version": 1, "databa"#).await;
+        assert!(matches!(cut, Err(Error::Damaged { .. })), "{cut:?}");
     }
 
     #[test]

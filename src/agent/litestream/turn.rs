@@ -3,7 +3,7 @@
 //! kept in the pod's shared folder: from our first heartbeat on, the store says nothing of the one before.
 
 use crate::agent::start::Start;
-use crate::store::claims::{self, Claim, Holder};
+use crate::store::claims::{self, Holder};
 use crate::store::state::{self, HEARTBEAT, State};
 use crate::store::{Error, Store};
 use jiff::{SignedDuration, Timestamp};
@@ -27,11 +27,11 @@ struct Note {
     from: Timestamp,
 }
 
-/// Whether the writer before us, of this claim, may still send, from the last summary of the place.
-fn may_send(before: &Claim, state: Option<&State>, us: &Start) -> bool {
-    let has_let_go = state.is_some_and(|state| state.epoch == before.epoch && state.released);
+/// Whether the writer before us, this pod under this epoch, may still send, from the last summary of the place.
+fn may_send((epoch, pod): (u64, &str), state: Option<&State>, us: &Start) -> bool {
+    let has_let_go = state.is_some_and(|state| state.epoch == epoch && state.released);
     // A pod's name is used again by a StatefulSet alone.
-    let is_our_pod = before.pod == us.pod && !us.pod.is_empty() && us.owner.kind != "StatefulSet";
+    let is_our_pod = pod == us.pod && !us.pod.is_empty() && us.owner.kind != "StatefulSet";
     !has_let_go && !is_our_pod
 }
 
@@ -65,12 +65,10 @@ async fn from(
         return Ok(note.from);
     }
     let from = match before(store, ours).await? {
-        Some((claim, state)) if may_send(&claim, state.as_ref(), us) => {
+        Some((epoch, pod, state)) if may_send((epoch, &pod), state.as_ref(), us) => {
             tracing::warn!(
-                "pod {} (epoch {}) has not let go of this place: databases are replicated once it has seen that it is ours, \
-                 within {} s",
-                claim.pod,
-                claim.epoch,
+                "pod {pod} (epoch {epoch}) has not let go of this place: databases are replicated once it has seen that it is \
+                 ours, within {} s",
                 LETS_GO_WITHIN.as_secs()
             );
             claimed + LETS_GO_WITHIN
@@ -89,24 +87,26 @@ async fn from(
     Ok(from)
 }
 
-/// The claim before ours, with the place's last summary.
-async fn before(store: &dyn Store, ours: &Holder) -> Result<Option<(Claim, Option<State>)>, Error> {
+/// Epoch and pod of the claim before ours, with the place's last summary. A claim that is damaged has a name, and no pod.
+async fn before(store: &dyn Store, ours: &Holder) -> Result<Option<(u64, String, Option<State>)>, Error> {
     let claims = claims::list(store).await?;
     let Some(before) = claims.iter().rev().find(|holder| holder.epoch < ours.epoch) else {
         return Ok(None);
     };
-    match claims::read(store, before).await {
-        Ok(claim) => Ok(Some((claim, state::read(store).await?))),
+    let pod = match claims::read(store, before).await {
+        Ok(claim) => claim.pod,
+        Err(Error::Damaged { .. }) => String::new(),
         // Pruned between the two.
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Some((before.epoch, pod, state::read(store).await?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::claims::{ClaimedVolume, Owner};
+    use crate::store::claims::{Claim, ClaimedVolume, Owner};
     use crate::store::keys;
     use crate::store::memory::Memory;
     use crate::store::records::{VERSION, encode};
@@ -154,6 +154,7 @@ mod tests {
             epoch,
             volume_id: String::new(),
             pod: String::new(),
+            owner: None,
             heartbeat: Timestamp::UNIX_EPOCH,
             released,
             stopping: false,
@@ -171,16 +172,16 @@ mod tests {
         let claimed = Timestamp::now();
         // Who was there, the summary (epoch, released), our kind and pod, whether we wait.
         for (before, state, kind, pod, waits) in [
-            (None, None, "Deployment", "app-2", false),
-            (Some("app-1"), None, "Deployment", "app-2", true),
-            (Some("app-1"), Some((1, false)), "Deployment", "app-2", true),
-            (Some("app-1"), Some((1, true)), "Deployment", "app-2", false),
+            (None, None, "Deployment", "app2", false),
+            (Some("app1"), None, "Deployment", "app2", true),
+            (Some("app1"), Some((1, false)), "Deployment", "app2", true),
+            (Some("app1"), Some((1, true)), "Deployment", "app2", false),
             // A summary of one who was there even before.
-            (Some("app-1"), Some((0, true)), "Deployment", "app-2", true),
+            (Some("app1"), Some((0, true)), "Deployment", "app2", true),
             // Its containers were started anew: the ones before are gone.
-            (Some("app-2"), Some((1, false)), "Deployment", "app-2", false),
-            (Some("app-2"), Some((1, false)), "StatefulSet", "app-2", true),
-            (Some("app-2"), Some((1, true)), "StatefulSet", "app-2", false),
+            (Some("app2"), Some((1, false)), "Deployment", "app2", false),
+            (Some("app2"), Some((1, false)), "StatefulSet", "app2", true),
+            (Some("app2"), Some((1, true)), "StatefulSet", "app2", false),
         ] {
             let (store, folder) = (Memory::default(), tempfile::tempdir().unwrap());
             if let Some(before) = before {
@@ -196,6 +197,20 @@ mod tests {
             // A sidecar that is started again knows it from before, whoever has written a summary since.
             beat(&store, 2, false).await;
             assert_eq!(comes().await > LOOK, waits, "{before:?} {state:?} {kind} {pod}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_is_cut_off_is_one_that_has_not_let_go_until_the_summary_says_so() {
+        for (released, waits) in [(false, true), (true, false)] {
+            let (store, folder) = (Memory::default(), tempfile::tempdir().unwrap());
+            let before = claim(&store, 1, "app1").await;
+            store.write(&before.key(), b"").await.unwrap();
+            beat(&store, 1, released).await;
+            let ours = claim(&store, 2, "app2").await;
+            let us = start("Deployment", "app2");
+            let wait = comes(&store, &us, &ours, Timestamp::now(), folder.path()).await;
+            assert_eq!(wait.unwrap() > LOOK, waits, "{released}");
         }
     }
 

@@ -117,14 +117,14 @@ impl Check<'_> {
             Place::Nothing { bucket_missing, .. } => return Ok(Verdict::NoBackup { bucket_missing }),
             Place::Backup(backup) => *backup,
         };
-        if let Some(claim) = &backup.claim {
+        if let Some(theirs) = backup.owner() {
             // A Job is none of the workload's pods; whose volumes they are is not its question.
             let us = Owner {
-                pod: claim.owner.pod.clone(),
+                pod: theirs.pod.clone(),
                 ..owner(&self.arguments.identity, &protection.workload)
             };
-            if claim.owner.kinship(&us) == Kinship::Other {
-                return Ok(Verdict::Others(claim.owner.clone()));
+            if theirs.kinship(&us) == Kinship::Other {
+                return Ok(Verdict::Others(theirs.clone()));
             }
         }
         if backup.snapshots.is_empty() {

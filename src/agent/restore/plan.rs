@@ -153,12 +153,8 @@ impl<'a> Indexes<'a> {
         }
     }
 
-    fn damaged(&self, id: &SnapshotId, Damage(why): Damage) -> Error {
-        Error::Damaged {
-            destination: self.store.destination(),
-            key: keys::snapshot(id),
-            why,
-        }
+    fn damaged(&self, id: &SnapshotId, damage: Damage) -> Error {
+        damage.of(self.store.destination(), keys::snapshot(id))
     }
 
     async fn fetch(&self, id: &SnapshotId) -> Result<PathBuf, Error> {
@@ -212,7 +208,7 @@ impl<'a> Indexes<'a> {
         if reader.header().id.point() == id.point() {
             Ok(reader)
         } else {
-            Err(self.damaged(id, Damage("it is the index of another snapshot".to_owned())))
+            Err(self.damaged(id, Damage::broken("it is the index of another snapshot")))
         }
     }
 

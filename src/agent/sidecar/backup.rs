@@ -111,7 +111,7 @@ pub struct Report {
 pub enum Failure {
     /// The store.
     #[error("the backup failed")]
-    Store(#[from] store::Error),
+    Store(#[source] store::Error),
     /// The store did part of what it was asked.
     #[error("{what}: {} of {count} files were not, the first is {:?}: {}", undone.len(), undone.first().map_or("", |u| u.name.as_str()), undone.first().map_or("", |u| u.why.as_str()))]
     Undone {
@@ -145,6 +145,16 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        match error {
+            // Whoever wrote that holds the place, whatever its claims say to this release.
+            newer @ store::Error::Newer { .. } => Fenced::Newer { why: newer.to_string() }.into(),
+            other => Self::Store(other),
+        }
+    }
 }
 
 /// A backup that is under way.

@@ -146,6 +146,7 @@ mod tests {
             epoch,
             volume_id: "bb".to_owned(),
             pod: "app-bb".to_owned(),
+            owner: None,
             heartbeat: then,
             released: false,
             stopping: false,

@@ -17,10 +17,10 @@ use crate::agent::prune;
 use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
 use crate::store::claims::{self, Holder};
-use crate::store::records::{Damage, Request, Served, VERSION, decode, encode};
+use crate::store::records::{Request, Served, VERSION, decode, encode};
 use crate::store::snapshot::{Kind, SnapshotId};
 use crate::store::state::{HEARTBEAT, State};
-use crate::store::{self, Store, keys};
+use crate::store::{Store, keys};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -691,11 +691,8 @@ impl Worker {
                 .filter(move |(found, _)| found == folder)
                 .map(|(_, name)| name.as_str())
         };
-        let claims = claims::in_order(names(keys::CLAIMS)).map_err(|Damage(why)| store::Error::Damaged {
-            destination: self.name.clone(),
-            key: keys::CLAIMS.to_owned(),
-            why,
-        })?;
+        let claims =
+            claims::in_order(names(keys::CLAIMS)).map_err(|damage| damage.of(self.name.clone(), keys::CLAIMS))?;
         guard::claim_in(store.as_ref(), &claims, &site.holder).await?;
         if let Some(replication) = &self.destination.scope.replication {
             replication.confirm();
@@ -767,6 +764,7 @@ impl Worker {
             epoch: site.holder.epoch,
             volume_id: site.holder.volume_id.clone(),
             pod: self.destination.started.pod.clone(),
+            owner: Some(self.destination.started.owner.clone()),
             heartbeat: Timestamp::now(),
             released: hold != Hold::Held,
             stopping: self.is_stopping && hold == Hold::Held,

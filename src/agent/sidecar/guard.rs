@@ -122,6 +122,12 @@ pub enum Fenced {
         /// Why.
         why: String,
     },
+    /// A newer release writes here.
+    #[error("{why}; until then this pod has stopped writing there")]
+    Newer {
+        /// What of it was found.
+        why: String,
+    },
     /// Our claim is not there any more.
     #[error(
         "our claim (epoch {}) is gone from {destination}: somebody emptied the place; restart the pod to claim it anew",

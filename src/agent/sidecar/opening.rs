@@ -32,6 +32,7 @@ struct Seen {
 impl Seen {
     async fn list(store: &dyn Store) -> Result<Self, store::Error> {
         let mut seen = Self::default();
+        let mut newer = None;
         let mut each = |object: store::Object| match keys::of_snapshot(&object.name) {
             SnapshotObject::Index(id) => {
                 seen.indexes.insert(id);
@@ -42,10 +43,14 @@ impl Seen {
             SnapshotObject::Base(id) => {
                 seen.bases.insert(id);
             }
-            SnapshotObject::Unknown => {}
+            SnapshotObject::Newer => newer = Some(object.name),
+            SnapshotObject::Foreign => {}
         };
         store.list(keys::SNAPSHOTS, Depth::All, &mut each).await?;
-        Ok(seen)
+        match newer {
+            Some(name) => Err(keys::newer(&store.destination(), &name)),
+            None => Ok(seen),
+        }
     }
 }
 
@@ -146,13 +151,7 @@ impl Site {
         let index = self.fetch(id).await?;
         let damaged = |id: SnapshotId| {
             let destination = self.store.destination();
-            move |Damage(why): Damage| {
-                Failure::Store(store::Error::Damaged {
-                    destination,
-                    key: keys::snapshot(&id),
-                    why,
-                })
-            }
+            move |damage: Damage| Failure::from(damage.of(destination, keys::snapshot(&id)))
         };
         let header = read_index(&index).map_err(damaged(id))?.header().clone();
         let replication = self.scope.replication.clone();
@@ -307,6 +306,6 @@ impl Site {
 }
 
 fn read_index(path: &Path) -> Result<IndexReader<BufReader<File>>, Damage> {
-    let file = File::open(path).map_err(|error| Damage(error.to_string()))?;
+    let file = File::open(path).map_err(|error| Damage::broken(error.to_string()))?;
     IndexReader::new(BufReader::new(file))
 }

@@ -176,6 +176,6 @@ mod tests {
         fs::write(own.join(MARKER), "{\"version\":1,").unwrap();
         assert!(matches!(look(&own, &owner("app")), Err(Error::Damaged { .. })));
         fs::write(own.join(MARKER), "{\"version\":9}").unwrap();
-        assert!(matches!(look(&own, &owner("app")), Err(Error::Damaged { .. })));
+        assert!(matches!(look(&own, &owner("app")), Err(Error::Newer { .. })));
     }
 }

@@ -32,6 +32,17 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A newer release wrote a file of ours on the volume.
+    #[error(
+        "{} was written by a newer release of vixens-backup ({why}): nothing was changed; update this one",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// How that is known.
+        why: String,
+    },
     /// The volume refuses.
     #[error(
         "{what} {} was refused for user {user}, it belongs to {owner}: set securityContext.fsGroup on the pod, or the \

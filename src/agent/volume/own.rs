@@ -59,9 +59,10 @@ impl OwnFolder {
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let path = self.path.join(name);
         match fs::read(&path) {
-            Ok(bytes) => decode(&bytes)
-                .map(Some)
-                .map_err(|Damage(why)| Error::Damaged { path, why }),
+            Ok(bytes) => decode(&bytes).map(Some).map_err(|damage| match damage {
+                Damage::Broken(why) => Error::Damaged { path, why },
+                Damage::Newer(why) => Error::Newer { path, why },
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::of("reading", &path, source)),
         }

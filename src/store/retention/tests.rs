@@ -362,12 +362,16 @@ fn what_a_restore_set_aside_goes_with_the_snapshots_of_its_time() {
 }
 
 #[test]
-fn a_name_of_a_release_to_come_stops_everything_and_a_strangers_history_stays() {
+fn a_name_of_a_newer_release_stops_everything_and_what_is_somebodys_stays() {
     let mut listing = Listing::default();
     let error = listing
         .snapshots("minio:b/app", &[object("20261122T130500Z-3.42-auto.cbor", 1)])
         .unwrap_err();
-    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert!(matches!(error, Error::Newer { .. }), "{error}");
+    let somebodys = [".DS_Store", "20261122T130500Z-3.42-auto.json.1a2b3c4d.partial"];
+    listing
+        .snapshots("minio:b/app", &somebodys.map(|name| object(name, 1)))
+        .unwrap();
     listing.history(&object("notes/readme.txt", 1));
     assert_eq!(listing, Listing::default());
 }
