@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("contract", &["agent::arguments"]),
     ("policy", &["agent::arguments"]),
     ("workload", &["policy", "agent::arguments"]),
-    ("inject", &["workload", "policy", "agent::arguments"]),
+    ("inject", &["contract", "workload", "policy", "agent::arguments"]),
     ("manifests", &["workload", "policy"]),
     // Readiness waits until the API server trusts the certificates.
     ("certificates", &["admission"]),

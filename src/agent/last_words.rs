@@ -16,8 +16,12 @@ pub(super) fn leave(words: &str) {
 
 fn leave_in(log: &Path, words: &str) {
     if log.exists() {
+        let mut end = words.len().min(LIMIT);
+        while !words.is_char_boundary(end) {
+            end -= 1;
+        }
         // Where it can't be written, the container's log says the same.
-        let _ = std::fs::write(log, &words[..words.floor_char_boundary(LIMIT)]);
+        let _ = std::fs::write(log, &words[..end]);
     }
 }
 

@@ -174,7 +174,7 @@ pub(super) async fn apply(
 }
 
 /// Who controls an object that is not ours.
-fn found_owner(owner: Option<&Regarding>) -> String {
+pub(super) fn found_owner(owner: Option<&Regarding>) -> String {
     match owner {
         Some(owner) => format!("it belongs to {}", owner.key),
         None => "vixens-backup did not make it".to_owned(),

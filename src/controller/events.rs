@@ -5,8 +5,9 @@ use super::key::Regarding;
 use crate::policy::fingerprint;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use serde_json::json;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -79,13 +80,7 @@ impl Teller {
 
     /// Tells it on the workload. That it can't be told is logged, and is nobody's failure.
     pub(super) async fn tell(&self, regarding: &Regarding, news: News) {
-        let News {
-            severity,
-            reason,
-            note,
-            occasion,
-        } = news;
-        let number = fingerprint(&format!("{}|{reason}|{occasion}", regarding.uid));
+        let number = number(regarding, &news);
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             if told.len() > REMEMBERED {
@@ -95,9 +90,46 @@ impl Teller {
                 return;
             }
         }
+        if !self.tell_again(regarding, &news, 1).await {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.remove(&number);
+        }
+    }
+
+    /// Tells it for the so manieth time: while the first Event is kept, that one counts on. Says whether it was told.
+    pub(super) async fn tell_again(&self, regarding: &Regarding, news: &News, times: u32) -> bool {
+        let (key, reason, note) = (&regarding.key, news.reason, &news.note);
+        let event = self.event(regarding, news);
+        let name = event.metadata.name.clone().unwrap_or_default();
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &key.namespace);
+        let told = match events.create(&PostParams::default(), &event).await {
+            // Told before, by whichever replica.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                if times < 2 {
+                    return true;
+                }
+                let series = json!({"series": {"count": times, "lastObservedTime": event.event_time}});
+                let patch = Patch::Merge(&series);
+                events.patch(&name, &PatchParams::default(), &patch).await
+            }
+            told => told,
+        };
+        match told {
+            Ok(_) => tracing::info!(reason, "{key}: {note}"),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, reason, "{key}: {note} (this could not be told by an Event)");
+                return false;
+            }
+        }
+        true
+    }
+
+    fn event(&self, regarding: &Regarding, news: &News) -> Event {
+        let number = number(regarding, news);
         let key = &regarding.key;
         let head: String = key.name.chars().take(200).collect();
-        let event = Event {
+        Event {
             metadata: ObjectMeta {
                 name: Some(format!("{}.{number:016x}", head.trim_end_matches(['-', '.']))),
                 namespace: Some(key.namespace.clone()),
@@ -105,45 +137,39 @@ impl Teller {
             },
             action: Some("Reconcile".to_owned()),
             event_time: Some(MicroTime(jiff::Timestamp::now())),
-            note: Some(shortened(&note)),
-            reason: Some(reason.to_owned()),
+            note: Some(shortened(&news.note, NOTE)),
+            reason: Some(news.reason.to_owned()),
             regarding: Some(regarding.reference()),
             reporting_controller: Some(CONTROLLER.to_owned()),
             reporting_instance: Some(self.instance.chars().take(128).collect()),
             type_: Some(
-                match severity {
+                match news.severity {
                     Severity::Normal => "Normal",
                     Severity::Warning => "Warning",
                 }
                 .to_owned(),
             ),
             ..Event::default()
-        };
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &key.namespace);
-        match events.create(&PostParams::default(), &event).await {
-            Ok(_) => tracing::info!(reason, "{key}: {note}"),
-            // Told before, by whichever replica.
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, reason, "{key}: {note} (this could not be told by an Event)");
-                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-                told.remove(&number);
-            }
         }
     }
 }
 
-fn shortened(note: &str) -> String {
-    if note.len() <= NOTE {
-        return note.to_owned();
+/// What tells one Event from another.
+fn number(regarding: &Regarding, news: &News) -> u64 {
+    fingerprint(&format!("{}|{}|{}", regarding.uid, news.reason, news.occasion))
+}
+
+/// A text of at most so many bytes.
+pub(super) fn shortened(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
     }
-    let end = note
+    let end = text
         .char_indices()
         .map(|(at, _)| at)
-        .take_while(|at| *at <= NOTE - 3)
+        .take_while(|at| *at <= limit - '…'.len_utf8())
         .last();
-    format!("{}…", &note[..end.unwrap_or(0)])
+    format!("{}…", &text[..end.unwrap_or(0)])
 }
 
 #[cfg(test)]
@@ -152,9 +178,9 @@ mod tests {
 
     #[test]
     fn a_long_note_is_cut_between_characters() {
-        let note = shortened(&"é".repeat(2_000));
+        let note = shortened(&"é".repeat(2_000), NOTE);
         assert!(note.len() <= NOTE, "{}", note.len());
         assert!(note.ends_with("é…"));
-        assert_eq!(shortened("short"), "short");
+        assert_eq!(shortened("short", NOTE), "short");
     }
 }

@@ -8,23 +8,26 @@ use super::known::Known;
 use super::metrics::{Ending, Metrics};
 use super::places::Places;
 use super::pods::{About, PodKey, Pods, outdated};
+use super::questions::{Questions, Seat, Telling, voice};
 use super::queue::Queue;
 use super::reconcile::{Context, Error, Outcome, State, reconcile};
+use super::record::{Records, keep_all};
+use super::round::{Heard, Target, ask_all};
 use super::watch::{Change, Seen, watch};
-use super::{presync, restore, sidecars, slim};
+use super::{presync, restore, slim};
 use crate::admission::Readiness;
+use crate::agent::arguments::QuestionId;
+use crate::contract::record::Record;
 use crate::inject::CompanionKind;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::{self, FuturesUnordered, StreamExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use kube::Api;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// So many sidecars are asked at once.
-const ASKED_AT_ONCE: usize = 8;
 /// So often, and so many times, a StatefulSet is asked for its new revision.
 const REVISION: (Duration, u32) = (Duration::from_secs(1), 10);
 
@@ -32,7 +35,10 @@ const REVISION: (Duration, u32) = (Duration::from_secs(1), 10);
 enum Done {
     Looked(Key, Result<Outcome, Error>),
     Touched(Key, u64, Touched),
-    Asked,
+    Asked(Vec<Heard>),
+    Recorded(Vec<(Regarding, Option<Record>)>),
+    /// It could not be told.
+    Untold(Seat, QuestionId),
     Told,
 }
 
@@ -47,6 +53,8 @@ pub(super) struct Leader {
     queue: Queue,
     places: Places,
     pods: Pods,
+    questions: Questions,
+    records: Records,
     catch_up: CatchUp,
     next_round: Instant,
     is_asking: bool,
@@ -72,6 +80,8 @@ impl Leader {
             queue: Queue::default(),
             places: Places::default(),
             pods: Pods::default(),
+            questions: Questions::default(),
+            records: Records::new(status_interval),
             catch_up: CatchUp::new(now),
             next_round: now + status_interval,
             is_asking: false,
@@ -102,6 +112,8 @@ impl Leader {
                     self.queue.done(&key, true, now);
                     self.catch_up.forget(&key);
                     self.places.set(&key, Vec::new());
+                    self.questions.forget(&key);
+                    self.records.forget(&key);
                     continue;
                 }
                 let context = self.context.clone();
@@ -150,41 +162,59 @@ impl Leader {
 
     /// Asks every sidecar what it says of itself.
     fn begin_round(&mut self) {
-        let targets: Vec<_> = self
-            .pods
-            .iter()
-            .filter_map(|((_, name), pod)| {
-                let regarding = self.regarding(&pod.workload)?;
-                Some((name.clone(), pod.uid.clone(), regarding, pod.sidecar?))
-            })
-            .collect();
-        if targets.is_empty() || self.is_asking {
+        if self.is_asking {
             return;
         }
+        let targets = self.pods.iter().filter_map(|((_, pod), injected)| {
+            Some(Target {
+                pod: pod.clone(),
+                injected: injected.clone(),
+                regarding: self.regarding(&injected.workload)?,
+            })
+        });
+        let targets = targets.collect();
         self.is_asking = true;
         let context = self.context.clone();
-        self.work.push(
-            async move {
-                stream::iter(targets)
-                    .for_each_concurrent(ASKED_AT_ONCE, |(pod, uid, regarding, address)| {
-                        let context = context.clone();
-                        async move {
-                            match sidecars::ask(address).await {
-                                Ok(status) => {
-                                    for news in sidecars::judge(&status, &pod, &uid) {
-                                        context.teller.tell(&regarding, news).await;
-                                    }
-                                }
-                                // The network may forbid it: the metrics tell the same.
-                                Err(error) => tracing::debug!("the sidecar of pod {pod} does not answer: {error}"),
-                            }
-                        }
-                    })
-                    .await;
-                Done::Asked
+        let round = async move { Done::Asked(ask_all(&context, targets).await) };
+        self.work.push(round.boxed());
+    }
+
+    /// What came of a round.
+    fn hear(&mut self, heard: Vec<Heard>, now: Instant) {
+        let mut voices = Vec::with_capacity(heard.len());
+        for Heard { target, status } in heard {
+            voices.push(voice(&target.pod, &target.injected, status.as_ref()));
+            if let Some(status) = status {
+                self.records.hear(&target.regarding, status.places());
             }
-            .boxed(),
-        );
+        }
+        for telling in self.questions.hear(voices, now) {
+            match self.regarding(&telling.seat.workload) {
+                Some(regarding) => self.ask_owner(regarding, telling),
+                None => self.questions.untold(&telling.seat, &telling.id),
+            }
+        }
+        self.metrics.questions(self.questions.by_kind());
+        let time = Timestamp::now();
+        let looks = self.records.due(now, time);
+        if !looks.is_empty() {
+            let context = self.context.clone();
+            let keeping = async move { Done::Recorded(keep_all(&context, looks, time).await) };
+            self.work.push(keeping.boxed());
+        }
+    }
+
+    fn ask_owner(&mut self, regarding: Regarding, telling: Telling) {
+        let context = self.context.clone();
+        let asking = async move {
+            let Telling { seat, id, news, times } = telling;
+            if context.teller.tell_again(&regarding, &news, times).await {
+                Done::Told
+            } else {
+                Done::Untold(seat, id)
+            }
+        };
+        self.work.push(asking.boxed());
     }
 
     fn see(&mut self, seen: Seen) {
@@ -277,7 +307,16 @@ impl Leader {
         let now = Instant::now();
         match done {
             Done::Told => {}
-            Done::Asked => self.is_asking = false,
+            Done::Asked(heard) => {
+                self.is_asking = false;
+                self.hear(heard, now);
+            }
+            Done::Untold(seat, id) => self.questions.untold(&seat, &id),
+            Done::Recorded(kept) => {
+                for (workload, record) in kept {
+                    self.records.looked(&workload, record);
+                }
+            }
             Done::Looked(key, Ok(outcome)) => {
                 self.queue.done(&key, true, now);
                 self.take_in(&key, outcome, now);
@@ -322,6 +361,11 @@ impl Leader {
         }
         if let Some(wait) = again {
             self.queue.add(key, now + wait);
+        }
+        if matches!(state, State::Gone | State::Plain) {
+            self.questions.forget(key);
+            // What there is stays until the workload goes; who removes it then gets none again.
+            self.records.forget(key);
         }
         let fingerprint = self.known.workload(key).map(|workload| workload.fingerprint);
         match (state, fingerprint) {

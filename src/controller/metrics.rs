@@ -32,6 +32,7 @@ impl Ending {
 pub struct Metrics {
     reconciliations: Family<[(&'static str, &'static str); 1], Counter>,
     workloads: Family<[(&'static str, String); 1], Gauge>,
+    questions: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 impl Metrics {
@@ -40,6 +41,7 @@ impl Metrics {
         let metrics = Self {
             reconciliations: Family::default(),
             workloads: Family::default(),
+            questions: Family::default(),
         };
         registry.register(
             "vixens_backup_reconciliations",
@@ -50,6 +52,11 @@ impl Metrics {
             "vixens_backup_workloads",
             "Annotated workloads, by tier, as the leader sees them",
             metrics.workloads.clone(),
+        );
+        registry.register(
+            "vixens_backup_questions",
+            "Questions of pods that only a person decides and nobody has decided, by what they are about, as the leader hears them",
+            metrics.questions.clone(),
         );
         metrics
     }
@@ -68,8 +75,17 @@ impl Metrics {
         }
     }
 
+    /// So many questions stand, of which kind.
+    pub(super) fn questions(&self, kinds: BTreeMap<&'static str, i64>) {
+        self.questions.clear();
+        for (kind, count) in kinds {
+            self.questions.get_or_create(&[("kind", kind)]).set(count);
+        }
+    }
+
     /// Somebody else leads, and counts.
     pub(super) fn follow(&self) {
         self.workloads.clear();
+        self.questions.clear();
     }
 }

@@ -1,13 +1,18 @@
 //! Injected pods, and events about them → what their owner must know, and which sidecars can be asked. No I/O.
 
-use super::events::News;
+use super::events::{News, shortened};
 use super::key::{Key, workload_of_pod};
-use super::slim::{ContainerStatus, Event, Pod};
+use super::restore::reason;
+use super::slim::{ContainerStatus, Event, Pod, Terminated};
 use super::watch::Change;
 use crate::agent::arguments::WorkloadKind;
+use crate::contract::question::Question;
 use crate::inject::{INIT_CONTAINER, RCLONE_VOLUME, SECRETS_VOLUME, SIDECAR_CONTAINER, VANILLA_VOLUME};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+
+/// The longest of a container's last words in an Event, in bytes.
+const WORDS: usize = 600;
 
 /// Namespace and name.
 pub(super) type PodKey = (String, String);
@@ -19,8 +24,25 @@ pub(super) struct Injected {
     pub(super) uid: String,
     /// Where its sidecar answers.
     pub(super) sidecar: Option<SocketAddr>,
+    /// Whether it has one.
+    pub(super) has_sidecar: bool,
+    /// How our init container is doing.
+    pub(super) init: Init,
     /// It can't get out of our init container, which is of this revision of a StatefulSet.
     pub(super) stuck: Option<String>,
+}
+
+/// How our init container is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Init {
+    /// It has not ended yet.
+    Pending,
+    /// It has failed, and waits for an answer.
+    Asks(Question),
+    /// It has failed.
+    Failed,
+    /// It is through.
+    Done,
 }
 
 /// All injected pods.
@@ -60,7 +82,7 @@ impl Pods {
                 let Some(injected) = injected(&pod) else {
                     return Vec::new();
                 };
-                let news = missing_in_status(&pod);
+                let news = missing_in_status(&pod).chain(start_failed(&pod));
                 let about = news.map(|news| (injected.workload.clone(), news)).collect();
                 self.known.insert(key, injected);
                 about
@@ -140,8 +162,53 @@ fn injected(pod: &Pod) -> Option<Injected> {
         workload,
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         sidecar: address.zip(port).filter(|_| is_running).map(SocketAddr::from),
+        has_sidecar: container.is_some(),
+        init: ours(statuses, INIT_CONTAINER).map_or(Init::Pending, init),
         stuck: revision.filter(|_| is_stuck).cloned(),
     })
+}
+
+/// How a container ended when it did last, unless it ended well since.
+fn failure(status: &ContainerStatus) -> Option<&Terminated> {
+    let last = status
+        .state
+        .terminated
+        .as_ref()
+        .or(status.last_state.terminated.as_ref())?;
+    (last.exit_code != 0).then_some(last)
+}
+
+fn init(status: &ContainerStatus) -> Init {
+    let Some(failure) = failure(status) else {
+        return match status.state.terminated {
+            Some(_) => Init::Done,
+            None => Init::Pending,
+        };
+    };
+    Question::find(&failure.message).map_or(Init::Failed, Init::Asks)
+}
+
+/// Why our init container has failed. What it asks is told as a question.
+fn start_failed(pod: &Pod) -> Option<News> {
+    // Who is told to end does not start, and need not.
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let failure = failure(ours(&pod.status.init_container_statuses, INIT_CONTAINER)?)?;
+    if Question::find(&failure.message).is_some() {
+        return None;
+    }
+    let said = reason(&failure.message).map_or_else(
+        || format!("{} (exit code {})", failure.reason, failure.exit_code),
+        str::to_owned,
+    );
+    let (namespace, name) = key_of(pod);
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let note = format!(
+        "pod {name} can't start, and is tried again: {} (kubectl -n {namespace} logs {name} -c {INIT_CONTAINER})",
+        shortened(&said, WORDS)
+    );
+    Some(News::warning("BackupStartFailed", note).on(format!("{uid}|{said}")))
 }
 
 /// Whether a container has failed at least once, or can't begin, and has not succeeded since.
@@ -228,6 +295,8 @@ pub(super) fn outdated(namespace: &str, pod: &str, revision: &str, uid: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::arguments::QuestionKind;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
 
     fn pod(status: &Value) -> Pod {
@@ -255,6 +324,47 @@ mod tests {
         assert!(!stuck(init(&json!({"running": {}}), 0)), "it may be restoring");
         assert!(!stuck(init(&json!({"waiting": {"reason": "PodInitializing"}}), 0)));
         assert!(!stuck(init(&json!({"terminated": {"exitCode": 0}}), 3)));
+    }
+
+    #[test]
+    fn what_our_init_container_says_last_is_a_question_or_why_it_failed() {
+        let question = Question::new(QuestionKind::Missing, &[b"a"], "nobody has config/a");
+        let words = |message: &str| json!({"terminated": {"exitCode": 3, "message": message}});
+        let asks = format!("restoring\nvixens-backup: {question}\n");
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let status = |state: &Value, last: &Value| {
+            let status = json!({"name": "init-config", "restartCount": 1, "state": state, "lastState": last});
+            pod(&json!({"initContainerStatuses": [status]}))
+        };
+        let nothing = json!({});
+        for (state, last) in [
+            (&words(&asks), &nothing),
+            (&waiting, &words(&asks)),
+            (&json!({"running": {}}), &words(&asks)),
+        ] {
+            let pod = status(state, last);
+            assert_eq!(injected(&pod).unwrap().init, Init::Asks(question.clone()));
+            assert_eq!(start_failed(&pod), None, "it is told as a question");
+        }
+        let done = status(&json!({"terminated": {"exitCode": 0}}), &words(&asks));
+        assert_eq!(injected(&done).unwrap().init, Init::Done);
+        let failed = status(&waiting, &words("restoring\nvixens-backup: no space left on device"));
+        assert_eq!(injected(&failed).unwrap().init, Init::Failed);
+        let news = start_failed(&failed).unwrap();
+        assert_eq!(
+            news.note,
+            "pod db-0 can't start, and is tried again: vixens-backup: no space left on device (kubectl -n media logs db-0 -c \
+             init-config)"
+        );
+        let mut leaving = failed;
+        leaving.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(start_failed(&leaving), None);
+        let killed = status(
+            &json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+            &nothing,
+        );
+        let note = start_failed(&killed).unwrap().note;
+        assert!(note.contains("OOMKilled (exit code 137)"), "{note}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! fenced off. Talks to pods, never to the API server.
 
 use super::events::News;
+use super::record::{Said, SaidOf};
+use crate::contract::question::Question;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, header};
@@ -43,7 +45,40 @@ struct Destination {
     phase: String,
     why: Option<String>,
     last_success: Option<String>,
+    store_id: Option<String>,
+    snapshot: Option<String>,
     refusal: Option<String>,
+    questions: Vec<Question>,
+}
+
+impl Status {
+    /// What only a person decides.
+    pub(super) fn questions(&self) -> impl Iterator<Item = &Question> {
+        self.destinations
+            .values()
+            .flat_map(|destination| &destination.questions)
+    }
+
+    /// What its places hold. Who is fenced off speaks for none.
+    pub(super) fn places(&self) -> SaidOf {
+        let destinations = self.destinations.iter();
+        let ours = destinations.filter(|(_, destination)| destination.phase != "fenced");
+        let places = ours.filter_map(|(name, destination)| {
+            let said = Said {
+                store_id: destination.store_id.clone(),
+                snapshot: destination.snapshot.clone()?,
+            };
+            Some((name.clone(), said))
+        });
+        places.collect()
+    }
+
+    /// Whether every destination has been looked at, so that what is not asked is no question.
+    pub(super) fn is_settled(&self) -> bool {
+        let mut destinations = self.destinations.values();
+        let is_settled = |destination: &Destination| matches!(destination.phase.as_str(), "ready" | "refused");
+        !self.destinations.is_empty() && destinations.all(is_settled)
+    }
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -207,6 +207,8 @@ pub(super) struct ContainerStatus {
     pub(super) name: String,
     pub(super) restart_count: u32,
     pub(super) state: ContainerState,
+    /// Before its last start.
+    pub(super) last_state: ContainerState,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -231,6 +233,7 @@ pub(super) struct Running {}
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Terminated {
     pub(super) exit_code: i32,
+    pub(super) reason: String,
     pub(super) message: String,
 }
 
@@ -257,6 +260,15 @@ pub(super) struct Condition {
     pub(super) status: String,
     pub(super) message: Option<String>,
     pub(super) last_transition_time: Option<Time>,
+}
+
+/// A ConfigMap.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ConfigMap {
+    #[serde(deserialize_with = "lean")]
+    pub(super) metadata: ObjectMeta,
+    pub(super) data: BTreeMap<String, String>,
 }
 
 /// An Event about a Pod.
@@ -294,6 +306,7 @@ pub(super) struct RevisedStatus {
 
 asked_for_as!(Pod, core::v1::Pod, false);
 asked_for_as!(Job, batch::v1::Job, false);
+asked_for_as!(ConfigMap, core::v1::ConfigMap, false);
 asked_for_as!(Event, core::v1::Event, false);
 asked_for_as!(Revised, apps::v1::StatefulSet, false);
 

@@ -4,10 +4,9 @@
 //! asked about ours too, and we are asked again after it. Were its additions dropped then, what is stored would follow
 //! from which of us comes last, and a policy that insists on them would refuse the workload. What we set stays ours.
 
-use super::plan::VOLUMES;
-use super::strip::is_our_container;
+use super::strip::{is_our_container, is_our_volume};
 use crate::policy::key;
-use crate::workload::{POD, annotations, at, at_mut, list, text};
+use crate::workload::{POD, annotations, at, at_mut, list};
 use serde_json::{Map, Value};
 
 /// Brings the additions in `object` to `result`, where both hold a block of the very same marker. A block of another
@@ -19,7 +18,7 @@ pub(super) fn keep(object: &Value, result: &mut Value) {
     }
     let is_ours = |container: &Value| is_our_container(container);
     each(object, result, "initContainers", is_ours, container);
-    let is_ours = |volume: &Value| text(volume, "/name").is_some_and(|name| VOLUMES.contains(&name));
+    let is_ours = |volume: &Value| is_our_volume(volume);
     each(object, result, "volumes", is_ours, volume);
 }
 

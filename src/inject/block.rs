@@ -1,9 +1,10 @@
 //! PURE: Plan → the injected block: containers, volumes and label, as JSON. Fields that the API server would fill in
 //! are written out, so that what comes back equals what was sent.
 
+use super::companions::record_name;
 use super::plan::{
-    INIT_CONTAINER, Plan, PlannedVolume, RCLONE_VOLUME, RESTORE_VOLUME, SECRETS_VOLUME, SIDECAR_CONTAINER,
-    VANILLA_VOLUME,
+    INIT_CONTAINER, Plan, PlannedVolume, RCLONE_VOLUME, RECORD_VOLUME, RESTORE_VOLUME, SECRETS_VOLUME,
+    SIDECAR_CONTAINER, VANILLA_VOLUME,
 };
 use crate::agent::arguments::{
     Backups, DEFAULTS_PATH, Destination, Flags, Folders, Identity, InitArguments, NudgeArguments, Port,
@@ -36,6 +37,7 @@ pub(super) struct Places {
     pub(super) restore: String,
     pub(super) secrets: String,
     pub(super) rclone: String,
+    pub(super) record: String,
 }
 
 impl Places {
@@ -52,6 +54,7 @@ impl Places {
             restore: place(RESTORE_PATH),
             secrets: place(SECRETS_PATH),
             rclone: place(RCLONE_PATH),
+            record: place(RECORD_PATH),
         }
     }
 
@@ -130,7 +133,11 @@ fn init_container(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Val
         secrets_files: plan.secrets_files.clone(),
         accepted: plan.accepted.clone(),
         max_shrink: plan.max_shrink,
-        record_dir: RECORD_PATH.into(),
+        record_dir: match plan.tier {
+            // There is no store that could be known.
+            Tier::Tier1 => RECORD_PATH.into(),
+            _ => places.record.clone().into(),
+        },
     };
     let mut mounts: Vec<Value> = plan.volumes.iter().map(|volume| data_mount(volume, false)).collect();
     mounts.push(mount(RESTORE_VOLUME, &places.restore, false));
@@ -140,6 +147,9 @@ fn init_container(plan: &Plan, places: &Places, cluster_id: Option<&str>) -> Val
     }
     if !plan.secrets.is_empty() {
         mounts.push(mount(SECRETS_VOLUME, &places.secrets, true));
+    }
+    if plan.tier != Tier::Tier1 {
+        mounts.push(mount(RECORD_VOLUME, &places.record, true));
     }
     mounts.push(no_token());
     container(plan, INIT_CONTAINER, "init", &arguments.flags(), mounts, cluster_id)
@@ -313,6 +323,12 @@ fn volumes(plan: &Plan) -> Vec<Value> {
             .map(|secret| json!({"secret": {"name": secret}}))
             .collect();
         volumes.push(json!({"name": SECRETS_VOLUME, "projected": {"sources": sources, "defaultMode": 420}}));
+    }
+    if plan.tier != Tier::Tier1 {
+        // There is none before the first snapshot.
+        let record = record_name(&plan.workload.name);
+        volumes
+            .push(json!({"name": RECORD_VOLUME, "configMap": {"name": record, "optional": true, "defaultMode": 420}}));
     }
     volumes
 }

@@ -4,7 +4,7 @@ use super::companions::companion_names;
 use super::marker::Found;
 use super::plan::{Draft, Plan};
 use super::strip::strip;
-use crate::agent::arguments::{Databases, Tier};
+use crate::agent::arguments::{Databases, QuestionId, Tier};
 use crate::policy::{Installation, Intent, Problem, is_ours};
 use crate::workload::{Ownership, Workload, annotations, kind, text};
 use serde::Serialize;
@@ -62,6 +62,9 @@ pub struct Explanation {
     pub destinations: Vec<String>,
     /// What is made beside the workload.
     pub companions: Vec<Companion>,
+    /// The questions that are answered by yes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<QuestionId>,
     /// What the owner should know.
     pub warnings: Vec<String>,
     /// What is taken for granted, for want of a cluster to ask.
@@ -171,6 +174,7 @@ impl Explanation {
             })
             .collect();
         self.destinations = plan.destinations.iter().map(ToString::to_string).collect();
+        self.accepted.clone_from(&plan.accepted);
         let (vanilla, required) = &plan.vanilla_config;
         self.assumptions.push(if *required {
             format!("ConfigMap {vanilla} exists (it was not looked for)")
@@ -229,6 +233,12 @@ impl fmt::Display for Explanation {
             row(
                 "beside it",
                 &format!("{}/{}{}", companion.kind, companion.name, schedule.unwrap_or_default()),
+            )?;
+        }
+        for id in &self.accepted {
+            row(
+                "accepts",
+                &format!("{id}, once: an answer that was acted upon is not taken again"),
             )?;
         }
         for assumption in &self.assumptions {

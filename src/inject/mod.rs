@@ -21,7 +21,7 @@ mod strip;
 pub use block::label_value;
 pub use companions::{
     Companion, CompanionKind, CompanionName, OCCASION, PRESYNC, Surroundings, companion_name, companion_names,
-    companions, is_presync_job, listed, presync_job, presync_name,
+    companions, is_presync_job, listed, presync_job, presync_name, record_config_map, record_name,
 };
 pub use explain::{Explanation, explain};
 pub use marker::{Found, Marker};

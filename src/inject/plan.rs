@@ -27,8 +27,16 @@ pub const VANILLA_VOLUME: &str = "vanilla-config";
 pub const RCLONE_VOLUME: &str = "rclone-config";
 /// Layer 3.
 pub const SECRETS_VOLUME: &str = "secrets-config";
+/// What the store is known to have held: `contract::record`.
+pub(super) const RECORD_VOLUME: &str = "backup-record";
 /// The names of our volumes.
-pub(super) const VOLUMES: [&str; 4] = [RESTORE_VOLUME, VANILLA_VOLUME, RCLONE_VOLUME, SECRETS_VOLUME];
+pub(super) const VOLUMES: [&str; 5] = [
+    RESTORE_VOLUME,
+    VANILLA_VOLUME,
+    RCLONE_VOLUME,
+    SECRETS_VOLUME,
+    RECORD_VOLUME,
+];
 
 /// A protected volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -307,8 +315,8 @@ fn port(workload: &Workload<'_>) -> Port {
 
 /// Whether a mount path lies at, above or below one of our own folders.
 fn collides(path: &str) -> bool {
-    use crate::agent::arguments::{DEFAULTS_PATH, RCLONE_PATH, RESTORE_PATH, SECRETS_PATH};
-    [DEFAULTS_PATH, RESTORE_PATH, SECRETS_PATH, RCLONE_PATH]
+    use crate::agent::arguments::{DEFAULTS_PATH, RCLONE_PATH, RECORD_PATH, RESTORE_PATH, SECRETS_PATH};
+    [DEFAULTS_PATH, RESTORE_PATH, SECRETS_PATH, RCLONE_PATH, RECORD_PATH]
         .iter()
         .any(|ours| path == *ours || path.starts_with(&format!("{ours}/")) || path == "/")
 }

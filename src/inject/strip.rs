@@ -1,10 +1,11 @@
 //! PURE: an object that may have been injected → the same object with nothing of ours. What the owner wrote survives
 //! byte for byte; what we made for our own sake goes.
 
+use super::companions::is_record_name;
 use super::marker::Marker;
-use super::plan::{CONTAINERS, VOLUMES};
+use super::plan::{CONTAINERS, RECORD_VOLUME, VOLUMES};
 use crate::policy::key;
-use crate::workload::{Ownership, POD, TEMPLATE, at, at_mut};
+use crate::workload::{Ownership, POD, TEMPLATE, at, at_mut, text};
 use serde_json::{Map, Value};
 
 /// The pod template's label that we add.
@@ -21,6 +22,17 @@ pub fn is_our_container(container: &Value) -> bool {
     CONTAINERS.contains(&name) && command.starts_with(&["vixens-backup", "agent"])
 }
 
+/// Whether a volume of an injected object is ours: by its name; the record's, which blocks of former releases lack, by
+/// what it holds, too. Where such a block was injected over one of ours, it is left from before.
+pub(super) fn is_our_volume(volume: &Value) -> bool {
+    let name = text(volume, "/name").unwrap_or_default();
+    if name != RECORD_VOLUME {
+        return VOLUMES.contains(&name);
+    }
+    let is_optional = at(volume, "/configMap/optional") == Some(&Value::Bool(true));
+    is_optional && text(volume, "/configMap/name").is_some_and(is_record_name)
+}
+
 /// Takes out what was injected. `marker` is the object's own, or the one it had before it was replaced.
 pub fn strip(mut object: Value, marker: Option<&Marker>, ownership: &Ownership) -> Value {
     for list in ["initContainers", "containers"] {
@@ -35,10 +47,7 @@ pub fn strip(mut object: Value, marker: Option<&Marker>, ownership: &Ownership) 
         return object;
     };
     if let Some(Value::Array(volumes)) = at_mut(&mut object, &format!("{POD}/volumes")) {
-        volumes.retain(|volume| {
-            let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
-            !VOLUMES.contains(&name)
-        });
+        volumes.retain(|volume| !is_our_volume(volume));
     }
     if let Some(labels) = map(&mut object, LABELS) {
         labels.shift_remove(key::APP_LABEL);

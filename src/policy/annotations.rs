@@ -246,8 +246,19 @@ impl<'a> Reader<'a> {
     }
 
     fn question_ids(&mut self, name: &str) -> Vec<QuestionId> {
-        self.with(name, |text| items(text).iter().map(|item| item.parse()).collect())
-            .unwrap_or_default()
+        self.with(name, |text| {
+            let ids: Result<Vec<QuestionId>, String> = items(text)
+                .into_iter()
+                .map(|item| item.parse().map_err(|_| item))
+                .collect();
+            ids.map_err(|item| {
+                Invalid::allowed(format!(
+                    "the ids of questions, comma-separated, such as hold-1a2b3c4d, as an Event, the log and the status say \
+                     them ({item:?} is none)"
+                ))
+            })
+        })
+        .unwrap_or_default()
     }
 
     fn destinations(&mut self, subject: Subject<'_>, installation: &Installation) -> Vec<Destination> {

@@ -4,12 +4,11 @@
 use crate::companions::{labelled, leading, made, notes, told};
 use crate::control_plane::eventually;
 use crate::namespace::{Namespace, in_namespace};
+use crate::sidecar::{Sidecar, container};
 use crate::webhook::Webhook;
 use crate::workload::FIRST;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 
 fn webhook() -> &'static Webhook {
     static WEBHOOK: OnceLock<Webhook> = OnceLock::new();
@@ -24,7 +23,7 @@ fn with_app(name: &str, case: impl FnOnce(&Namespace)) {
 }
 
 /// The one pod with a label, once its controller has made it.
-fn pod(namespace: &Namespace, label: &str) -> Value {
+pub(crate) fn pod(namespace: &Namespace, label: &str) -> Value {
     eventually(&format!("a pod with {label}"), || {
         let said = namespace
             .kubectl(&["get", "pods", "-l", label, "-o", "json"])
@@ -39,7 +38,7 @@ fn name(object: &Value) -> &str {
 }
 
 /// What a kubelet says of a pod.
-fn status(namespace: &Namespace, pod: &Value, status: &Value) {
+pub(crate) fn status(namespace: &Namespace, pod: &Value, status: &Value) {
     let patch = json!({"status": status}).to_string();
     let arguments = [
         "patch",
@@ -51,10 +50,6 @@ fn status(namespace: &Namespace, pod: &Value, status: &Value) {
         &patch,
     ];
     namespace.kubectl(&arguments).succeeds();
-}
-
-fn container(name: &str, restarts: u32, state: &Value) -> Value {
-    json!({"name": name, "image": "image:1", "imageID": "", "ready": false, "restartCount": restarts, "state": state})
 }
 
 /// What a kubelet says when a volume can't be mounted.
@@ -202,40 +197,6 @@ fn a_store_that_can_not_be_trusted_is_told() {
     });
 }
 
-/// A sidecar in miniature: says one thing at `/status`.
-struct Sidecar {
-    address: SocketAddr,
-    says: Arc<Mutex<Value>>,
-}
-
-impl Sidecar {
-    /// On an address of loopback that nobody else has: its port is the injected container's.
-    fn start(says: Value) -> Self {
-        let [_, _, high, low] = std::process::id().to_be_bytes();
-        let address = SocketAddr::from((Ipv4Addr::new(127, 77, high, low.max(1)), 9476));
-        let listener = TcpListener::bind(address).expect("an address");
-        let says = Arc::new(Mutex::new(says));
-        let shared = says.clone();
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut request = [0; 1024];
-                let _ = stream.read(&mut request);
-                let body = shared.lock().expect("words").to_string();
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-                    body.len()
-                );
-            }
-        });
-        Self { address, says }
-    }
-
-    fn say(&self, words: Value) {
-        *self.says.lock().expect("words") = words;
-    }
-}
-
 #[test]
 fn what_sidecars_say_of_late_refused_and_fenced_backups_is_told_once() {
     with_app("events-status", |namespace| {
@@ -243,30 +204,23 @@ fn what_sidecars_say_of_late_refused_and_fenced_backups_is_told_once() {
             json!({"version": 1, "unsaved_change_age": age,
             "destinations": {"minio:vixens-backups/app": words}})
         };
-        let sidecar = Sidecar::start(destination(json!({"phase": "ready"}), 1.0));
-        let pod = pod(namespace, "app=app");
-        let ip = sidecar.address.ip().to_string();
-        let state = json!({"running": {"startedAt": "2026-11-22T13:05:00Z"}});
-        status(
-            namespace,
-            &pod,
-            &json!({"podIP": ip, "podIPs": [{"ip": ip}], "initContainerStatuses": [container("backup-sidecar", 0, &state)]}),
-        );
+        let sidecar = Sidecar::start(&destination(json!({"phase": "ready"}), 1.0));
+        status(namespace, &pod(namespace, "app=app"), &sidecar.status());
         let refused = json!({"phase": "refused", "why": "9 of 10 files would vanish", "refusal": "r-1"});
-        sidecar.say(destination(refused, 60.0));
+        sidecar.say(&destination(refused, 60.0));
         let note = told(namespace, "BackupRefused");
         assert!(
             note.contains("a guard refuses the backup to minio:vixens-backups/app: 9 of 10 files would vanish"),
             "{note}"
         );
         assert!(note.ends_with("vixens-backup backup --accept r-1"), "{note}");
-        sidecar.say(destination(
+        sidecar.say(&destination(
             json!({"phase": "failing", "why": "connection refused"}),
             1_000.0,
         ));
         let note = told(namespace, "BackupStale");
         assert!(note.contains("more than 15 minutes (the last backup: never)"), "{note}");
-        sidecar.say(destination(json!({"phase": "fenced", "why": "app-2 took over"}), 0.0));
+        sidecar.say(&destination(json!({"phase": "fenced", "why": "app-2 took over"}), 0.0));
         assert!(told(namespace, "BackupFenced").contains("app-2 took over"));
         // It was asked many times meanwhile.
         for reason in ["BackupRefused", "BackupStale", "BackupFenced"] {

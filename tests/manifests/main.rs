@@ -11,11 +11,14 @@
 #[path = "../api_server/control_plane.rs"]
 mod control_plane;
 mod deployed;
+#[path = "../api_server/sidecar.rs"]
+mod sidecar;
 #[path = "../api_server/webhook.rs"]
 mod webhook;
 
 use control_plane::{Said, control_plane, eventually, root};
 use serde_json::{Value, json};
+use sidecar::Sidecar;
 use std::fs;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,7 +39,7 @@ impl Installation {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let plane = control_plane();
         plane.kubectl(&["apply", "-k", "deploy/base"]).succeeds();
-        let process = deployed::serve(&[]);
+        let process = deployed::serve_with(&[], &["--status-interval=200ms"]);
         Self { process, _turn: turn }
     }
 }
@@ -158,6 +161,10 @@ fn the_account_may_do_what_it_needs_and_no_more() {
         ("list", "pods"),
         ("watch", "events"),
         ("create", "events.events.k8s.io"),
+        ("patch", "events.events.k8s.io"),
+        ("get", "configmaps"),
+        ("create", "configmaps"),
+        ("patch", "configmaps"),
     ] {
         assert!(may(&[verb, resource, "--all-namespaces"]), "{verb} {resource}");
     }
@@ -168,7 +175,11 @@ fn the_account_may_do_what_it_needs_and_no_more() {
     for refused in [
         &["update", "leases/another", "--namespace", "vixens-backup"][..],
         &["create", "leases", "--all-namespaces"],
-        &["get", "configmaps", "--all-namespaces"],
+        &["list", "configmaps", "--all-namespaces"],
+        &["watch", "configmaps", "--all-namespaces"],
+        &["update", "configmaps", "--all-namespaces"],
+        &["delete", "configmaps", "--all-namespaces"],
+        &["list", "events.events.k8s.io", "--all-namespaces"],
         &["get", "pods/log", "--all-namespaces"],
         &["create", "pods/exec", "--all-namespaces"],
         &["delete", "pods", "--all-namespaces"],
@@ -239,6 +250,37 @@ fn the_account_makes_keeps_and_removes_companions() {
     plane.kubectl(&["delete", &names[2]]).succeeds();
     eventually("the Service is made again", || {
         plane.kubectl(&["get", &names[2]]).succeeded.then_some(())
+    });
+    // What a sidecar says is recorded, and a question of its that comes again counts on.
+    let asking = |asks: &Value| {
+        json!({"destinations": {"minio:vixens-backups/app":
+            {"phase": "ready", "snapshot": "s1", "questions": asks}}})
+    };
+    let hold = json!([{"id": "hold-1a2b3c4d", "text": "files vanished"}]);
+    let sidecar = Sidecar::start(&asking(&hold));
+    plane
+        .kubectl(&["scale", &format!("deployment/{name}"), "--replicas=1"])
+        .succeeds();
+    let pod = eventually("a pod", || {
+        let found = ["get", "pods", "-l", "vixens.io/backup-app", "-o", "name"];
+        let found = plane.kubectl(&found).succeeds();
+        found.lines().next().map(str::to_owned)
+    });
+    let status = json!({"status": sidecar.status()}).to_string();
+    plane
+        .kubectl(&["patch", &pod, "--subresource=status", "--type=merge", "-p", &status])
+        .succeeds();
+    let record = format!("configmap/{name}-backup-record");
+    eventually(&record, || plane.kubectl(&["get", &record]).succeeded.then_some(()));
+    installation.process.says("BackupHeld");
+    sidecar.say(&asking(&json!([])));
+    installation.process.says("BackupQuestionEnded");
+    sidecar.say(&asking(&hold));
+    eventually("the Event counts", || {
+        let fields = "--field-selector=reason=BackupHeld";
+        let path = "jsonpath={.items[*].series.count}";
+        let said = plane.kubectl(&["get", "events.v1.events.k8s.io", fields, "-o", path]);
+        (said.succeeds() == "2").then_some(())
     });
     plane
         .kubectl(&[

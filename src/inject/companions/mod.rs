@@ -5,12 +5,15 @@ mod cron_job;
 mod names;
 mod pod;
 mod presync_job;
+mod record;
 mod restore_job;
 mod service;
 mod surroundings;
 
-pub use names::{companion_name, presync_name};
+pub(super) use names::is_record_name;
+pub use names::{companion_name, presync_name, record_name};
 pub use presync_job::{PRESYNC, is_presync_job, presync_job};
+pub use record::record_config_map;
 pub use surroundings::Surroundings;
 
 use super::plan::Plan;
@@ -95,6 +98,9 @@ pub struct Companion {
 /// The annotation of a restore Job that says what it was made for.
 pub const OCCASION: &str = "vixens.io/backup-checked-for";
 
+/// They are not in Git, and Argo CD is told that this is no drift.
+const EXTRANEOUS: (&str, &str) = ("argocd.argoproj.io/compare-options", "IgnoreExtraneous");
+
 /// Which companions a plan asks for.
 #[must_use]
 pub fn companion_names(plan: &Plan) -> Vec<CompanionName> {
@@ -122,11 +128,7 @@ pub fn companion_names(plan: &Plan) -> Vec<CompanionName> {
 pub fn companions(plan: &Plan, surroundings: &Surroundings, cluster_id: Option<&str>) -> Vec<Companion> {
     let companion = |name: CompanionName| {
         let mut annotations = Map::new();
-        // They are not in Git, and that is no drift.
-        annotations.insert(
-            "argocd.argoproj.io/compare-options".to_owned(),
-            json!("IgnoreExtraneous"),
-        );
+        annotations.insert(EXTRANEOUS.0.to_owned(), json!(EXTRANEOUS.1));
         let specification = match name.kind {
             CompanionKind::CronJob => cron_job::specification(plan, surroundings, cluster_id),
             CompanionKind::RestoreJob => {
@@ -146,7 +148,7 @@ pub fn companions(plan: &Plan, surroundings: &Surroundings, cluster_id: Option<&
             "metadata": {
                 "name": name.name,
                 "namespace": surroundings.namespace,
-                "labels": labels(name.kind),
+                "labels": labels(name.kind.label()),
                 "annotations": annotations,
                 "ownerReferences": [surroundings.owner_reference(plan)],
             },
@@ -158,10 +160,10 @@ pub fn companions(plan: &Plan, surroundings: &Surroundings, cluster_id: Option<&
 }
 
 /// The labels of a companion: none of the app's own, which Services and network policies select on.
-fn labels(kind: CompanionKind) -> Map<String, Value> {
+fn labels(kind: &str) -> Map<String, Value> {
     let mut labels = Map::new();
     labels.insert("app.kubernetes.io/managed-by".to_owned(), json!("vixens-backup"));
-    labels.insert(key::COMPANION_LABEL.to_owned(), json!(kind.label()));
+    labels.insert(key::COMPANION_LABEL.to_owned(), json!(kind));
     labels
 }
 

@@ -6,6 +6,10 @@ use crate::policy::fingerprint;
 
 /// Jobs become a label of their pods.
 const JOB_LIMIT: usize = 63;
+/// Most objects' names are subdomains: <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>.
+const OBJECT_LIMIT: usize = 253;
+/// By which the ConfigMap of a record is known.
+const RECORD_SUFFIX: &str = "-backup-record";
 
 /// The name of a companion. Two workloads of one kind and namespace never get the same one.
 #[must_use]
@@ -29,6 +33,17 @@ pub fn companion_name(kind: CompanionKind, workload: &str) -> String {
 #[must_use]
 pub fn presync_name(workload: &str) -> String {
     mapped(workload, workload, "-presync", JOB_LIMIT)
+}
+
+/// The name of the ConfigMap that keeps what the store held.
+#[must_use]
+pub fn record_name(workload: &str) -> String {
+    mapped(workload, workload, RECORD_SUFFIX, OBJECT_LIMIT)
+}
+
+/// Whether a ConfigMap's name is one of [`record_name`]'s.
+pub(in crate::inject) fn is_record_name(name: &str) -> bool {
+    name.ends_with(RECORD_SUFFIX)
 }
 
 /// A workload's name as its kind may have it, with a suffix, and a hash where it is not the workload's own.
@@ -60,6 +75,9 @@ mod tests {
         assert_eq!(companion_name(CompanionKind::Service, "app"), "app-backup");
         assert_eq!(companion_name(CompanionKind::CronJob, "my.app"), "my.app-backup");
         assert_eq!(presync_name("app"), "app-presync");
+        assert_eq!(record_name("my.app"), "my.app-backup-record");
+        let long = record_name(&"a".repeat(250));
+        assert_eq!((long.len(), is_record_name(&long)), (OBJECT_LIMIT, true));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! tracks the workload by those would count the companions as its own.
 
 use super::super::plan::Plan;
+use crate::agent::arguments::WorkloadName;
 use crate::workload::{POD, at, list, text};
 use serde_json::{Map, Value, json};
 
@@ -81,12 +82,17 @@ impl Surroundings {
 
     /// The owner of every companion.
     pub(super) fn owner_reference(&self, plan: &Plan) -> Value {
-        json!({
-            "apiVersion": "apps/v1",
-            "kind": plan.workload.kind.to_string(),
-            "name": plan.workload.name,
-            "uid": self.uid,
-            "controller": true,
-        })
+        owner_reference(&plan.workload, &self.uid)
     }
+}
+
+/// The reference by which a workload controls an object.
+pub(super) fn owner_reference(workload: &WorkloadName, uid: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": workload.kind.to_string(),
+        "name": workload.name,
+        "uid": uid,
+        "controller": true,
+    })
 }

@@ -1,7 +1,9 @@
 //! The laws of injection over generated and hand-made workloads, and whole outputs under snapshot.
 
+mod accepted;
 mod additions;
 mod laws;
+mod record;
 mod shapes;
 mod sticky;
 
