@@ -263,6 +263,26 @@ async fn a_place_made_by_hand_is_adopted_and_restored_by_listing() {
 }
 
 #[tokio::test]
+async fn defaults_that_were_written_before_anybody_looked_give_way_to_the_backup() {
+    let bed = Bed::new();
+    let before = lived_in();
+    bed.backup(before.path(), FIRST).await;
+    write(&bed.volume().join("configuration.yaml"), "default: true\n");
+    write(&bed.volume().join("started/at"), "first");
+    let (said, start) = bed.start();
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
+    assert_eq!(start.volumes[0].status, Status::Settled);
+    assert!(start.volumes[0].why.contains("is kept for 30 days"), "{said}");
+    let aside = vixens_backup::store::listed(&bed.store(), "history", vixens_backup::store::Depth::All)
+        .await
+        .unwrap();
+    for path in ["configuration.yaml", "started/at"] {
+        let name = format!("/.vixens-aside/{FOLDER}/{path}");
+        assert!(aside.iter().any(|object| object.name.ends_with(&name)), "{aside:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_missing_bucket_is_named_and_made() {
     let mut bed = Bed::new();
     bed.server.drop_bucket();

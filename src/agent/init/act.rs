@@ -4,7 +4,7 @@
 use super::decision::Decision;
 use super::pause::Pause;
 use super::subject::Subject;
-use super::survey::Survey;
+use super::survey::{Decided, Survey};
 use super::{Error, Init};
 use crate::agent::arguments::RestorePolicy;
 use crate::agent::place::Backup;
@@ -15,7 +15,7 @@ use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::{INCOMING, Mode, RESTORING, Restoring};
 use crate::store::records::VERSION;
 use crate::store::snapshot::{Kind, SnapshotId};
-use crate::store::{Error as StoreError, Store};
+use crate::store::{Error as StoreError, Store, keys};
 use jiff::Timestamp;
 
 /// What became of a volume.
@@ -58,10 +58,10 @@ impl Outcome {
 pub(super) async fn act(
     init: &Init<'_>,
     subject: &Subject,
-    decision: Decision,
+    decided: &Decided,
     survey: &Survey,
 ) -> Result<Outcome, Error> {
-    Ok(match decision {
+    Ok(match decided.decision {
         Decision::Keep => Outcome::kept("kept: its data is newer than its backup"),
         Decision::Adopt => Outcome {
             adopted: true,
@@ -69,12 +69,13 @@ pub(super) async fn act(
         },
         Decision::AdoptOverBackup => {
             tracing::warn!(
-                "volume {}: the files on it are kept; what the store holds moves to history with the next backup",
+                "volume {} is kept as it is, and nothing is restored, though the store has a backup: \
+                 vixens.io/backup-restore is never",
                 subject.name
             );
             Outcome {
                 adopted: true,
-                ..Outcome::settled("kept with the files that were on it; what the store holds moves to history")
+                ..Outcome::settled("kept as it is, though the store has a backup: vixens.io/backup-restore is never")
             }
         }
         Decision::New => Outcome::settled("new: the store answered, and has no backup"),
@@ -94,9 +95,9 @@ pub(super) async fn act(
             status: Status::Provisional,
             ..Outcome::settled("started on vanilla, because the store could not be asked")
         },
-        Decision::Restore => bring(init, subject, Mode::Whole, survey).await?,
-        Decision::RestoreMissing => bring(init, subject, Mode::Missing, survey).await?,
-        Decision::SetAsideAndRestore => bring(init, subject, Mode::Replace, survey).await?,
+        Decision::Restore => bring(init, subject, Mode::Whole, decided, survey).await?,
+        Decision::RestoreMissing => bring(init, subject, Mode::Missing, decided, survey).await?,
+        Decision::SetAsideAndRestore => bring(init, subject, Mode::Replace, decided, survey).await?,
         Decision::AskAgain => {
             return Err(Error::StoreAway {
                 waited: init.arguments.restore_timeout.to_string(),
@@ -125,7 +126,13 @@ fn unfinished(init: &Init<'_>, subject: &Subject) -> Error {
 }
 
 /// Restores one volume, and tries again while the store comes and goes, until the timeout.
-async fn bring(init: &Init<'_>, subject: &Subject, mode: Mode, survey: &Survey) -> Result<Outcome, Error> {
+async fn bring(
+    init: &Init<'_>,
+    subject: &Subject,
+    mode: Mode,
+    decided: &Decided,
+    survey: &Survey,
+) -> Result<Outcome, Error> {
     let Some((store, backup)) = survey.source(init.stores) else {
         return Ok(Outcome::settled("new: the store answered, and has no backup"));
     };
@@ -171,12 +178,14 @@ async fn bring(init: &Init<'_>, subject: &Subject, mode: Mode, survey: &Survey) 
         own: &subject.own,
         mode,
         at,
+        moved: &decided.moved,
     };
+    let mut aside = None;
     let brought = retried(init, async || {
         restore
             .bring(async |plan| {
                 if mode == Mode::Replace && placing.is_none() {
-                    set_aside(store, backup, plan, subject, survey).await?;
+                    aside = set_aside(store, backup, plan, subject, survey).await?;
                 }
                 // From here on the volume is neither what it was nor what it will be.
                 let placing = Restoring {
@@ -193,21 +202,31 @@ async fn bring(init: &Init<'_>, subject: &Subject, mode: Mode, survey: &Survey) 
     let id = brought
         .snapshot
         .map_or_else(|| "the files in the bucket".to_owned(), |id| id.to_string());
+    let mut why = format!("restored from {id}");
+    if let Some(because) = &decided.because {
+        why = format!("{why}, because {because}");
+    }
+    if let Some(aside) = aside {
+        why = format!("{why}; {aside}");
+    }
+    if decided.because.is_some() {
+        tracing::warn!("volume {}: {why}", subject.name);
+    }
     Ok(Outcome {
         adopted: !is_newest || brought.placed.kept > 0,
         brought: Some(brought),
-        ..Outcome::settled(format!("restored from {id}"))
+        ..Outcome::settled(why)
     })
 }
 
-/// What is on the volume and in no snapshot goes into history before it is replaced.
+/// What is on the volume and in no snapshot goes into history before it is replaced. Says where it is, if there was any.
 async fn set_aside(
     store: &dyn Store,
     backup: &Backup,
     plan: &Plan,
     subject: &Subject,
     survey: &Survey,
-) -> Result<(), restore::Error> {
+) -> Result<Option<String>, restore::Error> {
     let incoming = subject.own.join(INCOMING);
     let newest = match backup.newest() {
         Some(newest) if plan.snapshot != Some(newest) => match Indexes::new(store, &incoming)
@@ -223,8 +242,14 @@ async fn set_aside(
         _ => Plan::default(),
     };
     let id = SnapshotId::new(Timestamp::now(), survey.highest_epoch() + 1, 0, Kind::Restored);
-    aside::set_aside(store, &[plan, &newest], &subject.own, &subject.folder, &subject.id, id).await?;
-    Ok(())
+    let files = aside::set_aside(store, &[plan, &newest], &subject.own, &subject.folder, &subject.id, id).await?;
+    Ok((files > 0).then(|| {
+        format!(
+            "what was on it and in no snapshot ({files} files) is kept for 30 days, in {}/{}",
+            store.destination(),
+            keys::aside(&id, &subject.folder)
+        )
+    }))
 }
 
 /// Tries again while the store is away and there is time.

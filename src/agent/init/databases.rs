@@ -58,13 +58,13 @@ pub(super) async fn restore(
     survey: &Survey,
 ) -> Result<Vec<String>, Error> {
     let mut told = Vec::new();
-    for ((subject, outcome), decision) in subjects.iter().zip(outcomes).zip(&survey.decisions) {
+    for ((subject, outcome), decided) in subjects.iter().zip(outcomes).zip(&survey.decided) {
         if outcome.status != Status::Settled {
             continue;
         }
         for mut expected in expected(init, target, subject, outcome, survey).await? {
             // What somebody else laid there before us stays, as his files do.
-            expected.anyway &= *decision != Decision::RestoreMissing;
+            expected.anyway &= decided.decision != Decision::RestoreMissing;
             let Some(file) = on_volume(&subject.own, &expected.database) else {
                 tracing::error!(
                     "the database {:?} of {} leads out of the volume: it is not restored",

@@ -16,10 +16,10 @@ pub enum Found {
     Initialised,
     /// The same, and the store has been written since, under a newer epoch, from another volume.
     Superseded,
-    /// Files that we did not bring, none of which the snapshot has.
-    ForeignApart,
-    /// Files that we did not bring.
+    /// Files that we did not bring: most of what the snapshot has is among them, or none is in the place of one of its.
     Foreign,
+    /// Files that we did not bring, in the places of the snapshot's, and most of what that has is not among them.
+    ForeignLacking,
 }
 
 /// The store's answer. The three are never confused (lessons: "no backup" once was said for a wrong key).
@@ -49,7 +49,8 @@ pub enum Decision {
     New,
     /// Take the files that are there for ours; the store has nothing.
     Adopt,
-    /// Take the files that are there for ours; what the store holds goes to history with the next backup.
+    /// Take the files that are there for ours, though the store has a backup: nothing is to be restored. What the volume
+    /// lacks is the sidecar's guard to judge.
     AdoptOverBackup,
     /// Leave the volume as it is.
     Keep,
@@ -73,7 +74,7 @@ pub fn decide(found: Found, answer: Answer, policy: RestorePolicy, store_down: S
         Adopt, AdoptOverBackup, AskAgain, FailInterrupted, Keep, KeepSuperseded, KeepUnknown, New, Restore,
         RestoreMissing, SetAsideAndRestore, StartProvisional,
     };
-    use Found::{Empty, Foreign, ForeignApart, Initialised, Interrupted, Provisional, Superseded};
+    use Found::{Empty, Foreign, ForeignLacking, Initialised, Interrupted, Provisional, Superseded};
     use RestorePolicy::{Always, IfEmpty, Never};
 
     match (policy, found, answer) {
@@ -88,9 +89,10 @@ pub fn decide(found: Found, answer: Answer, policy: RestorePolicy, store_down: S
         | (_, Superseded, NoBackup | Unreachable) => Keep,
         (Always, Superseded, Backup { newer: false }) | (IfEmpty | Never, Superseded, Backup { .. }) => KeepSuperseded,
 
-        // What the app wrote on vanilla, or what the owner wants undone at each start, is kept in history.
-        (IfEmpty | Always, Provisional, Backup { .. })
-        | (Always, Foreign | ForeignApart, Backup { .. })
+        // What the app wrote on vanilla, what somebody wrote before we looked, or what the owner wants undone at each
+        // start, is kept in history.
+        (IfEmpty | Always, Provisional | ForeignLacking, Backup { .. })
+        | (Always, Foreign, Backup { .. })
         | (Always, Initialised | Superseded, Backup { newer: true }) => SetAsideAndRestore,
 
         (_, Empty | Provisional, NoBackup) => New,
@@ -100,12 +102,10 @@ pub fn decide(found: Found, answer: Answer, policy: RestorePolicy, store_down: S
             StoreDown::Start => StartProvisional,
         },
 
-        (_, Foreign | ForeignApart, NoBackup) => Adopt,
-        (_, Foreign | ForeignApart, Unreachable) => KeepUnknown,
-        (IfEmpty, ForeignApart, Backup { .. }) => RestoreMissing,
-        (IfEmpty, Foreign, Backup { .. }) | (Never, Empty | Provisional | Foreign | ForeignApart, Backup { .. }) => {
-            AdoptOverBackup
-        }
+        (_, Foreign | ForeignLacking, NoBackup) => Adopt,
+        (_, Foreign | ForeignLacking, Unreachable) => KeepUnknown,
+        (IfEmpty, Foreign, Backup { .. }) => RestoreMissing,
+        (Never, Empty | Provisional | Foreign | ForeignLacking, Backup { .. }) => AdoptOverBackup,
     }
 }
 
@@ -137,13 +137,13 @@ mod tests {
         (IfEmpty, Superseded, [KeepSuperseded, KeepSuperseded, Keep, Keep, Keep]),
         (
             IfEmpty,
-            ForeignApart,
+            Foreign,
             [RestoreMissing, RestoreMissing, Adopt, KeepUnknown, KeepUnknown],
         ),
         (
             IfEmpty,
-            Foreign,
-            [AdoptOverBackup, AdoptOverBackup, Adopt, KeepUnknown, KeepUnknown],
+            ForeignLacking,
+            [SetAsideAndRestore, SetAsideAndRestore, Adopt, KeepUnknown, KeepUnknown],
         ),
         (Always, Empty, [Restore, Restore, New, AskAgain, StartProvisional]),
         (
@@ -164,7 +164,7 @@ mod tests {
         ),
         (
             Always,
-            ForeignApart,
+            ForeignLacking,
             [SetAsideAndRestore, SetAsideAndRestore, Adopt, KeepUnknown, KeepUnknown],
         ),
         (
@@ -209,7 +209,7 @@ mod tests {
         (Never, Superseded, [KeepSuperseded, KeepSuperseded, Keep, Keep, Keep]),
         (
             Never,
-            ForeignApart,
+            ForeignLacking,
             [AdoptOverBackup, AdoptOverBackup, Adopt, KeepUnknown, KeepUnknown],
         ),
         (

@@ -222,8 +222,8 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
     subject::keep_recorded_folders(&mut subjects, survey.primary_claim());
 
     let mut outcomes = Vec::with_capacity(subjects.len());
-    for (subject, decision) in subjects.iter().zip(&survey.decisions) {
-        outcomes.push(act::act(&init, subject, *decision, &survey).await?);
+    for (subject, decided) in subjects.iter().zip(&survey.decided) {
+        outcomes.push(act::act(&init, subject, decided, &survey).await?);
     }
     let databases = databases::restore(&init, target.as_ref(), &subjects, &outcomes, &survey).await?;
     shared.leave_mark(&outcomes)?;

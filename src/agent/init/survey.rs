@@ -1,26 +1,24 @@
 //! Volumes × every destination's place → one decision a volume. Asks the store again, with growing pauses, while a
 //! decision wants that. Reads the store only.
 
-use super::decision::{Answer, Decision, Found, decide};
+use super::decision::Decision;
 use super::pause::Pause;
 use super::settle::claimant;
 use super::subject::Subject;
 use super::{Error, Init, Stores};
 use crate::agent::arguments::RestorePolicy;
-use crate::agent::claim::{Since, awaited};
+use crate::agent::claim::awaited;
 use crate::agent::place::{self, Backup, Place, Whose};
-use crate::agent::restore::plan::{Indexes, of_listing};
+use crate::agent::restore::moved::Moved;
 use crate::agent::start::Serving;
 use crate::agent::volume::look::VolumeState;
-use crate::agent::volume::marker::INCOMING;
 use crate::store::claims::{self, Claim, Holder};
 use crate::store::{Error as StoreError, Store};
 use jiff::Timestamp;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+mod coverage;
+mod found;
 mod point;
 
 use point::{LookedUp, Wanted};
@@ -59,10 +57,31 @@ impl Said {
     }
 }
 
+/// What is to be done with a volume, and what else there is to say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Decided {
+    /// What is to be done.
+    pub(super) decision: Decision,
+    /// Why, where that has to be said: a clause.
+    pub(super) because: Option<String>,
+    /// What the volume has of the backup under other names.
+    pub(super) moved: Moved,
+}
+
+impl From<Decision> for Decided {
+    fn from(decision: Decision) -> Self {
+        Self {
+            decision,
+            because: None,
+            moved: Moved::new(),
+        }
+    }
+}
+
 /// What a start knows before it acts.
 pub(super) struct Survey {
     /// One a volume.
-    pub(super) decisions: Vec<Decision>,
+    pub(super) decided: Vec<Decided>,
     /// One a destination.
     pub(super) said: Vec<Said>,
     /// The `restore-at` value to serve, and what it means.
@@ -74,6 +93,12 @@ pub(super) struct Survey {
 }
 
 impl Survey {
+    /// Whether any volume has to wait for its store.
+    fn asks_again(&self) -> bool {
+        let decided = &mut self.decided.iter();
+        decided.any(|decided| decided.decision == Decision::AskAgain)
+    }
+
     /// Where to restore from, where there is a backup.
     pub(super) fn source<'a>(&'a self, stores: &'a Stores) -> Option<(&'a dyn Store, &'a Backup)> {
         let best = self.best?;
@@ -154,7 +179,7 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
         )
         .await?;
         let survey = conclude(init, subjects, said, wanted.as_ref()).await?;
-        if survey.decisions.contains(&Decision::AskAgain) {
+        if survey.asks_again() {
             if !pause.ends_before(init.deadline) {
                 return Ok(survey);
             }
@@ -186,9 +211,9 @@ fn waits_for(
     first_seen: &mut Option<Timestamp>,
 ) -> Option<String> {
     let (_, backup) = survey.source(init.stores)?;
-    let restores = survey.decisions.iter().any(|decision| {
+    let restores = survey.decided.iter().any(|decided| {
         matches!(
-            decision,
+            decided.decision,
             Decision::Restore | Decision::RestoreMissing | Decision::SetAsideAndRestore
         )
     });
@@ -233,7 +258,7 @@ async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
         Said::Place(_) => false,
     });
     all_ours.then(|| Survey {
-        decisions: vec![Decision::Keep; subjects.len()],
+        decided: vec![Decision::Keep.into(); subjects.len()],
         said,
         at: None,
         served: Vec::new(),
@@ -285,7 +310,7 @@ async fn conclude(
         .max()
         .map(|(_, std::cmp::Reverse(number))| number);
     let mut survey = Survey {
-        decisions: Vec::new(),
+        decided: Vec::new(),
         said,
         at: None,
         served: Vec::new(),
@@ -309,56 +334,20 @@ async fn conclude(
             }
             Err(why) => {
                 survey.said.push(Said::Nothing(why));
-                survey.decisions = vec![Decision::AskAgain; subjects.len()];
+                survey.decided = vec![Decision::AskAgain.into(); subjects.len()];
                 return Ok(survey);
             }
         },
     }
-    let mut decisions = Vec::with_capacity(subjects.len());
+    let mut decided = Vec::with_capacity(subjects.len());
     for subject in subjects {
-        let decision = match (&survey.at, &subject.state) {
-            (Some(_), VolumeState::Empty | VolumeState::Interrupted(_)) => Decision::Restore,
-            (Some(_), _) => Decision::SetAsideAndRestore,
-            (None, _) => decided(init, &survey, subject).await,
-        };
-        decisions.push(decision);
+        decided.push(match (&survey.at, &subject.state) {
+            (Some(_), VolumeState::Empty | VolumeState::Interrupted(_)) => Decision::Restore.into(),
+            (Some(_), _) => Decision::SetAsideAndRestore.into(),
+            (None, _) => found::decided(init, &survey, subject).await,
+        });
     }
-    Ok(Survey { decisions, ..survey })
-}
-
-/// The table's word for one volume.
-async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject) -> Decision {
-    let nobody = Backup::default();
-    let source = survey.source(init.stores);
-    let backup = source.map_or(&nobody, |(_, backup)| backup);
-    let any_unknown = survey.said.iter().any(|said| matches!(said, Said::Nothing(_)));
-    let answer = match source {
-        Some(_) => Answer::Backup {
-            newer: is_newer(backup, subject),
-        },
-        None if any_unknown => Answer::Unreachable,
-        None => Answer::NoBackup,
-    };
-    let (found, answer) = match (&subject.state, source) {
-        (VolumeState::Empty, _) => (Found::Empty, answer),
-        (VolumeState::Provisional(_), _) => (Found::Provisional, answer),
-        (VolumeState::Interrupted(_), _) => (Found::Interrupted, answer),
-        (VolumeState::Initialised(_), _) if is_superseded(backup, subject) => (Found::Superseded, answer),
-        (VolumeState::Initialised(_), _) => (Found::Initialised, answer),
-        (VolumeState::Foreign | VolumeState::Others(_), None) => (Found::Foreign, answer),
-        (VolumeState::Foreign | VolumeState::Others(_), Some((store, backup))) => {
-            match shares_a_file(store, backup, subject).await {
-                Ok(true) => (Found::Foreign, answer),
-                Ok(false) => (Found::ForeignApart, answer),
-                // An index that can't be read is no answer.
-                Err(error) => {
-                    tracing::warn!("{}", with_causes(&error));
-                    (Found::Foreign, Answer::Unreachable)
-                }
-            }
-        }
-    };
-    decide(found, answer, init.arguments.restore, init.arguments.store_down)
+    Ok(Survey { decided, ..survey })
 }
 
 /// Another workload's place is an error; another cluster's live one is no answer.
@@ -405,50 +394,4 @@ fn warn_of_oddities(store: &dyn Store, said: &Said) {
             strangers.join(", ")
         );
     }
-}
-
-/// Whether the newest snapshot was made from another volume than this, since this was last claimed.
-fn is_newer(backup: &Backup, subject: &Subject) -> bool {
-    subject.epoch() == 0 || backup.newest().is_some_and(|id| id.epoch > subject.epoch())
-}
-
-/// Whether the place's claim names another volume, is no older than this one's, and was used since.
-fn is_superseded(backup: &Backup, subject: &Subject) -> bool {
-    let names_another = backup.claim.as_ref().is_some_and(|claim| {
-        let same_folder = |volume: &&claims::ClaimedVolume| {
-            let recorded = subject.marker.as_ref().map_or(&subject.folder, |marker| &marker.folder);
-            volume.folder == *recorded
-        };
-        claim
-            .volumes
-            .iter()
-            .find(same_folder)
-            .is_some_and(|volume| volume.id != subject.id)
-    });
-    let since = subject.marker.as_ref().and_then(|marker| marker.since.as_ref());
-    let stands_still = since == Some(&Since::of(backup));
-    names_another && !stands_still && backup.holder().is_some_and(|holder| holder.epoch >= subject.epoch())
-}
-
-/// Whether any file of the newest snapshot is on the volume.
-async fn shares_a_file(store: &dyn Store, backup: &Backup, subject: &Subject) -> Result<bool, StoreError> {
-    let root = subject.own.volume();
-    let there = |path: &Path| std::fs::symlink_metadata(root.join(path)).is_ok_and(|found| !found.is_dir());
-    let Some(newest) = backup.newest() else {
-        let plan = of_listing(store, &subject.folder).await?;
-        return Ok(plan.items.iter().any(|item| there(&item.path)));
-    };
-    let incoming = subject.own.join(INCOMING);
-    subject.own.create().map_err(|error| StoreError::Local {
-        what: format!("{} can't be made", incoming.display()),
-        source: std::io::Error::other(error),
-    })?;
-    let (_, entries) = Indexes::new(store, &incoming)
-        .known(&backup.indexes)
-        .read(&newest)
-        .await?;
-    Ok(entries.iter().any(|entry| {
-        let (folder, path) = entry.place();
-        folder == subject.folder.as_bytes() && !entry.path.ends_with(b"/") && there(Path::new(OsStr::from_bytes(path)))
-    }))
 }

@@ -6,6 +6,7 @@
 pub mod aside;
 pub mod at;
 pub mod attributes;
+pub mod moved;
 pub mod place;
 pub mod plan;
 pub mod stage;
@@ -17,6 +18,7 @@ use crate::agent::volume::marker::{INCOMING, Mode};
 use crate::agent::volume::own::OwnFolder;
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Error as StoreError, Store};
+use moved::Moved;
 use place::Placed;
 use plan::{History, Indexes, Plan};
 use std::path::Path;
@@ -79,6 +81,8 @@ pub struct Restore<'a> {
     pub mode: Mode,
     /// Only this snapshot, or else the newest that verifies.
     pub at: Option<SnapshotId>,
+    /// Contents that lie on the volume under other names, and need not be brought.
+    pub moved: &'a Moved,
 }
 
 impl Restore<'_> {
@@ -152,7 +156,7 @@ impl Restore<'_> {
         // The newest snapshot's files are in the mirror, unless a backup after it was under way.
         let is_newest = self.backup.newest().as_ref() == Some(id) && self.backup.pending.is_empty();
         if is_newest {
-            let plan = sound(plan::of_snapshot(*id, entries.clone(), self.folder, None))?;
+            let plan = self.sound(plan::of_snapshot(*id, entries.clone(), self.folder, None))?;
             match self.stage(&plan, incoming).await {
                 Ok(()) => return Ok(plan),
                 Err(Attempt::Error(error)) => return Err(Attempt::Error(error)),
@@ -161,8 +165,16 @@ impl Restore<'_> {
             }
         }
         let history = History::list(self.store).await?;
-        let plan = sound(plan::of_snapshot(*id, entries, self.folder, Some(&history)))?;
+        let plan = self.sound(plan::of_snapshot(*id, entries, self.folder, Some(&history)))?;
         self.stage(&plan, incoming).await.map(|()| plan)
+    }
+
+    /// A plan that stays on its volume, of what is not there.
+    fn sound(&self, plan: Plan) -> Result<Plan, Attempt> {
+        match plan.stray() {
+            None => Ok(moved::without(plan, self.moved, self.own.volume())),
+            Some(stray) => Err(Attempt::Wrong(format!("{stray}, which no snapshot of ours has"))),
+        }
     }
 
     async fn stage(&self, plan: &Plan, incoming: &Path) -> Result<(), Attempt> {
@@ -173,14 +185,6 @@ impl Restore<'_> {
                 stage::Error::Volume(error) => Attempt::Error(error.into()),
                 wrong @ stage::Error::Wrong { .. } => Attempt::Wrong(wrong.to_string()),
             })
-    }
-}
-
-/// A plan that stays on its volume.
-fn sound(plan: Plan) -> Result<Plan, Attempt> {
-    match plan.stray() {
-        None => Ok(plan),
-        Some(stray) => Err(Attempt::Wrong(format!("{stray}, which no snapshot of ours has"))),
     }
 }
 

@@ -3,13 +3,19 @@
 
 use super::attributes;
 use super::plan::{Plan, Planned};
+use crate::agent::database;
+use crate::agent::litestream::local::{BESIDE, beside};
+use crate::agent::litestream::restore::aside_name;
 use crate::agent::volume::Error;
 use crate::agent::volume::marker::Mode;
 use crate::store::index::Attributes;
 use crate::store::keys::OWN_FOLDER;
+use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
@@ -75,11 +81,14 @@ fn place_file(
     placed: &mut Placed,
 ) -> Result<(), Error> {
     let exists = fs::symlink_metadata(target).ok();
-    if mode == Mode::Missing && exists.is_some() {
+    if mode == Mode::Missing && (exists.is_some() || is_log_of_another(target)) {
         placed.kept += 1;
         return Ok(());
     }
     let arrived = fs::symlink_metadata(staged).ok();
+    if mode == Mode::Missing && arrived.is_some() {
+        set_logs_aside(staged, target)?;
+    }
     let failed = |source| Error::of("writing", target, source);
     let (file, now) = match (&arrived, &exists) {
         (Some(arrived), _) => (staged, arrived),
@@ -99,6 +108,26 @@ fn place_file(
         fs::rename(staged, target).map_err(failed)?;
     }
     placed.files += 1;
+    Ok(())
+}
+
+/// Whether it would be the log of a database that is there, and stays: SQLite would play one state's log into another.
+fn is_log_of_another(target: &Path) -> bool {
+    let name = target.file_name().unwrap_or_default().as_bytes();
+    let database = database::beside(name).map(|name| target.with_file_name(OsStr::from_bytes(name)));
+    database.is_some_and(|database| database::is_database(&database).unwrap_or(false))
+}
+
+/// Before a database is put in place: a log that was left without one is of another state, and gets the name that goes
+/// with a database which was set aside.
+fn set_logs_aside(staged: &Path, target: &Path) -> Result<(), Error> {
+    for suffix in BESIDE {
+        let log = beside(target, suffix);
+        if fs::symlink_metadata(&log).is_ok() && database::is_database(staged).unwrap_or(false) {
+            let aside = beside(&aside_name(target, Timestamp::now()), suffix);
+            fs::rename(&log, &aside).map_err(|source| Error::of("writing", &aside, source))?;
+        }
+    }
     Ok(())
 }
 
@@ -382,6 +411,62 @@ mod tests {
             stage(&store, &self.plan, volume, &incoming, mode).await.unwrap();
             place(&self.plan, volume, &incoming, mode).unwrap()
         }
+    }
+
+    /// Restores these files onto a volume with those.
+    async fn missing(saved: &[(&str, &str)], there: &[(&str, &str)]) -> Vec<String> {
+        let (store, volume) = (Memory::default(), tempfile::tempdir().unwrap());
+        let mut plan = Plan::default();
+        for (path, content) in saved {
+            let key = format!("config/{path}");
+            store.write(&key, content.as_bytes()).await.unwrap();
+            let size = content.len() as u64;
+            plan.items.push(Item {
+                path: path.into(),
+                what: Planned::File(
+                    Content {
+                        key,
+                        size,
+                        sha256: None,
+                    },
+                    None,
+                ),
+            });
+        }
+        for (path, content) in there {
+            fs::write(volume.path().join(path), content).unwrap();
+        }
+        let incoming = volume.path().join(OWN_FOLDER).join("incoming");
+        stage(&store, &plan, volume.path(), &incoming, Mode::Missing)
+            .await
+            .unwrap();
+        place(&plan, volume.path(), &incoming, Mode::Missing).unwrap();
+        let names = fs::read_dir(volume.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
+        names.retain(|name| name != OWN_FOLDER);
+        names.sort_unstable();
+        names
+    }
+
+    #[tokio::test]
+    async fn no_database_is_put_beside_the_log_of_another_state() {
+        const DATABASE: &str = "SQLite format 3\0 and more";
+        let saved = [("a.db", DATABASE), ("a.db-wal", "of the saved one"), ("b", "text")];
+        let kept = missing(&saved, &[("a.db", DATABASE)]).await;
+        assert_eq!(kept, ["a.db", "b"], "the log of one that stays is not brought");
+        let left = missing(
+            &saved[..1],
+            &[("a.db-wal", "of what was deleted"), ("b-wal", "is only a name")],
+        )
+        .await;
+        assert_eq!(left.len(), 3, "{left:?}");
+        assert!(
+            left[1].starts_with("a.db.damaged-20") && left[1].ends_with("Z-wal"),
+            "{left:?}"
+        );
+        assert_eq!(missing(&saved[2..], &[("b-wal", "x")]).await, ["b", "b-wal"]);
     }
 
     #[tokio::test]

@@ -1,12 +1,10 @@
 //! A volume → the state that it is in. Reads only.
 
 use super::Error;
+use super::files::Files;
 use super::marker::{MARKER, Marker, MarkerStatus, RESTORING, Restoring};
 use super::own::OwnFolder;
 use crate::store::claims::{Kinship, Owner};
-use crate::store::keys::OWN_FOLDER;
-use std::fs;
-use std::path::Path;
 
 /// What a start finds on a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,30 +41,11 @@ pub fn look(own: &OwnFolder, us: &Owner) -> Result<VolumeState, Error> {
             MarkerStatus::Provisional => VolumeState::Provisional(marker),
             MarkerStatus::Tier1 => VolumeState::Foreign,
         },
-        None if has_files(own.volume())? => VolumeState::Foreign,
-        None => VolumeState::Empty,
+        None => match Files::on(own.volume()).next().transpose()? {
+            Some(_) => VolumeState::Foreign,
+            None => VolumeState::Empty,
+        },
     })
-}
-
-/// Whether the volume holds anything but folders, `lost+found` and what is ours.
-fn has_files(root: &Path) -> Result<bool, Error> {
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let failed = |source| Error::of("reading", &folder, source);
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            if folder == root && (name == "lost+found" || name == OWN_FOLDER) {
-                continue;
-            }
-            if entry.file_type().map_err(failed)?.is_dir() {
-                folders.push(entry.path());
-            } else {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]
@@ -75,6 +54,7 @@ mod tests {
     use super::*;
     use crate::store::records::VERSION;
     use jiff::Timestamp;
+    use std::fs;
 
     fn owner(name: &str) -> Owner {
         Owner {

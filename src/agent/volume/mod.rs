@@ -1,6 +1,7 @@
 //! A protected volume as the agent finds it: a mount of its own, our folder on it, and what state it is in.
 //! Reads the volume and writes our own folder only.
 
+pub mod files;
 pub mod look;
 pub mod marker;
 pub mod mount;
