@@ -33,12 +33,12 @@ test: tools tools-deployment ## unit and property tests, the router, a real API 
 
 # Its parts, which CI runs beside each other. What Argo CD is not to do is waited for, five minutes long: that takes no
 # machine. Tests of init, the sidecar and the store ([is]*) wait most of the time: four of them at once keep no machine busy.
-# Those of tier 3 (t*) wait too, but what they lose counts in seconds.
+# Those of tier 3 (t*) wait too, but what they lose counts in seconds; among them are some minutes of torture.
 test-parts := test-api test-deployment test-agent test-tier3 test-minio test-argo-cd
 .PHONY: $(test-parts)
 $(test-parts): tools tools-deployment
 
-with-tools := export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio fake-gcs-server):$$PATH;
+with-tools := export PATH=$$(.tools/install --print-path etcd kubernetes rclone litestream minio fake-gcs-server former-release):$$PATH;
 large := $(if $(filter true,$(LARGE)),--include-ignored)
 
 test-api:
@@ -63,6 +63,22 @@ test-minio:
 
 test-argo-cd:
 	@$(with-tools) cargo test --locked --test argo_cd
+
+.PHONY: torture
+torture: tools ## random lives of files, of databases, and beside the former release, seed after seed (MINUTES=60 STORE=s3|minio|sftp|webdav|local SEED=…)
+	@$(with-tools) TORTURE_MINUTES=$(or $(MINUTES),60) TORTURE_STORE=$(or $(STORE),s3) TORTURE_SEED=$(SEED) \
+		cargo test --locked --no-fail-fast --test torture -- --nocapture --test-threads=3 days
+
+.PHONY: nightly
+nightly: tools ## what is left to the night: an hour of torture on each kind of store, kills again and again, what is large
+	@status=0; for store in s3 minio sftp webdav local; do $(MAKE) --no-print-directory torture STORE=$$store || status=$$?; done; \
+		$(MAKE) --no-print-directory nightly-large || status=$$?; exit $$status
+
+.PHONY: nightly-large
+nightly-large: tools
+	@status=0; for part in test-api test-tier3; do $(MAKE) --no-print-directory $$part LARGE=true || status=$$?; done; \
+		for round in 1 2 3 4 5 6; do $(with-tools) cargo test --locked --no-fail-fast --test init_kills --test tier3_kills || status=$$?; done; \
+		exit $$status
 
 .PHONY: compile
 compile: # what test and, with VIXENS_BACKUP_PROFILE=dev, both e2e run
@@ -109,7 +125,7 @@ lint-manifests:
 
 .PHONY: tools
 tools: tools-control-plane ## build what the tests need: a control plane, rclone, Litestream, servers of stores (once)
-	@.tools/install rclone litestream minio fake-gcs-server
+	@.tools/install rclone litestream minio fake-gcs-server former-release
 
 .PHONY: tools-control-plane
 tools-control-plane:

@@ -282,7 +282,7 @@ impl Bed {
 
 /// A folder in memory where the machine has one: a start waits until its files lie on the disk, and on a disk that is
 /// everybody's that takes as long as everybody's writes.
-fn in_memory() -> TempDir {
+pub fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 

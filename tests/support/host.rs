@@ -18,9 +18,12 @@ pub const PASSWORD: &str = "$HOME ${PATH} \"quoted\\\" 'and' ünïcode: # yes";
 /// A server, and what it serves.
 pub struct Host {
     folder: TempDir,
+    /// Where what it serves lies while that is not mounted.
+    away: TempDir,
     keys: TempDir,
     port: u16,
-    _process: Process,
+    command: Command,
+    process: Option<Process>,
 }
 
 impl Host {
@@ -113,24 +116,55 @@ impl Host {
     }
 
     fn start(mut command: Command, folder: TempDir, keys: TempDir, port: u16) -> Self {
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let host = Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut host = Self {
             folder,
+            away: tempfile::tempdir().unwrap(),
             keys,
             port,
-            _process: Process(child),
+            command,
+            process: None,
         };
+        host.resume();
+        host
+    }
+
+    /// Starts it again, on the same port.
+    pub fn resume(&mut self) {
+        self.process = Some(Process(self.command.spawn().unwrap()));
         let deadline = Instant::now() + Duration::from_secs(120);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(Instant::now() < deadline, "nobody answers on port {port}");
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            assert!(Instant::now() < deadline, "nobody answers on port {}", self.port);
             std::thread::sleep(Duration::from_millis(10));
         }
-        host
+    }
+
+    /// Ends it: connections are refused from now on.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Stops its process where it is, or lets it go on.
+    pub fn freeze(&self, is_frozen: bool) {
+        super::freeze(self.process.as_ref(), is_frozen);
+    }
+
+    /// Its disk is not mounted: nothing of what it serves is there, or an empty folder in its place.
+    pub fn unmount(&mut self, with_folder: bool) {
+        self.stop();
+        super::move_all(self.folder.path(), self.away.path());
+        if with_folder {
+            std::fs::create_dir(self.folder.path().join(BUCKET)).unwrap();
+        }
+        self.resume();
+    }
+
+    /// Its disk is mounted again.
+    pub fn mount(&mut self) {
+        self.stop();
+        super::empty(self.folder.path());
+        super::move_all(self.away.path(), self.folder.path());
+        self.resume();
     }
 
     fn introduce(&self, server: &S3, by_key: bool) {

@@ -18,7 +18,7 @@ pub mod pod;
 mod port;
 pub mod wire;
 
-use port::free_port;
+pub(crate) use port::free_port;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -89,6 +89,8 @@ pub enum Kind {
     Rclone,
     /// MinIO.
     Minio,
+    /// None: a folder of this machine, by an alias remote.
+    Local,
 }
 
 /// A real S3 server on loopback, with one bucket.
@@ -97,6 +99,8 @@ pub struct S3 {
     kind: Kind,
     port: u16,
     data: TempDir,
+    /// Where its data lies while it is not mounted.
+    away: TempDir,
     config: TempDir,
     /// A certificate and its key: then it speaks TLS.
     certificate: Option<TempDir>,
@@ -123,10 +127,16 @@ impl S3 {
             kind,
             port: free_port(),
             data,
+            away: tempfile::tempdir().unwrap(),
             config: tempfile::tempdir().unwrap(),
             certificate: None,
             room: None,
         };
+        if matches!(kind, Kind::Local) {
+            server.configure("RCLONE_CONFIG_MINIO_TYPE", "alias");
+            server.configure("RCLONE_CONFIG_MINIO_REMOTE", server.data.path().to_str().unwrap());
+            return server;
+        }
         server.configure("RCLONE_CONFIG_MINIO_TYPE", "s3");
         server.configure("RCLONE_CONFIG_MINIO_PROVIDER", "Minio");
         server.configure("RCLONE_CONFIG_MINIO_ACCESS_KEY_ID", ACCESS_KEY);
@@ -225,6 +235,7 @@ impl S3 {
                     .env("MINIO_ROOT_PASSWORD", SECRET_KEY);
                 command
             }
+            Kind::Local => return,
         };
         let child = command
             .stdin(Stdio::null())
@@ -272,6 +283,30 @@ impl S3 {
         self.process = None;
     }
 
+    /// Stops its process where it is (SIGSTOP), or lets it go on (SIGCONT): connections are taken meanwhile, and nobody
+    /// answers.
+    pub fn freeze(&self, is_frozen: bool) {
+        freeze(self.process.as_ref(), is_frozen);
+    }
+
+    /// Its disk is not mounted: it is started again without anything of what it stores, with an empty bucket or with none.
+    pub fn unmount(&mut self, with_bucket: bool) {
+        self.stop();
+        move_all(self.data.path(), self.away.path());
+        if with_bucket {
+            std::fs::create_dir(self.data.path().join(BUCKET)).unwrap();
+        }
+        self.resume();
+    }
+
+    /// Its disk is mounted again: what was stored meanwhile lies below it and is not seen.
+    pub fn mount(&mut self) {
+        self.stop();
+        empty(self.data.path());
+        move_all(self.away.path(), self.data.path());
+        self.resume();
+    }
+
     /// Takes connections on its port and says nothing, while it is stopped.
     pub fn listen_silently(&self) -> TcpListener {
         TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).unwrap()
@@ -286,6 +321,7 @@ impl S3 {
                 self.stop();
                 self.resume();
             }
+            Kind::Local => write(&self.data.path().join(BUCKET).join(key), content),
             Kind::Minio => {
                 let file = tempfile::NamedTempFile::new().unwrap();
                 std::fs::write(file.path(), content).unwrap();
@@ -304,13 +340,18 @@ impl S3 {
         self.data.path().join(BUCKET)
     }
 
+    /// What it stores lies there, in its own manner.
+    pub fn folder(&self) -> &Path {
+        self.data.path()
+    }
+
     /// Removes the bucket with all that is in it.
     pub fn drop_bucket(&mut self) {
         self.rclone(&["purge", &format!("minio:{BUCKET}")]);
     }
 
     /// Runs rclone with the Secret's settings.
-    fn rclone(&self, arguments: &[&str]) {
+    pub fn rclone(&self, arguments: &[&str]) {
         let mut command = Command::new(tool("rclone"));
         command.args(["--config", "/dev/null"]).args(arguments);
         for entry in std::fs::read_dir(self.rclone_dir()).unwrap() {
@@ -350,6 +391,34 @@ impl S3 {
             ..Settings::lean(self.rclone_dir(), &scratch)
         };
         Rclone::new(remote, path, settings)
+    }
+}
+
+/// Stops a process where it is, or lets it go on.
+fn freeze(process: Option<&Process>, is_frozen: bool) {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    if let Some(Process(child)) = process {
+        let signal = if is_frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(child), signal).unwrap();
+    }
+}
+
+/// Moves everything of a folder into another.
+fn move_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        std::fs::rename(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Removes everything of a folder.
+fn empty(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::remove_dir_all(entry.path()).unwrap();
+        } else {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
     }
 }
 
