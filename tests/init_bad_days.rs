@@ -191,7 +191,7 @@ async fn a_clock_that_was_set_back_keeps_nobody_waiting_and_loses_nothing() {
     // All of it was written by a pod whose clock was a day ahead; it is gone, and has let go of nothing.
     let ahead = Timestamp::now() + SignedDuration::from_hours(24);
     let id = format!("{}-3.1-auto", ahead.strftime("%Y%m%dT%H%M%SZ"));
-    bed.claim(bed.owner(), 3, "theirs", "app-0", "g1").await;
+    bed.claim(bed.owner(), 3, "theirs", "app-0", "g0").await;
     bed.backup(before.path(), &id).await;
     bed.heartbeat(3, "theirs", ahead, false).await;
     let (said, start) = bed.start();

@@ -233,18 +233,18 @@ async fn another_workloads_volume_is_refused() {
 }
 
 #[tokio::test]
-async fn another_clusters_live_place_is_not_taken_and_a_silent_one_is_adopted() {
+async fn another_clusters_place_is_not_taken_before_it_was_looked_at_and_a_released_one_is_adopted() {
     let mut bed = Bed::new().with("--restore-timeout=6s");
     let before = lived_in();
     bed.backup(before.path(), FIRST).await;
     let mut owner = bed.owner();
     owner.cluster = "production".to_owned();
     bed.claim(owner, 3, "theirs", "app-0", "").await;
-    bed.heartbeat(3, "theirs", jiff::Timestamp::now(), false).await;
+    let old = "2026-01-01T00:00:00Z".parse().unwrap();
+    bed.heartbeat(3, "theirs", old, false).await;
     let said = bed.refused();
     assert!(said.contains("production"), "{said}");
-    bed.heartbeat(3, "theirs", "2026-01-01T00:00:00Z".parse().unwrap(), false)
-        .await;
+    bed.heartbeat(3, "theirs", old, true).await;
     bed.flags.clear();
     let (said, start) = bed.start();
     assert_eq!(start.epoch, 4, "{said}");

@@ -13,6 +13,9 @@ mod support;
 use std::slice::from_ref;
 use support::S3;
 use support::pod::{Place, Pod, agent_backup as backup, free_address, tree, until_place};
+use vixens_backup::store::keys;
+use vixens_backup::store::records::decode;
+use vixens_backup::store::state::{Mode, State};
 
 fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
@@ -196,6 +199,13 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
     let place = Place::read(&server);
     assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
     assert!(place.pending.is_empty());
+    // Nothing beats between two runs: the place is let go, and says how it is written.
+    let state: State = decode(&place.content(keys::STATE).unwrap()).unwrap();
+    assert!(
+        state.released && !state.owed && state.last == Some(place.newest()),
+        "{state:?}"
+    );
+    assert_eq!(state.mode, Some(Mode::Cronjob));
     // One at a time: a second run waits for the first.
     let other = std::fs::File::open(pod.path(".vixens-backup/volume.json")).unwrap();
     rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();

@@ -1,7 +1,8 @@
 //! `start.json`, in the folder that the injected containers share: what `init` found and did. Written last by `init`,
 //! the only word that the sidecar believes; without it, nothing is backed up. A type ↔ a file.
 
-use super::claim::Since;
+use super::lease::judge::Since;
+use crate::contract::question::Question;
 use crate::store::claims::{Claim, Holder, Owner};
 use crate::store::records::{Damage, decode, encode};
 use crate::store::snapshot::SnapshotId;
@@ -29,7 +30,7 @@ pub struct Start {
     /// Under which the volumes were last marked: what a claim by the sidecar has to exceed.
     pub epoch: u64,
     /// How the place stood when the volumes were brought up to date, where it could not be claimed then: for
-    /// [`crate::agent::claim::judge`].
+    /// [`crate::agent::lease::judge::judge`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Since>,
     /// One a destination, in the order of the arguments.
@@ -71,15 +72,20 @@ pub enum Writing {
         /// The claim that is ours.
         holder: Holder,
     },
-    /// The store could not be asked: once it answers, judge its claims as `init` does (`agent::claim`), and claim.
+    /// The store could not be asked: once it answers, judge its claims as `init` does (`lease::judge`), and claim.
     Unclaimed,
-    /// A live writer of the same generation holds it. Once its heartbeat has stood still for `state::FRESH`, and
+    /// A writer of the same generation, or of another cluster, holds it. Once nothing was seen of it for three minutes, and
     /// the newest snapshot is still `newest`, claim.
     Waiting {
         /// Who holds it.
         holder: Holder,
         /// The newest snapshot when we looked.
         newest: Option<SnapshotId>,
+    },
+    /// Whether its holder is alive can't be seen: once this is accepted, claim.
+    Asks {
+        /// What is asked.
+        question: Question,
     },
     /// Never, under this start.
     Fenced,

@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::agent::arguments::{Destination, RCLONE_PATH, RESTORE_PATH, RestoreAt};
-use crate::agent::place::{self, Backup, Place};
+use crate::agent::lease::inspect::{self, Backup, Place};
 use crate::agent::restore::at::{NoSuch, at};
 use crate::agent::start::Start;
 use crate::store::keys;
@@ -88,7 +88,7 @@ impl Access {
             .filter(|object| object.folder && !keys::is_reserved(&object.name))
             .map(|object| object.name)
             .collect();
-        let (backup, nothing) = match place::look(&store, &folders).await.map_err(hinted)? {
+        let (backup, nothing) = match inspect::look(&store, &folders).await.map_err(hinted)? {
             Place::Backup(backup) => (*backup, None),
             Place::Nothing { bucket_missing, .. } if bucket_missing || presence == Presence::Missing => {
                 return Err(missing_bucket(destination));

@@ -1,21 +1,16 @@
-//! `state.json`: a summary of a place by the one who holds it, with a heartbeat. Bytes ↔ a type, and how fresh it is.
+//! `state.json`: a summary of a place by the one who holds it, with a heartbeat. Bytes ↔ a type.
 
 use super::claims::Owner;
 use super::records::decode;
 use super::snapshot::SnapshotId;
 use super::{Error, Store, keys};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Time between two heartbeats.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(60);
-/// A heartbeat is fresh for so long.
-pub const FRESH: std::time::Duration = std::time::Duration::from_secs(180);
-/// A writer of our own workload that misses a heartbeat for so long is taken for dead: it may be fenced without harm.
-pub const SILENT: std::time::Duration = std::time::Duration::from_secs(90);
-
 /// The summary. Written by the claim's holder alone; a reader takes it for a hint, and the claims for the truth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// See [`super::records::VERSION`].
     pub version: u32,
@@ -29,7 +24,7 @@ pub struct State {
     /// Whose files they are, as in the claim: should that be damaged, this tells it. Former releases leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
-    /// When it was written.
+    /// When it was written, by the writer's clock: nobody else's may be compared with it. That it changes is the beat.
     pub heartbeat: Timestamp,
     /// The writer is gone, and no backup of its is to come: whoever comes need not wait. It has made its final backup,
     /// unless one is owed because a guard refused it.
@@ -53,19 +48,36 @@ pub struct State {
     /// Bytes of the newest snapshot.
     #[serde(default)]
     pub bytes: u64,
+    /// How its writer works, where that is not by a sidecar, which beats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// A writer before this one had not let go when this one had to begin, and may have sent something since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
+    /// How the place was last pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruning: Option<Pruning>,
 }
 
-/// Whether `time` is at most [`FRESH`] ago.
-#[must_use]
-pub fn is_fresh(time: Timestamp, now: Timestamp) -> bool {
-    is_within(FRESH, time, now)
+/// How a writer works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// By the runs of a CronJob: each releases at its end, and between two of them nothing beats.
+    Cronjob,
+    /// In a way that this release does not know.
+    #[serde(other)]
+    Unknown,
 }
 
-/// Whether `time` is at most `span` away. Clocks differ, so a time to come may be a moment ago; but one that lies farther
-/// ahead is of a clock that was set back since, and says nothing for as long as that is.
-#[must_use]
-pub fn is_within(span: std::time::Duration, time: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(time).abs() <= SignedDuration::from_secs(span.as_secs().cast_signed())
+/// The rules by which a place was last pruned, and what was put off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruning {
+    /// The rules, as the annotation writes them.
+    pub rules: String,
+    /// Since when more is due to be removed than is removed at once, by the store's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put_off: Option<Timestamp>,
 }
 
 /// Reads the summary; `None` where there is none. One that can't be understood, as a store leaves it whose writer was
@@ -105,19 +117,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_heartbeat_is_fresh_for_three_minutes() {
-        let time = |text: &str| text.parse::<Timestamp>().unwrap();
-        let beat = time("2026-11-22T13:05:00Z");
-        assert!(is_fresh(beat, time("2026-11-22T13:08:00Z")));
-        assert!(!is_fresh(beat, time("2026-11-22T13:08:01Z")));
-        assert!(
-            is_fresh(beat, time("2026-11-22T13:04:00Z")),
-            "the writer's clock is ahead"
-        );
-        assert!(
-            !is_fresh(beat, time("2026-11-22T12:05:00Z")),
-            "a clock was set back: nobody waits for an hour"
-        );
+    #[tokio::test]
+    async fn what_a_later_release_says_of_its_mode_is_no_damage() {
+        let store = Memory::default();
+        let text = br#"{"version":1,"epoch":3,"volume_id":"ab","heartbeat":"2026-11-22T13:05:00Z","mode":"satellite"}"#;
+        store.write(keys::STATE, text).await.unwrap();
+        assert_eq!(read(&store).await.unwrap().unwrap().mode, Some(Mode::Unknown));
     }
 }

@@ -240,7 +240,7 @@ impl Bed {
         assert_eq!(undone, []);
     }
 
-    /// A claim by somebody.
+    /// A claim by somebody who has let go since.
     pub async fn claim(&self, owner: Owner, epoch: u64, volume_id: &str, pod: &str, generation: &str) {
         let claim = Claim {
             version: VERSION,
@@ -257,6 +257,7 @@ impl Bed {
         };
         let key = keys::claim(epoch, volume_id);
         self.store().write(&key, &encode(&claim)).await.unwrap();
+        self.heartbeat(epoch, volume_id, claim.time, true).await;
     }
 
     /// A heartbeat of a claim's holder.
@@ -269,12 +270,7 @@ impl Bed {
             owner: None,
             heartbeat: time,
             released,
-            stopping: false,
-            last: None,
-            last_success: None,
-            owed: false,
-            files: 0,
-            bytes: 0,
+            ..State::default()
         };
         self.store().write(keys::STATE, &encode(&state)).await.unwrap();
     }

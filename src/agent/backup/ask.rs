@@ -5,14 +5,16 @@ use super::call::{self, Unanswered};
 use super::{Error, say};
 use crate::agent::arguments::{BackupArguments, Destination, QuestionId};
 use crate::agent::http::BackupRequest;
+use crate::agent::lease::beat::LONG_SILENCE;
 use crate::agent::sidecar::inbox::{Event, Progress};
 use crate::agent::token::Token;
 use crate::store::rclone::{Rclone, Settings};
 use crate::store::records::{self, Request, VERSION};
-use crate::store::state::{self, State, is_fresh};
+use crate::store::state::{self, State};
 use crate::store::{Store, keys};
 use jiff::Timestamp;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Between two looks at a request that was left in the store.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -137,17 +139,17 @@ async fn through_store(store: &dyn Store, question: &BackupRequest) -> Result<()
         place: store.destination(),
         source,
     };
-    let Some(state) = state::read(store).await.map_err(failed)? else {
+    let Some(mut state) = state::read(store).await.map_err(failed)? else {
         return Err(Error::Failed(format!(
             "no pod runs, and none has ever backed up to {}",
             store.destination()
         )));
     };
-    if state.released || !is_fresh(state.heartbeat, Timestamp::now()) {
+    if state.released {
         return absent(&state, &store.destination());
     }
     say(&format!(
-        "{} is written by a running pod: leaving it a request",
+        "{} was not released: leaving its pod a request, for as long as that shows that it is there",
         store.destination()
     ));
     let now = Timestamp::now();
@@ -161,6 +163,7 @@ async fn through_store(store: &dyn Store, question: &BackupRequest) -> Result<()
         answer: None,
     };
     store.write(&key, &records::encode(&request)).await.map_err(failed)?;
+    let mut changed = Instant::now();
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
         let answered: Request = match store.read(&key).await {
@@ -171,6 +174,15 @@ async fn through_store(store: &dyn Store, question: &BackupRequest) -> Result<()
             Err(error) => return Err(failed(error)),
         };
         let Some(event) = answered.answer.and_then(|answer| serde_json::from_value(answer).ok()) else {
+            let now = state::read(store).await.map_err(failed)?.unwrap_or_default();
+            if now != state {
+                (state, changed) = (now, Instant::now());
+            }
+            if state.released || changed.elapsed() >= LONG_SILENCE {
+                // Nobody will read it; if it stays, the next pod takes it away.
+                let _ = store.delete(keys::REQUESTS, &[format!("{id}.json")]).await;
+                return absent(&state, &store.destination());
+            }
             continue;
         };
         let progress = Progress {
@@ -213,19 +225,46 @@ mod tests {
             epoch: 3,
             volume_id: "aa".to_owned(),
             pod: "app-1".to_owned(),
-            owner: None,
-            heartbeat: Timestamp::UNIX_EPOCH,
             released,
-            stopping: false,
             last: Some(format!("20261122T130500Z-3.42-{kind}").parse().unwrap()),
-            last_success: None,
             owed,
-            files: 1,
-            bytes: 1,
+            ..State::default()
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_beats_is_left_a_request_whatever_its_clock_says_and_asked_no_more_once_it_is_silent() {
+        let store = Memory::default();
+        let beats = async {
+            for beat in 0..5 {
+                let heartbeat = Timestamp::from_second(beat).unwrap();
+                let state = State {
+                    heartbeat,
+                    ..state(false, true, "auto")
+                };
+                store.write(keys::STATE, &records::encode(&state)).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                let requests = store
+                    .objects()
+                    .keys()
+                    .filter(|key| key.starts_with("requests/"))
+                    .count();
+                assert_eq!(requests, 1, "minute {beat}");
+            }
+        };
+        store
+            .write(keys::STATE, &records::encode(&state(false, true, "auto")))
+            .await
+            .unwrap();
+        let begun = Instant::now();
+        let question = BackupRequest::default();
+        let (result, ()) = tokio::join!(through_store(&store, &question), beats);
+        assert!(result.is_err(), "what it owes is on its volume");
+        assert_eq!(begun.elapsed().as_secs(), 4 * 60 + LONG_SILENCE.as_secs() + 5);
+        assert!(!store.objects().keys().any(|key| key.starts_with("requests/")));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_a_pod_it_succeeds_only_if_nothing_is_owed() {
         for (found, good) in [
             (Some(state(true, false, "final")), true),

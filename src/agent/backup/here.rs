@@ -18,7 +18,7 @@ use crate::store::claims::Holder;
 use crate::store::rclone::{Rclone, Settings};
 use crate::store::records::{VERSION, encode};
 use crate::store::snapshot::Kind;
-use crate::store::state::State;
+use crate::store::state::{self, Mode, State};
 use crate::store::{Store, keys};
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
@@ -143,6 +143,50 @@ async fn one(
     for warning in warnings {
         say(&format!("{destination}: {warning}"));
     }
+    let before = state::read(store.as_ref()).await?.unwrap_or_default();
+    let mut summary = State {
+        version: VERSION,
+        epoch: holder.epoch,
+        volume_id: holder.volume_id.clone(),
+        pod: arguments.identity.pod.clone(),
+        owner: Some(owner(&arguments.identity, &arguments.protection.workload)),
+        mode: Some(Mode::Cronjob),
+        last_success: before.last_success,
+        ..State::default()
+    };
+    // From here on a pod that comes to the place waits for what this run saves, as it would for a sidecar's last backup.
+    beat(&site, &summary).await?;
+    let result = save(arguments, destination, &mut site).await;
+    if !matches!(result, Err(Failure::Fenced(_))) {
+        summary.released = true;
+        summary.owed = result.is_err();
+        if result.is_ok() {
+            summary.last_success = Some(Timestamp::now());
+        }
+        // Why the run failed is told, whatever becomes of this.
+        let released = beat(&site, &summary).await;
+        if result.is_ok() {
+            released?;
+        }
+    }
+    result
+}
+
+/// Writes the summary of the place.
+async fn beat(site: &Site, summary: &State) -> Result<(), Failure> {
+    let totals = site.known.totals();
+    let state = State {
+        heartbeat: Timestamp::now(),
+        last: site.known.last(),
+        files: totals.files,
+        bytes: totals.bytes,
+        ..summary.clone()
+    };
+    Ok(site.store.write(keys::STATE, &encode(&state)).await?)
+}
+
+/// One backup, and then what nobody wants kept goes.
+async fn save(arguments: &BackupArguments, destination: &Destination, site: &mut Site) -> Result<(), Failure> {
     let kind = if arguments.is_manual() {
         Kind::Manual
     } else {
@@ -169,24 +213,8 @@ async fn one(
     for warning in &report.warnings {
         say(&format!("{destination}: {warning}"));
     }
-    let now = Timestamp::now();
-    let state = State {
-        version: VERSION,
-        epoch: holder.epoch,
-        volume_id: holder.volume_id.clone(),
-        pod: arguments.identity.pod.clone(),
-        owner: Some(owner(&arguments.identity, &arguments.protection.workload)),
-        heartbeat: now,
-        released: false,
-        stopping: false,
-        last: site.known.last(),
-        last_success: Some(now),
-        owed: false,
-        files: report.totals.files,
-        bytes: report.totals.bytes,
-    };
-    store.write(keys::STATE, &encode(&state)).await?;
-    let pruned = prune(store.as_ref(), &arguments.backups.retention, Look::Lightly, now).await?;
+    let retention = &arguments.backups.retention;
+    let pruned = prune(site.store.as_ref(), retention, Look::Lightly, Timestamp::now()).await?;
     all_done(
         "not everything that nobody wants kept could be removed",
         &[],

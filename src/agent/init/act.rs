@@ -7,7 +7,7 @@ use super::subject::Subject;
 use super::survey::{Decided, Survey};
 use super::{Error, Init};
 use crate::agent::arguments::RestorePolicy;
-use crate::agent::place::Backup;
+use crate::agent::lease::inspect::Backup;
 use crate::agent::restore::plan::{Indexes, Plan, of_snapshot};
 use crate::agent::restore::{self, Brought, Restore, aside};
 use crate::agent::start::Status;

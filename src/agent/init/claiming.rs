@@ -3,11 +3,15 @@
 
 use super::Stores;
 use super::survey::{Said, Survey};
-use crate::agent::claim::{Claimant, Judgement, judge};
-use crate::agent::place::{Backup, Place};
+use crate::agent::arguments::QuestionId;
+use crate::agent::lease::acquire::is_accepted;
+use crate::agent::lease::beat::Seen;
+use crate::agent::lease::inspect::{Backup, Place};
+use crate::agent::lease::judge::{Claimant, Judgement, judge};
 use crate::agent::start::{Start, StartedDestination, Writing};
+use crate::contract::question::Question;
 use crate::store::claims::{self, Holder, Taken};
-use crate::store::{Error as StoreError, Store};
+use crate::store::{Error as StoreError, Store, decisions};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -21,22 +25,36 @@ pub(super) async fn claim(
     survey: &Survey,
     stores: &Stores,
     all_settled: bool,
+    accepted: &[QuestionId],
     now: Timestamp,
 ) -> Vec<StartedDestination> {
     // One epoch for all destinations, above every claim that anybody has seen.
     let floor = survey.highest_epoch().max(us.epoch);
-    let each = stores.iter().zip(&survey.said).map(|(store, said)| async move {
-        let (writing, why) = if all_settled {
-            one(us, start, said, store.as_ref(), floor, now).await
-        } else {
-            (Writing::Fenced, "not every volume may be backed up".to_owned())
-        };
-        StartedDestination {
-            destination: store.destination(),
-            writing,
-            why,
-        }
-    });
+    let each = stores
+        .iter()
+        .zip(&survey.said)
+        .enumerate()
+        .map(|(number, (store, said))| async move {
+            let (writing, why) = if all_settled {
+                let attempt = Attempt {
+                    us,
+                    start,
+                    store: store.as_ref(),
+                    seen: survey.seen(number),
+                    accepted,
+                    floor,
+                    now,
+                };
+                attempt.at(said).await
+            } else {
+                (Writing::Fenced, "not every volume may be backed up".to_owned())
+            };
+            StartedDestination {
+                destination: store.destination(),
+                writing,
+                why,
+            }
+        });
     futures::future::join_all(each).await
 }
 
@@ -46,69 +64,102 @@ pub(super) fn highest(destinations: &[StartedDestination]) -> Option<Holder> {
         .iter()
         .filter_map(|destination| match &destination.writing {
             Writing::Claimed { holder } => Some(holder.clone()),
-            Writing::Unclaimed | Writing::Waiting { .. } | Writing::Fenced => None,
+            Writing::Unclaimed | Writing::Waiting { .. } | Writing::Asks { .. } | Writing::Fenced => None,
         })
         .max()
 }
 
-async fn one(
-    us: &Claimant<'_>,
-    start: &Start,
-    said: &Said,
-    store: &dyn Store,
+/// Claiming one destination.
+struct Attempt<'a> {
+    us: &'a Claimant<'a>,
+    start: &'a Start,
+    store: &'a dyn Store,
+    /// What was seen of its holder.
+    seen: Option<Seen>,
+    accepted: &'a [QuestionId],
     floor: u64,
     now: Timestamp,
-) -> (Writing, String) {
-    let judgement = match said {
-        Said::Nothing(why) => return (Writing::Unclaimed, why.clone()),
-        Said::Place(Place::Backup(backup)) => judge(backup, us, now),
-        Said::Place(Place::Nothing { .. }) => judge(&Backup::default(), us, now),
-        // Held from one of our volumes: that was looked at.
-        Said::Claims(_) => Judgement::Take,
-    };
-    match judgement {
-        Judgement::Fence { why } => return (Writing::Fenced, why),
-        Judgement::Wait { holder, newest, why } => return (Writing::Waiting { holder, newest }, why),
-        Judgement::Take => {}
-    }
-    let draft = start.claim(now);
-    let seen = said.holders().unwrap_or_default();
-    let take = async {
-        match claims::take(store, draft.clone(), seen, floor).await {
-            Err(StoreError::NoBucket { .. }) => {
-                store.create().await?;
-                claims::take(store, draft, seen, floor).await
+}
+
+impl Attempt<'_> {
+    async fn at(&self, said: &Said) -> (Writing, String) {
+        let nobody = Backup::default();
+        let backup = match said {
+            Said::Nothing(why) => return (Writing::Unclaimed, why.clone()),
+            Said::Place(Place::Backup(backup)) => backup,
+            Said::Place(Place::Nothing { .. }) => &nobody,
+            // Held from one of our volumes: that was looked at.
+            Said::Claims(_) => return self.take(said, None).await,
+        };
+        let seen = self.seen.unwrap_or_else(|| Seen::first(backup));
+        match judge(&self.store.destination(), backup, self.us, seen, &[]) {
+            Judgement::Fence { why } => (Writing::Fenced, why),
+            Judgement::Wait { holder, newest, why } => (Writing::Waiting { holder, newest }, why),
+            Judgement::Ask(question) => {
+                let accepted = is_accepted(self.store, &question, self.accepted);
+                if matches!(tokio::time::timeout(PATIENCE, accepted).await, Ok(Ok(true))) {
+                    self.take(said, Some(question)).await
+                } else {
+                    tracing::warn!("{question}");
+                    let why = question.to_string();
+                    (Writing::Asks { question }, why)
+                }
             }
-            other => other,
+            Judgement::Take => self.take(said, None).await,
         }
-    };
-    match tokio::time::timeout(PATIENCE, take).await {
-        Ok(Ok(Taken::Held(epoch))) => {
-            let mut claim = start.claim(now);
-            claim.epoch = epoch;
-            (
-                Writing::Claimed { holder: claim.holder() },
-                "the place is claimed".to_owned(),
-            )
+    }
+
+    async fn take(&self, said: &Said, accepted: Option<Question>) -> (Writing, String) {
+        let Self {
+            start,
+            store,
+            floor,
+            now,
+            ..
+        } = self;
+        let draft = start.claim(*now);
+        let seen = said.holders().unwrap_or_default();
+        let take = async {
+            let taken = match claims::take(*store, draft.clone(), seen, *floor).await {
+                Err(StoreError::NoBucket { .. }) => {
+                    store.create().await?;
+                    claims::take(*store, draft, seen, *floor).await?
+                }
+                other => other?,
+            };
+            if let (Some(question), Taken::Held(_)) = (&accepted, &taken) {
+                decisions::record(*store, &question.id, &question.text).await?;
+            }
+            Ok::<_, StoreError>(taken)
+        };
+        match tokio::time::timeout(PATIENCE, take).await {
+            Ok(Ok(Taken::Held(epoch))) => {
+                let mut claim = start.claim(*now);
+                claim.epoch = epoch;
+                (
+                    Writing::Claimed { holder: claim.holder() },
+                    "the place is claimed".to_owned(),
+                )
+            }
+            Ok(Ok(Taken::Lost(holder))) => {
+                let why = format!(
+                    "volume {} claimed the place at the same time, and won",
+                    holder.volume_id
+                );
+                (
+                    Writing::Waiting {
+                        holder,
+                        newest: newest(said),
+                    },
+                    why,
+                )
+            }
+            Ok(Err(error)) => (Writing::Unclaimed, format!("it could not be claimed: {error}")),
+            Err(_) => (
+                Writing::Unclaimed,
+                format!("it could not be claimed within {} s", PATIENCE.as_secs()),
+            ),
         }
-        Ok(Ok(Taken::Lost(holder))) => {
-            let why = format!(
-                "volume {} claimed the place at the same time, and won",
-                holder.volume_id
-            );
-            (
-                Writing::Waiting {
-                    holder,
-                    newest: newest(said),
-                },
-                why,
-            )
-        }
-        Ok(Err(error)) => (Writing::Unclaimed, format!("it could not be claimed: {error}")),
-        Err(_) => (
-            Writing::Unclaimed,
-            format!("it could not be claimed within {} s", PATIENCE.as_secs()),
-        ),
     }
 }
 

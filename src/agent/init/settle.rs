@@ -6,7 +6,7 @@ use super::claiming;
 use super::subject::Subject;
 use super::survey::Survey;
 use super::{Error, Init};
-use crate::agent::claim::{Claimant, Since};
+use crate::agent::lease::judge::{Claimant, Since};
 use crate::agent::start::{Start, StartedVolume, Status};
 use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, RESTORING};
@@ -55,7 +55,8 @@ pub(super) async fn settle(
     };
     // A snapshot has all volumes of a place, so all of them must be fit for one.
     let all_settled = outcomes.iter().all(|outcome| outcome.status == Status::Settled);
-    let claim = claiming::claim(&claimant, &start, survey, init.stores, all_settled, now);
+    let accepted = &init.arguments.accepted;
+    let claim = claiming::claim(&claimant, &start, survey, init.stores, all_settled, accepted, now);
     let (destinations, synced) = tokio::join!(claim, synced(subjects, outcomes));
     synced?;
     start.destinations = destinations;

@@ -81,6 +81,7 @@ impl fmt::Display for Summary<'_> {
                 Writing::Claimed { holder } => format!("backups go on, epoch {}", holder.epoch),
                 Writing::Unclaimed => "backups begin once it answers".to_owned(),
                 Writing::Waiting { .. } => "NO BACKUPS for now".to_owned(),
+                Writing::Asks { .. } => "NO BACKUPS until you say so".to_owned(),
                 Writing::Fenced => "NO BACKUPS".to_owned(),
             };
             writeln!(f, "  {}: {writing}: {}", destination.destination, destination.why)?;

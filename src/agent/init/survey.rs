@@ -7,14 +7,14 @@ use super::settle::claimant;
 use super::subject::Subject;
 use super::{Error, Init, Stores};
 use crate::agent::arguments::RestorePolicy;
-use crate::agent::claim::awaited;
-use crate::agent::place::{self, Backup, Place, Whose};
+use crate::agent::lease::beat::{LOOK_AGAIN, Observation, SILENCE, Seen, Sign};
+use crate::agent::lease::inspect::{self, Backup, Place, Whose};
+use crate::agent::lease::judge::{awaited, in_use};
 use crate::agent::restore::moved::Moved;
 use crate::agent::start::Serving;
 use crate::agent::volume::look::VolumeState;
 use crate::store::claims::{self, Claim, Holder};
 use crate::store::{Error as StoreError, Store};
-use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
 mod coverage;
@@ -84,6 +84,8 @@ pub(super) struct Survey {
     pub(super) decided: Vec<Decided>,
     /// One a destination.
     pub(super) said: Vec<Said>,
+    /// What was seen of the holder of each.
+    seen: Vec<Option<Seen>>,
     /// The `restore-at` value to serve, and what it means.
     pub(super) at: Option<Serving>,
     /// `restore-at` values of which a store said that they were served.
@@ -103,6 +105,11 @@ impl Survey {
     pub(super) fn source<'a>(&'a self, stores: &'a Stores) -> Option<(&'a dyn Store, &'a Backup)> {
         let best = self.best?;
         Some((stores.get(best)?.as_ref(), self.said.get(best)?.backup()?))
+    }
+
+    /// What was seen of the holder of a destination; none: it was not looked at.
+    pub(super) fn seen(&self, destination: usize) -> Option<Seen> {
+        self.seen.get(destination).copied().flatten()
     }
 
     /// The claim that holds the first destination that has one; where that is damaged, the one before it.
@@ -167,7 +174,8 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
         return Ok(survey);
     }
     let mut pause = Pause::first();
-    let mut first_seen = None;
+    let mut observations = vec![Observation::default(); init.stores.len()];
+    let mut told = None;
     loop {
         let left = init.deadline.saturating_duration_since(Instant::now());
         let needs_store = !all_kept || matches!(wanted, Some(Wanted::New(_)));
@@ -178,7 +186,16 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
             needs_store,
         )
         .await?;
-        let survey = conclude(init, subjects, said, wanted.as_ref()).await?;
+        let seen = observe(&mut observations, &said);
+        if needs_store
+            && let Some(why) = undecided(init, &said, &seen)
+            && Instant::now() + LOOK_AGAIN < init.deadline
+        {
+            tell_once(&mut told, &why, LOOK_AGAIN);
+            tokio::time::sleep(LOOK_AGAIN).await;
+            continue;
+        }
+        let survey = conclude(init, subjects, said, seen, wanted.as_ref()).await?;
         if survey.asks_again() {
             if !pause.ends_before(init.deadline) {
                 return Ok(survey);
@@ -186,7 +203,7 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
             pause.rest(survey.last_answers()).await;
             continue;
         }
-        let Some(why) = waits_for(init, subjects, &survey, &mut first_seen) else {
+        let Some(why) = waits_for(init, subjects, &survey) else {
             return Ok(survey);
         };
         if Instant::now() + HAND_OVER >= init.deadline {
@@ -198,18 +215,42 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
                 None => Ok(survey),
             };
         }
-        tracing::warn!("{why}; looking again in {} s", HAND_OVER.as_secs());
+        tell_once(&mut told, &why, HAND_OVER);
         tokio::time::sleep(HAND_OVER).await;
     }
 }
 
+/// Says why we wait, where that is news.
+fn tell_once(told: &mut Option<String>, why: &str, pause: Duration) {
+    if told.as_deref() != Some(why) {
+        tracing::warn!("{why}; looking every {} s", pause.as_secs());
+        *told = Some(why.to_owned());
+    }
+}
+
+/// What each destination shows of its holder, in the light of what was seen before.
+fn observe(observations: &mut [Observation], said: &[Said]) -> Vec<Option<Seen>> {
+    let now = tokio::time::Instant::now();
+    let each = observations.iter_mut().zip(said);
+    each.map(|(observation, said)| Some(observation.look(said.backup()?, now)))
+        .collect()
+}
+
+/// Whether a place of another cluster is yet to be looked at for longer: until then nobody knows whether it may be read from.
+fn undecided(init: &Init<'_>, said: &[Said], seen: &[Option<Seen>]) -> Option<String> {
+    let mut each = init.stores.iter().zip(said).zip(seen);
+    each.find_map(|((store, said), seen)| {
+        let backup = said.backup()?;
+        let Whose::OtherCluster(owner) = backup.whose(init.owner) else {
+            return None;
+        };
+        let (why, may_change) = in_use(backup, &owner, (*seen)?)?;
+        may_change.then(|| format!("{} {why}", store.destination()))
+    })
+}
+
 /// Whether the writer before us is to be waited for.
-fn waits_for(
-    init: &Init<'_>,
-    subjects: &[Subject],
-    survey: &Survey,
-    first_seen: &mut Option<Timestamp>,
-) -> Option<String> {
+fn waits_for(init: &Init<'_>, subjects: &[Subject], survey: &Survey) -> Option<String> {
     let (_, backup) = survey.source(init.stores)?;
     let restores = survey.decided.iter().any(|decided| {
         matches!(
@@ -221,15 +262,14 @@ fn waits_for(
     if !restores && init.arguments.restore != RestorePolicy::Always {
         return None;
     }
-    let now = Timestamp::now();
     let us = claimant(init, subjects, false);
-    let seen = backup.last_seen();
-    let first = *first_seen.get_or_insert(seen.unwrap_or(now));
+    let seen = survey.seen(survey.best?).unwrap_or_else(|| Seen::first(backup));
     if survey.at.is_some() {
         let pod = backup.claim.as_ref().map_or("", |claim| claim.pod.as_str());
-        return (backup.is_live(now) && pod != us.pod).then(|| format!("pod {pod} has not let go of the place"));
+        let may_live = matches!(seen.sign(SILENCE), Sign::NotYet | Sign::Live);
+        return (may_live && pod != us.pod).then(|| format!("pod {pod} has not let go of the place"));
     }
-    awaited(backup, &us, Some(first), now)
+    awaited(backup, &us, seen)
 }
 
 /// For volumes that will be kept: whether each place is still held from one of them. One request a destination.
@@ -259,6 +299,7 @@ async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
     });
     all_ours.then(|| Survey {
         decided: vec![Decision::Keep.into(); subjects.len()],
+        seen: vec![None; said.len()],
         said,
         at: None,
         served: Vec::new(),
@@ -271,7 +312,7 @@ async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
 async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration, needs_store: bool) -> Result<Vec<Said>, Error> {
     let folders: Vec<String> = subjects.iter().map(|subject| subject.folder.clone()).collect();
     let looks = stores.iter().map(|store| async {
-        match tokio::time::timeout(patience, place::look_to_restore(store.as_ref(), &folders)).await {
+        match tokio::time::timeout(patience, inspect::look_to_restore(store.as_ref(), &folders)).await {
             Ok(Ok(place)) => Ok(Said::Place(place)),
             Ok(Err(newer @ StoreError::Newer { .. })) if needs_store => Err(Error::NewerRelease(newer)),
             Ok(Err(error)) => Ok(Said::Nothing(with_causes(&error))),
@@ -297,10 +338,11 @@ async fn conclude(
     init: &Init<'_>,
     subjects: &[Subject],
     mut said: Vec<Said>,
+    seen: Vec<Option<Seen>>,
     wanted: Option<&Wanted>,
 ) -> Result<Survey, Error> {
-    for (store, said) in init.stores.iter().zip(&mut said) {
-        check_owner(init, store.as_ref(), said)?;
+    for ((store, said), seen) in init.stores.iter().zip(&mut said).zip(&seen) {
+        check_owner(init, store.as_ref(), said, *seen)?;
         warn_of_oddities(store.as_ref(), said);
     }
     let best = said
@@ -312,6 +354,7 @@ async fn conclude(
     let mut survey = Survey {
         decided: Vec::new(),
         said,
+        seen,
         at: None,
         served: Vec::new(),
         best,
@@ -350,24 +393,22 @@ async fn conclude(
     Ok(Survey { decided, ..survey })
 }
 
-/// Another workload's place is an error; another cluster's live one is no answer.
-fn check_owner(init: &Init<'_>, store: &dyn Store, said: &mut Said) -> Result<(), Error> {
+/// Another workload's place is an error; another cluster's that may be in use is no answer.
+fn check_owner(init: &Init<'_>, store: &dyn Store, said: &mut Said, seen: Option<Seen>) -> Result<(), Error> {
     let Some(backup) = said.backup() else {
         return Ok(());
     };
-    match backup.whose(init.owner, Timestamp::now()) {
-        Whose::Ours | Whose::OtherCluster { live: false, .. } => Ok(()),
+    match backup.whose(init.owner) {
+        Whose::Ours => Ok(()),
         Whose::Others(theirs) => Err(Error::AnothersPlace {
             destination: store.destination(),
             theirs: theirs.to_string(),
             us: init.owner.to_string(),
         }),
-        Whose::OtherCluster { owner, live: true } => {
-            *said = Said::Nothing(format!(
-                "{} is in use by {owner}, whose heartbeat is fresh: it is adopted once that has been silent for three \
-                 minutes",
-                store.destination()
-            ));
+        Whose::OtherCluster(owner) => {
+            if let Some((why, _)) = in_use(backup, &owner, seen.unwrap_or_else(|| Seen::first(backup))) {
+                *said = Said::Nothing(format!("{} {why}", store.destination()));
+            }
             Ok(())
         }
     }

@@ -19,6 +19,7 @@ use std::fs;
 use std::sync::Arc;
 use tempfile::TempDir;
 
+mod leases;
 mod objects;
 
 const FIRST: &str = "20261122T130500Z-3.1-auto";
@@ -176,6 +177,7 @@ impl Bed {
         objects.insert(keys::snapshot(&id), writer.finish(totals).unwrap());
     }
 
+    /// A claim of somebody who has let go since.
     fn claim(&self, epoch: u64, volume_id: &str, pod: &str) {
         let claim = Claim {
             version: VERSION,
@@ -193,6 +195,7 @@ impl Bed {
         self.memory
             .objects()
             .insert(keys::claim(epoch, volume_id), encode(&claim));
+        self.heartbeat(epoch, volume_id, true, false);
     }
 
     fn heartbeat(&self, epoch: u64, volume_id: &str, released: bool, stopping: bool) {
@@ -205,11 +208,7 @@ impl Bed {
             heartbeat: Timestamp::now(),
             released,
             stopping,
-            last: None,
-            last_success: None,
-            owed: false,
-            files: 0,
-            bytes: 0,
+            ..State::default()
         };
         self.memory.objects().insert(keys::STATE.to_owned(), encode(&state));
     }

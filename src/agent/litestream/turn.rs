@@ -152,17 +152,8 @@ mod tests {
         let state = State {
             version: VERSION,
             epoch,
-            volume_id: String::new(),
-            pod: String::new(),
-            owner: None,
-            heartbeat: Timestamp::UNIX_EPOCH,
             released,
-            stopping: false,
-            last: None,
-            last_success: None,
-            owed: false,
-            files: 0,
-            bytes: 0,
+            ..State::default()
         };
         store.write(keys::STATE, &encode(&state)).await.unwrap();
     }

@@ -1,11 +1,11 @@
 //! One destination → whether a restore from it can be trusted, and what it would bring. Reads the store only.
 
 use crate::agent::arguments::{Destination, PreSyncArguments, Verify};
+use crate::agent::lease::inspect::{self, Backup, Place};
 use crate::agent::litestream::ltx::{self, Txid};
 use crate::agent::litestream::replica::Replica;
 use crate::agent::litestream::target::Target;
 use crate::agent::owner;
-use crate::agent::place::{self, Backup, Place};
 use crate::agent::restore::plan::{History, Indexes, Plan, Planned, of_listing, of_snapshot};
 use crate::agent::restore::stage::{self, Watch, stage_what_can_be};
 use crate::agent::volume::marker::Mode;
@@ -113,7 +113,7 @@ impl Check<'_> {
     async fn checked(&self) -> Result<Verdict, StoreError> {
         let protection = &self.arguments.protection;
         let folders: Vec<String> = protection.volumes.iter().map(|volume| volume.folder.clone()).collect();
-        let backup = match place::look(self.store, &folders).await? {
+        let backup = match inspect::look(self.store, &folders).await? {
             Place::Nothing { bucket_missing, .. } => return Ok(Verdict::NoBackup { bucket_missing }),
             Place::Backup(backup) => *backup,
         };

@@ -12,7 +12,7 @@ pub mod plan;
 pub mod stage;
 pub mod verify;
 
-use crate::agent::place::Backup;
+use crate::agent::lease::inspect::Backup;
 use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, Mode};
 use crate::agent::volume::own::OwnFolder;

@@ -3,7 +3,6 @@
 
 use super::backup::{Failure, Order, Report, Site, all_done};
 use super::batch::with_sources;
-use super::claiming::{self, Claimed};
 use super::credentials::Credentials;
 use super::guard::{self, Fenced};
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
@@ -11,6 +10,8 @@ use super::plan::Look;
 use super::status::Shared;
 use super::volume::Scope;
 use crate::agent::arguments::{Percent, QuestionId, Retention};
+use crate::agent::lease::acquire::{self, Claimed};
+use crate::agent::lease::beat::Observation;
 use crate::agent::litestream::replication::Permission;
 use crate::agent::litestream::turn;
 use crate::agent::prune;
@@ -68,6 +69,8 @@ pub struct Destination {
     pub settle: Duration,
     /// How much may vanish.
     pub max_shrink: Percent,
+    /// Questions that are answered by yes.
+    pub accepted: Vec<QuestionId>,
     /// What is kept.
     pub retention: Retention,
 }
@@ -104,6 +107,8 @@ pub struct Worker {
     destination: Destination,
     name: String,
     holder: Option<Holder>,
+    /// What was seen of whoever held the place before us.
+    observation: Observation,
     site: Option<Site>,
     /// A restore-at value whose result has yet to be published.
     serving: Option<Serving>,
@@ -130,6 +135,7 @@ impl Worker {
         Self {
             name,
             holder: None,
+            observation: Observation::default(),
             site: None,
             serving: destination.started.serving.clone(),
             failures: 0,
@@ -235,15 +241,20 @@ impl Worker {
             started,
             writing,
             shared,
+            inbox,
+            accepted,
             ..
         } = &self.destination;
-        match claiming::claim(store.as_ref(), started, writing).await? {
+        let accepted: Vec<QuestionId> = accepted.iter().cloned().chain(inbox.accepted()).collect();
+        let claimed = acquire::claim(store.as_ref(), started, writing, &accepted, &mut self.observation).await?;
+        match claimed {
             Claimed::Held(holder) => {
                 shared.destination(&self.name, |status| status.epoch = holder.epoch);
                 self.holder = Some(holder.clone());
                 Ok(holder)
             }
             Claimed::NotYet(why) => Err(Failure::Waiting(why)),
+            Claimed::Asks(question) => Err(Failure::Waiting(question.to_string())),
             Claimed::Never(why) => Err(Fenced::Never {
                 destination: self.name.clone(),
                 why,
@@ -319,6 +330,13 @@ impl Worker {
             other => {
                 let store = matches!(other, Failure::Store(_) | Failure::Undone { .. });
                 let why = with_sources(&other);
+                if waits {
+                    // Whoever asks is told at once why nothing comes of it.
+                    for ask in self.destination.inbox.take_asks() {
+                        let (refused, why) = (true, why.clone());
+                        self.tell(&ask, Event::Failed { refused, why });
+                    }
+                }
                 shared.failed(&self.name, why.clone(), store);
                 self.say(&why);
             }
@@ -777,6 +795,7 @@ impl Worker {
             },
             files: totals.files,
             bytes: totals.bytes,
+            ..State::default()
         })
     }
 }

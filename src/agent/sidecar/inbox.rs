@@ -198,6 +198,18 @@ impl Inbox {
         self.wake.notify_one();
     }
 
+    /// What those who ask for a backup accept.
+    #[must_use]
+    pub fn accepted(&self) -> Vec<QuestionId> {
+        let waiting = self.waiting();
+        waiting.asks.iter().flat_map(|ask| ask.accepted.clone()).collect()
+    }
+
+    /// Those who ask, where nothing can be done for them.
+    pub fn take_asks(&self) -> Vec<Ask> {
+        std::mem::take(&mut self.waiting().asks)
+    }
+
     /// The end is near.
     pub fn stop(&self, stop: Stop) {
         self.waiting().stop = Some(stop);

@@ -10,7 +10,6 @@
 
 pub mod backup;
 pub mod batch;
-pub mod claiming;
 pub mod credentials;
 pub mod destination;
 pub mod guard;
@@ -272,6 +271,7 @@ fn begin(
             interval: arguments.interval.duration(),
             settle: quiet,
             max_shrink: arguments.backups.max_shrink,
+            accepted: arguments.accepted.clone(),
             retention: arguments.backups.retention,
         });
         workers.spawn(worker.run());

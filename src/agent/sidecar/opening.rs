@@ -13,6 +13,7 @@ use crate::store::index::{self, IndexReader};
 use crate::store::keys::{self, NAMES, SnapshotObject};
 use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
+use crate::store::state::State;
 use crate::store::{self, Depth, Store, listed, state, unwatched};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -79,11 +80,10 @@ impl Site {
             strangers: BTreeSet::new(),
             leftovers: BTreeMap::new(),
         };
-        let released = state::read(site.store.as_ref())
-            .await?
-            .is_some_and(|state| state.released);
-        // Whoever was here before may have had a write under way when it ended.
-        site.unreconciled = !released;
+        // Whoever was here before may have had a write under way when it ended; and between the runs of a CronJob nobody looks
+        // at what came later.
+        let is_quiet = |state: State| state.released && state.mode.is_none();
+        site.unreconciled = !state::read(site.store.as_ref()).await?.is_some_and(is_quiet);
         let warnings = site.settle(true).await?;
         Ok((site, warnings))
     }

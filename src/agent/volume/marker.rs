@@ -1,7 +1,7 @@
 //! What we write on a volume about the volume: `volume.json`, the last step of a start, and `restoring.json`, while a
 //! restore is under way. Types only.
 
-use crate::agent::claim::Since;
+use crate::agent::lease::judge::Since;
 use crate::agent::start::Serving;
 use crate::store::claims::{Holder, Owner};
 use crate::store::snapshot::SnapshotId;

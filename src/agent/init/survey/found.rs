@@ -3,11 +3,11 @@
 
 use super::coverage::{Coverage, cover};
 use super::{Decided, Said, Survey, with_causes};
-use crate::agent::claim::Since;
 use crate::agent::init::Init;
 use crate::agent::init::decision::{Answer, Decision, Found, decide};
 use crate::agent::init::subject::Subject;
-use crate::agent::place::Backup;
+use crate::agent::lease::inspect::Backup;
+use crate::agent::lease::judge::Since;
 use crate::agent::restore::moved::Moved;
 use crate::agent::restore::plan::{Indexes, Plan, of_listing, of_snapshot};
 use crate::agent::volume::look::VolumeState;

@@ -5,7 +5,7 @@ use super::super::Init;
 use super::super::subject::Subject;
 use super::{Said, Survey, with_causes};
 use crate::agent::arguments::{InitArguments, RestoreAt};
-use crate::agent::place::Backup;
+use crate::agent::lease::inspect::Backup;
 use crate::store::keys;
 use crate::store::snapshot::SnapshotId;
 

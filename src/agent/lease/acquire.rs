@@ -1,12 +1,16 @@
 //! A place that `init` could not claim, because its store was away or somebody still wrote there → ours, not yet, or
 //! never under this start. Judged by the same function as in `init`; writes a claim and nothing else.
 
-use crate::agent::claim::{Claimant, Judgement, Since, judge};
-use crate::agent::place::{Backup, Place, look};
+use super::beat::{LONG_SILENCE, Observation, Sign};
+use super::inspect::{Backup, Place, look};
+use super::judge::{Claimant, Judgement, Since, judge};
+use crate::agent::arguments::QuestionId;
 use crate::agent::start::{Start, Writing};
+use crate::contract::question::Question;
 use crate::store::claims::{self, Holder, Taken};
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, decisions};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,16 +19,25 @@ pub enum Claimed {
     Held(Holder),
     /// Look again in a minute.
     NotYet(String),
+    /// Not before a person has said so.
+    Asks(Question),
     /// Not under this start.
     Never(String),
 }
 
-/// Claims the place, if it may be claimed now.
-pub async fn claim(store: &dyn Store, start: &Start, writing: &Writing) -> Result<Claimed, Error> {
+/// Claims the place, if it may be claimed now. `observation` is what this process has seen of it before; `accepted` are
+/// questions that are answered by yes.
+pub async fn claim(
+    store: &dyn Store,
+    start: &Start,
+    writing: &Writing,
+    accepted: &[QuestionId],
+    observation: &mut Observation,
+) -> Result<Claimed, Error> {
     let waited_for = match writing {
         Writing::Claimed { holder } => return Ok(Claimed::Held(holder.clone())),
         Writing::Fenced => return Ok(Claimed::Never("init-config has fenced it off".to_owned())),
-        Writing::Unclaimed => None,
+        Writing::Unclaimed | Writing::Asks { .. } => None,
         Writing::Waiting { holder, newest } => Some((holder, newest)),
     };
     let now = Timestamp::now();
@@ -33,6 +46,7 @@ pub async fn claim(store: &dyn Store, start: &Start, writing: &Writing) -> Resul
         Place::Backup(backup) => *backup,
         Place::Nothing { .. } => Backup::default(),
     };
+    let seen = observation.look(&backup, Instant::now());
     if let Some((holder, newest)) = waited_for {
         let name = |id: &Option<_>| {
             id.map_or_else(
@@ -47,10 +61,12 @@ pub async fn claim(store: &dyn Store, start: &Start, writing: &Writing) -> Resul
                 name(newest)
             )));
         }
-        if backup.holder() == Some(holder) && backup.is_live(now) {
+        let may_live = matches!(seen.sign(LONG_SILENCE), Sign::NotYet | Sign::Live);
+        if backup.holder() == Some(holder) && may_live {
             return Ok(Claimed::NotYet(format!(
-                "the pod of epoch {} still writes there; it is taken over once that has been silent for three minutes",
-                holder.epoch
+                "the pod of epoch {} has not let go; it is taken over once nothing was seen of it for {} minutes",
+                holder.epoch,
+                LONG_SILENCE.as_secs() / 60
             )));
         }
     }
@@ -69,11 +85,16 @@ pub async fn claim(store: &dyn Store, start: &Start, writing: &Writing) -> Resul
         generation: &start.generation,
         pod: &start.pod,
     };
-    match judge(&backup, &claimant, now) {
+    let place = store.destination();
+    let question = match judge(&place, &backup, &claimant, seen, &[]) {
         Judgement::Fence { why } => return Ok(Claimed::Never(why)),
         Judgement::Wait { why, .. } => return Ok(Claimed::NotYet(why)),
-        Judgement::Take => {}
-    }
+        Judgement::Ask(question) if !is_accepted(store, &question, accepted).await? => {
+            return Ok(Claimed::Asks(question));
+        }
+        Judgement::Ask(question) => Some(question),
+        Judgement::Take => None,
+    };
     let taken = match claims::take(store, start.claim(now), &backup.claims, start.epoch).await {
         Err(Error::NoBucket { .. }) => {
             store.create().await?;
@@ -81,6 +102,9 @@ pub async fn claim(store: &dyn Store, start: &Start, writing: &Writing) -> Resul
         }
         other => other?,
     };
+    if let (Some(question), Taken::Held(_)) = (&question, &taken) {
+        decisions::record(store, &question.id, &question.text).await?;
+    }
     Ok(match taken {
         Taken::Held(epoch) => Claimed::Held(Holder {
             epoch,
@@ -92,6 +116,11 @@ pub async fn claim(store: &dyn Store, start: &Start, writing: &Writing) -> Resul
     })
 }
 
+/// Whether a question is answered by yes, for the first time.
+pub async fn is_accepted(store: &dyn Store, question: &Question, accepted: &[QuestionId]) -> Result<bool, Error> {
+    Ok(question.is_accepted_by(accepted) && !decisions::is_decided(store, &question.id).await?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,8 +129,7 @@ mod tests {
     use crate::store::keys;
     use crate::store::memory::Memory;
     use crate::store::records::{VERSION, encode};
-    use crate::store::state::State;
-    use jiff::SignedDuration;
+    use crate::store::state::{Mode, State};
 
     fn start(id: &str) -> Start {
         Start {
@@ -133,11 +161,10 @@ mod tests {
         }
     }
 
-    /// A place that the pod of volume `bb` holds, and was alive so many seconds ago.
-    async fn held(age: i64) -> (Memory, Holder) {
+    /// A place that the pod of volume `bb` holds, with such a summary.
+    async fn held(summary: State) -> (Memory, Holder) {
         let store = Memory::default();
-        let then = Timestamp::now() - SignedDuration::from_secs(age);
-        let taken = claims::take(&store, start("bb").claim(then), &[], 0).await;
+        let taken = claims::take(&store, start("bb").claim(Timestamp::now()), &[], 0).await;
         let Taken::Held(epoch) = taken.unwrap() else {
             panic!("the place was free");
         };
@@ -146,15 +173,7 @@ mod tests {
             epoch,
             volume_id: "bb".to_owned(),
             pod: "app-bb".to_owned(),
-            owner: None,
-            heartbeat: then,
-            released: false,
-            stopping: false,
-            last: None,
-            last_success: None,
-            owed: false,
-            files: 0,
-            bytes: 0,
+            ..summary
         };
         store.write(keys::STATE, &encode(&state)).await.unwrap();
         let holder = Holder {
@@ -164,36 +183,87 @@ mod tests {
         (store, holder)
     }
 
-    #[tokio::test]
-    async fn a_store_that_came_back_is_claimed() {
-        let store = Memory::default();
-        let claimed = claim(&store, &start("aa"), &Writing::Unclaimed).await.unwrap();
-        assert!(matches!(claimed, Claimed::Held(holder) if holder.epoch == 2 && holder.volume_id == "aa"));
+    async fn beat(store: &Memory, seconds: i64) {
+        let mut state = crate::store::state::read(store).await.unwrap().unwrap();
+        state.heartbeat = Timestamp::from_second(seconds).unwrap();
+        store.write(keys::STATE, &encode(&state)).await.unwrap();
     }
 
     #[tokio::test]
-    async fn whoever_waits_takes_over_only_from_the_silent() {
-        for (age, held_now) in [(10, false), (400, true)] {
-            let (store, holder) = held(age).await;
-            let writing = Writing::Waiting { holder, newest: None };
-            let claimed = claim(&store, &start("aa"), &writing).await.unwrap();
-            assert_eq!(matches!(claimed, Claimed::Held(_)), held_now, "{claimed:?}");
-            assert!(!matches!(claimed, Claimed::Never(_)), "{claimed:?}");
+    async fn a_store_that_came_back_is_claimed() {
+        let (store, mut observation) = (Memory::default(), Observation::default());
+        let claimed = claim(&store, &start("aa"), &Writing::Unclaimed, &[], &mut observation).await;
+        assert!(matches!(claimed.unwrap(), Claimed::Held(holder) if holder.epoch == 2 && holder.volume_id == "aa"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_takes_over_only_from_those_of_whom_nothing_was_seen_for_three_minutes() {
+        let (store, holder) = held(State::default()).await;
+        let writing = Writing::Waiting { holder, newest: None };
+        let (start, mut observation) = (start("aa"), Observation::default());
+        let mut minutes = 0;
+        loop {
+            if minutes < 10 {
+                // Its clock stands at 1970, and goes.
+                beat(&store, minutes).await;
+            }
+            match claim(&store, &start, &writing, &[], &mut observation).await.unwrap() {
+                Claimed::NotYet(_) => {}
+                Claimed::Held(_) => break,
+                other => panic!("{other:?}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+            minutes += 1;
         }
+        assert_eq!(minutes, 12, "its last beat was in the minute 9");
     }
 
     #[tokio::test]
     async fn whoever_waits_never_writes_over_what_was_saved_meanwhile() {
-        let (store, holder) = held(400).await;
+        let (store, holder) = held(State::default()).await;
         let writing = Writing::Waiting { holder, newest: None };
         store
             .write("snapshots/20261122T130500Z-1.1-auto.json", b"{}")
             .await
             .unwrap();
-        let claimed = claim(&store, &start("aa"), &writing).await.unwrap();
+        let claimed = claim(&store, &start("aa"), &writing, &[], &mut Observation::default()).await;
+        let claimed = claimed.unwrap();
         assert!(
             matches!(&claimed, Claimed::Never(why) if why.contains("1.1-auto")),
             "{claimed:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn where_runs_of_another_cluster_write_it_is_asked_once_and_the_decision_is_recorded() {
+        let (store, holder) = held(State {
+            released: true,
+            mode: Some(Mode::Cronjob),
+            ..State::default()
+        })
+        .await;
+        let mut start = start("aa");
+        start.owner.cluster = "dev".to_owned();
+        start.since = Some(Since {
+            holder: Some(holder),
+            newest: None,
+        });
+        let claim = async |accepted: &[QuestionId]| {
+            claim(
+                &store,
+                &start,
+                &Writing::Unclaimed,
+                accepted,
+                &mut Observation::default(),
+            )
+            .await
+            .unwrap()
+        };
+        let Claimed::Asks(question) = claim(&[]).await else {
+            panic!("nobody can see whether the other cluster is there");
+        };
+        let accepted = [question.id.clone()];
+        assert!(matches!(claim(&accepted).await, Claimed::Held(_)));
+        assert!(decisions::is_decided(&store, &question.id).await.unwrap());
     }
 }

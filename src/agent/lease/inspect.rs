@@ -4,9 +4,8 @@
 use crate::store::claims::{self, Claim, Holder, Kinship, Owner};
 use crate::store::keys::{self, SnapshotObject};
 use crate::store::snapshot::SnapshotId;
-use crate::store::state::{self, State, is_fresh};
+use crate::store::state::{self, Mode, State};
 use crate::store::{Contents, Depth, Error, Object, Presence, Store};
-use jiff::Timestamp;
 
 /// An index up to this size is read along with the claim of its place, before anybody knows whether it is needed.
 const LARGEST_ALONG: u64 = 1 << 20;
@@ -51,13 +50,8 @@ pub struct Backup {
 pub enum Whose {
     /// Ours, or nobody's.
     Ours,
-    /// The same workload's of another cluster. `live`: its heartbeat is fresh.
-    OtherCluster {
-        /// Who.
-        owner: Owner,
-        /// Its heartbeat is fresh, and it has not let go.
-        live: bool,
-    },
+    /// The same workload's of another cluster.
+    OtherCluster(Owner),
     /// Another workload's.
     Others(Owner),
 }
@@ -83,38 +77,42 @@ impl Backup {
         self.claims.last()
     }
 
-    /// When the holder was last seen alive; `None` once it has let go.
+    /// The summary, where the holder wrote it.
     #[must_use]
-    pub fn last_seen(&self) -> Option<Timestamp> {
+    pub fn summary(&self) -> Option<&State> {
         let holder = self.holder()?;
-        let claimed = self.claim.as_ref().map(|claim| claim.time);
-        match &self.state {
-            Some(state) if state.epoch == holder.epoch && state.volume_id == holder.volume_id => {
-                (!state.released).then_some(state.heartbeat)
-            }
-            _ => claimed,
+        let is_its = |state: &&State| state.epoch == holder.epoch && state.volume_id == holder.volume_id;
+        self.state.as_ref().filter(is_its)
+    }
+
+    /// Whether nobody writes here, by the holder's own word. Where backups are made by the runs of a CronJob, a claim that no
+    /// run has used yet is nobody at work.
+    #[must_use]
+    pub fn has_let_go(&self) -> bool {
+        match self.summary() {
+            Some(summary) => summary.released,
+            None => self.holder().is_none() || self.is_written_by_runs(),
         }
     }
 
-    /// Whether the holder is alive, as far as anybody can tell.
+    /// Whether backups are made here by the runs of a CronJob: between two of them nothing tells that anybody is there.
     #[must_use]
-    pub fn is_live(&self, now: Timestamp) -> bool {
-        self.last_seen().is_some_and(|time| is_fresh(time, now))
+    pub fn is_written_by_runs(&self) -> bool {
+        self.state
+            .as_ref()
+            .is_some_and(|state| state.mode == Some(Mode::Cronjob))
     }
 
     /// Whose it is, from our view.
     #[must_use]
-    pub fn whose(&self, us: &Owner, now: Timestamp) -> Whose {
+    pub fn whose(&self, us: &Owner) -> Whose {
         let Some(owner) = self.owner() else {
             return Whose::Ours;
         };
         match owner.kinship(us) {
             Kinship::Same => Whose::Ours,
             Kinship::Other => Whose::Others(owner.clone()),
-            Kinship::OtherCluster => Whose::OtherCluster {
-                owner: owner.clone(),
-                live: self.is_live(now),
-            },
+            Kinship::OtherCluster => Whose::OtherCluster(owner.clone()),
         }
     }
 }
@@ -300,10 +298,6 @@ mod tests {
         }
     }
 
-    fn time(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
     fn claim(cluster: &str, name: &str) -> Claim {
         Claim {
             version: VERSION,
@@ -316,25 +310,7 @@ mod tests {
                 folder: "config".to_owned(),
                 id: "ab12".to_owned(),
             }],
-            time: time("2026-11-22T12:00:00Z"),
-        }
-    }
-
-    fn state(heartbeat: &str, released: bool) -> State {
-        State {
-            version: VERSION,
-            epoch: 3,
-            volume_id: "ab12".to_owned(),
-            pod: "app-1".to_owned(),
-            owner: None,
-            heartbeat: time(heartbeat),
-            released,
-            stopping: false,
-            last: None,
-            last_success: None,
-            owed: false,
-            files: 0,
-            bytes: 0,
+            time: "2026-11-22T12:00:00Z".parse().unwrap(),
         }
     }
 
@@ -369,10 +345,7 @@ mod tests {
             panic!("files are a backup");
         };
         assert!(backup.by_listing);
-        assert_eq!(
-            backup.whose(&owner("c1", "app"), time("2026-11-22T12:00:00Z")),
-            Whose::Ours
-        );
+        assert_eq!(backup.whose(&owner("c1", "app")), Whose::Ours);
     }
 
     #[tokio::test]
@@ -410,7 +383,6 @@ mod tests {
     #[tokio::test]
     async fn a_claim_that_is_cut_off_holds_by_its_name_and_others_tell_whose_the_place_is() {
         let us = owner("c1", "app");
-        let now = time("2026-12-24T00:00:00Z");
         let whole = encode(&claim("c1", "other"));
         for cut in [0, whole.len() / 2, whole.len() - 3] {
             let store = Memory::default();
@@ -421,22 +393,23 @@ mod tests {
             put(&store, "claims/3-ab12.json", &whole[..cut]).await;
             let backup = found().await;
             assert_eq!(backup.holder().unwrap().key(), "claims/3-ab12.json");
-            assert_eq!((backup.claim.clone(), backup.whose(&us, now)), (None, Whose::Ours));
+            assert_eq!((backup.claim.clone(), backup.whose(&us)), (None, Whose::Ours));
             // The summary knows it.
             let owner = owner("c1", "third");
             let state = State {
                 owner: Some(owner.clone()),
-                ..state("2026-11-22T13:00:00Z", true)
+                version: VERSION,
+                ..State::default()
             };
             put(&store, "state.json", &encode(&state)).await;
-            assert_eq!(found().await.whose(&us, now), Whose::Others(owner));
+            assert_eq!(found().await.whose(&us), Whose::Others(owner));
             // And a claim before it more surely.
             let mut before = claim("c1", "fourth");
             before.epoch = 2;
             put(&store, "claims/2-ab12.json", &encode(&before)).await;
             put(&store, "claims/1-ab12.json", b"").await;
             let theirs = Whose::Others(before.owner.clone());
-            assert_eq!(found().await.whose(&us, now), theirs);
+            assert_eq!(found().await.whose(&us), theirs);
         }
     }
 
@@ -459,24 +432,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_clusters_place_is_live_until_its_heartbeat_is_stale_or_released() {
+    async fn another_clusters_place_is_its_own_until_its_holder_lets_go() {
         let store = Memory::default();
         put(&store, "claims/3-ab12.json", &encode(&claim("prod", "app"))).await;
-        let us = owner("dev", "app");
-        for (heartbeat, released, now, expected) in [
-            ("2026-11-22T13:00:00Z", false, "2026-11-22T13:02:00Z", true),
-            ("2026-11-22T13:00:00Z", false, "2026-11-22T13:04:00Z", false),
-            ("2026-11-22T13:00:00Z", true, "2026-11-22T13:00:01Z", false),
-        ] {
-            put(&store, "state.json", &encode(&state(heartbeat, released))).await;
+        for (epoch, released, let_go) in [(3, false, false), (3, true, true), (2, true, false)] {
+            let state = State {
+                version: VERSION,
+                epoch,
+                volume_id: "ab12".to_owned(),
+                released,
+                ..State::default()
+            };
+            put(&store, "state.json", &encode(&state)).await;
             let Place::Backup(backup) = look(&store, &folders()).await.unwrap() else {
                 panic!("a claim is a backup");
             };
-            let owner = owner("prod", "app");
-            assert_eq!(
-                backup.whose(&us, time(now)),
-                Whose::OtherCluster { owner, live: expected }
-            );
+            let whose = backup.whose(&owner("dev", "app"));
+            assert_eq!(whose, Whose::OtherCluster(owner("prod", "app")));
+            assert_eq!(backup.has_let_go(), let_go, "{epoch} {released}");
         }
     }
 
@@ -487,7 +460,7 @@ mod tests {
         let Place::Backup(backup) = look(&store, &folders()).await.unwrap() else {
             panic!("a claim is a backup");
         };
-        let whose = backup.whose(&owner("c1", "app"), time("2026-12-24T00:00:00Z"));
+        let whose = backup.whose(&owner("c1", "app"));
         assert_eq!(whose, Whose::Others(owner("c1", "other")));
     }
 

@@ -1,0 +1,7 @@
+//! Who writes at a place: what is there, whether it may be taken, and by whom. One writer by epoch, and no clock but ours:
+//! whether somebody is alive is never read from a time that is stored, it is seen.
+
+pub mod acquire;
+pub mod beat;
+pub mod inspect;
+pub mod judge;
