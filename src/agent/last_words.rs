@@ -9,20 +9,26 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The longest message that it keeps of one container, in bytes.
 const LIMIT: usize = 4096;
 
-/// Leaves the last words.
+/// Leaves last words, below those that were left before.
 pub(super) fn leave(words: &str) {
     leave_in(Path::new(TERMINATION_LOG), words);
 }
 
 fn leave_in(log: &Path, words: &str) {
-    if log.exists() {
-        let mut end = words.len().min(LIMIT);
-        while !words.is_char_boundary(end) {
-            end -= 1;
-        }
-        // Where it can't be written, the container's log says the same.
-        let _ = std::fs::write(log, &words[..end]);
+    // Where it can't be written, the container's log says the same.
+    let Ok(before) = std::fs::read_to_string(log) else {
+        return;
+    };
+    let mut all = before;
+    if !all.is_empty() {
+        all.push('\n');
     }
+    all.push_str(words);
+    let mut end = all.len().min(LIMIT);
+    while !all.is_char_boundary(end) {
+        end -= 1;
+    }
+    let _ = std::fs::write(log, &all[..end]);
 }
 
 #[cfg(test)]
@@ -38,7 +44,10 @@ mod tests {
         std::fs::write(&log, "").unwrap();
         leave_in(&log, &"é".repeat(4096));
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "é".repeat(2048));
-        leave_in(&log, "the store could not be asked");
-        assert_eq!(std::fs::read_to_string(&log).unwrap(), "the store could not be asked");
+        std::fs::write(&log, "").unwrap();
+        leave_in(&log, "one place was saved");
+        leave_in(&log, "the other could not be asked");
+        let left = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(left, "one place was saved\nthe other could not be asked");
     }
 }

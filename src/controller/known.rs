@@ -90,6 +90,12 @@ impl Known {
         CompanionKind::ALL.into_iter().filter_map(kept).collect()
     }
 
+    /// The workload that a companion of this name belongs to.
+    pub(super) fn owner(&self, kind: CompanionKind, namespace: &str, name: &str) -> Option<&Regarding> {
+        let kept = self.companions.get(&(kind, namespace.to_owned(), name.to_owned()))?;
+        kept.owner.as_ref()
+    }
+
     /// A companion was applied: what the watch will show is no news.
     pub(super) fn applied(&mut self, kind: CompanionKind, metadata: &ObjectMeta) {
         let kept = Kept::of(kind, metadata);

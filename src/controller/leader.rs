@@ -8,11 +8,12 @@ use super::known::Known;
 use super::metrics::{Ending, Metrics};
 use super::places::Places;
 use super::pods::{About, PodKey, Pods, outdated};
-use super::questions::{Questions, Seat, Telling, voice};
+use super::questions::{Questions, Seat, Telling, Voice, voice};
 use super::queue::Queue;
 use super::reconcile::{Context, Error, Outcome, State, reconcile};
 use super::record::{Records, keep_all};
 use super::round::{Heard, Target, ask_all};
+use super::runs::Runs;
 use super::watch::{Change, Seen, watch};
 use super::{presync, restore, slim};
 use crate::admission::Readiness;
@@ -24,6 +25,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use kube::Api;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -53,6 +55,7 @@ pub(super) struct Leader {
     queue: Queue,
     places: Places,
     pods: Pods,
+    runs: Runs,
     questions: Questions,
     records: Records,
     catch_up: CatchUp,
@@ -80,6 +83,7 @@ impl Leader {
             queue: Queue::default(),
             places: Places::default(),
             pods: Pods::default(),
+            runs: Runs::default(),
             questions: Questions::default(),
             records: Records::new(status_interval),
             catch_up: CatchUp::new(now),
@@ -188,6 +192,7 @@ impl Leader {
                 self.records.hear(&target.regarding, status.places());
             }
         }
+        self.hear_runs(&mut voices);
         for telling in self.questions.hear(voices, now) {
             match self.regarding(&telling.seat.workload) {
                 Some(regarding) => self.ask_owner(regarding, telling),
@@ -201,6 +206,26 @@ impl Leader {
             let context = self.context.clone();
             let keeping = async move { Done::Recorded(keep_all(&context, looks, time).await) };
             self.work.push(keeping.boxed());
+        }
+    }
+
+    /// What the newest runs of CronJobs say, where there is no sidecar that would.
+    fn hear_runs(&mut self, voices: &mut Vec<Voice>) {
+        let owner = |known: &Known, (namespace, name): &(String, String)| {
+            known.owner(CompanionKind::CronJob, namespace, name).cloned()
+        };
+        self.runs.retain(|cron_job| owner(&self.known, cron_job).is_some());
+        let pods = self.pods.iter().map(|(_, injected)| injected);
+        let with_sidecar: HashSet<&Key> = pods
+            .filter(|injected| injected.has_sidecar)
+            .map(|injected| &injected.workload)
+            .collect();
+        for (cron_job, run) in self.runs.iter() {
+            let workload = owner(&self.known, cron_job);
+            if let Some(workload) = workload.filter(|workload| !with_sidecar.contains(&workload.key)) {
+                voices.push(Voice::of_run(&workload.key, run));
+                self.records.hear(&workload, run.places.clone());
+            }
         }
     }
 
@@ -244,7 +269,8 @@ impl Leader {
                 }
                 Vec::new()
             }
-            Seen::Presync(change) => {
+            Seen::JobPod(change) => {
+                self.runs.see(&change);
                 if let Change::Found(pod) = &change
                     && let Some(failure) = presync::failure(pod)
                 {

@@ -5,7 +5,7 @@
 //! ```text
 //! watch ─► known (a fingerprint each) ─► queue ─► reconcile: workload ─► plan of the live block ─► companions ─► apply
 //!   pods, events, Jobs, sidecars' /status ─► events on the workload
-//!   what sidecars say that a store holds  ─► a record of it, outside the store
+//!   what sidecars, and runs of CronJobs, say that a store holds ─► a record of it, outside the store
 //!   a PreSync Job's failed pod            ─► the Job's own reason, for Argo CD
 //!   annotated, but nothing injected       ─► catch up: touched, so that the webhook is asked
 //! election: one replica leads
@@ -28,6 +28,7 @@ mod reconcile;
 mod record;
 mod restore;
 mod round;
+mod runs;
 mod sidecars;
 mod slim;
 mod watch;

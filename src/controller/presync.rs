@@ -7,6 +7,8 @@
 use super::key::controller;
 use super::restore::reason;
 use super::slim::{Job, Pod};
+use crate::inject::PRESYNC;
+use crate::policy::key;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -28,8 +30,9 @@ pub(super) struct Failure {
 
 /// Whether a pod of a PreSync Job has failed with a word.
 pub(super) fn failure(pod: &Pod) -> Option<Failure> {
+    let labels = pod.metadata.labels.as_ref()?;
     // Of a pod that has not ended altogether, its log would go with the Job's end.
-    if pod.status.phase != "Failed" {
+    if labels.get(key::JOB_LABEL)? != PRESYNC || pod.status.phase != "Failed" {
         return None;
     }
     let job = controller(&pod.metadata).filter(|owner| owner.kind == "Job")?;
@@ -81,7 +84,7 @@ mod tests {
     fn a_pod_that_failed_altogether_gives_its_job_the_last_line_of_its_log() {
         let pod = |phase: &str, message: &str| -> Pod {
             serde_json::from_value(json!({
-                "metadata": {"namespace": "media", "name": "app-presync-x7k2p",
+                "metadata": {"namespace": "media", "name": "app-presync-x7k2p", "labels": {key::JOB_LABEL: PRESYNC},
                     "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "app-presync", "uid": "j", "controller": true}]},
                 "status": {"phase": phase, "containerStatuses": [
                     {"name": "pre-sync", "state": {"terminated": {"exitCode": 1, "message": message}}}]},

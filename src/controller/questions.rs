@@ -4,6 +4,7 @@
 use super::events::{News, shortened};
 use super::key::Key;
 use super::pods::{Init, Injected};
+use super::runs::Run;
 use super::sidecars::Status;
 use crate::agent::arguments::{QuestionId, QuestionKind, WorkloadKind};
 use crate::contract::question::Question;
@@ -53,6 +54,25 @@ pub(super) struct Voice {
     asked: Vec<Asked>,
     /// Whether it has said all that it has to ask.
     is_complete: bool,
+}
+
+impl Voice {
+    /// What the CronJob of a workload without a sidecar asks.
+    pub(super) fn of_run(workload: &Key, run: &Run) -> Self {
+        let asked = run.questions.iter().map(|question| Asked {
+            question: question.clone(),
+            sidecar: None,
+        });
+        Self {
+            seat: Seat {
+                workload: workload.clone(),
+                // No pod has such a name.
+                pod: "CronJob".to_owned(),
+            },
+            asked: asked.collect(),
+            is_complete: run.is_complete,
+        }
+    }
 }
 
 /// What a pod asks: in the last words of its init container, or at its sidecar's `/status`.

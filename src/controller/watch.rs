@@ -58,8 +58,8 @@ pub(super) enum Seen {
     Job(Change<slim::Job>),
     /// A pod with an injected block.
     Pod(Change<slim::Pod>),
-    /// A PreSync Job's pod.
-    Presync(Change<slim::Pod>),
+    /// A PreSync Job's pod, or one of a CronJob's.
+    JobPod(Change<slim::Pod>),
     /// A pod's volume that could not be mounted.
     Mount(Change<slim::Event>),
 }
@@ -89,8 +89,8 @@ pub(super) fn watch(client: &Client, selector: Option<&str>) -> BoxStream<'stati
     });
     let jobs = follow(client, companions()).map(Seen::Job);
     let pods = follow(client, paged().labels(key::APP_LABEL)).map(Seen::Pod);
-    let of_presync = format!("{}={PRESYNC}", key::JOB_LABEL);
-    let presync = follow(client, paged().labels(&of_presync)).map(Seen::Presync);
+    let of_jobs = format!("{} in ({PRESYNC},{})", key::JOB_LABEL, CompanionKind::CronJob.label());
+    let job_pods = follow(client, paged().labels(&of_jobs)).map(Seen::JobPod);
     let failed_mounts = paged().fields("reason=FailedMount,involvedObject.kind=Pod");
     let mounts = follow(client, failed_mounts).map(Seen::Mount);
     stream::select_all([
@@ -100,7 +100,7 @@ pub(super) fn watch(client: &Client, selector: Option<&str>) -> BoxStream<'stati
         services.boxed(),
         jobs.boxed(),
         pods.boxed(),
-        presync.boxed(),
+        job_pods.boxed(),
         mounts.boxed(),
     ])
     .boxed()

@@ -24,7 +24,13 @@ fn vanilla(name: &str, app: App) -> Value {
 fn is_injected(stored: &Stored, owners: &[&str]) {
     let expected: Vec<&str> = [&["init-config", "backup-sidecar"], owners].concat();
     assert_eq!(stored.init_containers(), expected);
-    for volume in ["config", "restore-volume", "vanilla-config", "rclone-config"] {
+    for volume in [
+        "config",
+        "restore-volume",
+        "vanilla-config",
+        "rclone-config",
+        "backup-record",
+    ] {
         assert!(
             stored.volumes().contains(&volume),
             "{volume} is missing in {:?}",

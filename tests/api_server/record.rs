@@ -4,7 +4,7 @@ use crate::companions::{found, gone, labelled, leading, made, notes, told};
 use crate::control_plane::eventually;
 use crate::namespace::{Namespace, in_namespace};
 use crate::owner_events::{pod, status};
-use crate::sidecar::Sidecar;
+use crate::sidecar::{Sidecar, container};
 use crate::webhook::Webhook;
 use crate::workload::FIRST;
 use serde_json::{Value, json};
@@ -157,6 +157,34 @@ fn a_config_map_of_that_name_that_is_not_ours_is_left_alone_and_told_of() {
         assert_eq!(namespace.get(RECORD), before);
         namespace.kubectl(&["delete", RECORD]).succeeds();
         assert_eq!(recorded(&made(namespace, RECORD))["snapshot"], "s1");
+    });
+}
+
+#[test]
+fn without_a_sidecar_the_last_words_of_a_run_of_the_cron_job_are_what_is_recorded() {
+    in_namespace(&webhook().labels(), "record-run", |namespace| {
+        let mut manifest = labelled(webhook(), FIRST.deployment());
+        manifest["metadata"]["annotations"]["vixens.io/backup-mode"] = json!("cronjob");
+        manifest["metadata"]["annotations"]["vixens.io/backup-schedule"] = json!("* * * * *");
+        namespace.accepts(&manifest);
+        // Its Jobs are the real controllers'.
+        let pod = pod(namespace, "vixens.io/backup-job=cronjob");
+        let words = format!(
+            "vixens-backup saved {PLACE}: newest snapshot s1, store store-a\nvixens-backup asks hold-1a2b3c4d: files vanished"
+        );
+        let ended = json!({"terminated": {"exitCode": 0, "message": words, "finishedAt": "2026-11-22T13:05:00Z"}});
+        let ended = json!({"phase": "Succeeded", "containerStatuses": [container("backup", 0, &ended)]});
+        status(namespace, &pod, &ended);
+        let place = recorded(&made(namespace, RECORD));
+        assert_eq!(
+            (&place["snapshot"], &place["store_id"]),
+            (&json!("s1"), &json!("store-a"))
+        );
+        let note = told(namespace, "BackupHeld");
+        assert!(
+            note.ends_with("vixens.io/backup-accept=hold-1a2b3c4d (or the same in Git)"),
+            "{note}"
+        );
     });
 }
 
