@@ -150,6 +150,15 @@ impl Start {
         }
     }
 
+    /// A claim of ours that was made under this start, as its name tells it.
+    #[must_use]
+    pub fn claim_of(&self, holder: &Holder) -> Claim {
+        Claim {
+            epoch: holder.epoch,
+            ..self.claim(self.time)
+        }
+    }
+
     /// Reads the file; `None` where there is none: `init` did not end.
     pub fn read(restore_dir: &Path) -> Result<Option<Self>, Unreadable> {
         let path = restore_dir.join(START);

@@ -22,6 +22,8 @@ pub const PINS: &str = "pins";
 pub const REQUESTS: &str = "requests";
 /// The summary by the claim's holder.
 pub const STATE: &str = "state.json";
+/// Which store this is.
+pub const STORE_ID: &str = "store-id";
 
 /// Below a volume's folder: files whose names the store can't hold, by the SHA-256 of their path.
 pub const NAMES: &str = ".vixens-names";
@@ -43,7 +45,7 @@ pub fn databases() -> String {
 #[must_use]
 pub fn is_reserved(folder: &str) -> bool {
     [
-        SNAPSHOTS, HISTORY, CLAIMS, DATABASE, SERVED, PINS, REQUESTS, STATE, NAMES, ASIDE,
+        SNAPSHOTS, HISTORY, CLAIMS, DATABASE, SERVED, PINS, REQUESTS, STATE, STORE_ID, NAMES, ASIDE,
     ]
     .contains(&folder)
 }

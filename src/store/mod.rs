@@ -18,6 +18,7 @@ pub mod records;
 pub mod retention;
 pub mod snapshot;
 pub mod state;
+pub mod store_id;
 
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;

@@ -5,6 +5,9 @@
 use super::{Error, say};
 use crate::agent::arguments::{BackupArguments, Destination};
 use crate::agent::filters::Filters;
+use crate::agent::lease::absence::{Absence, Step};
+use crate::agent::lease::check::{Away, Fenced, Lease};
+use crate::agent::lease::known::{KnownStore, KnownStores, STORES};
 use crate::agent::owner;
 use crate::agent::prune::{Look, prune};
 use crate::agent::sidecar::backup::{Failure, Order, Site, all_done};
@@ -14,22 +17,28 @@ use crate::agent::sidecar::volume::{Scope, Volume, is_writable};
 use crate::agent::volume::marker::{MARKER, Marker, MarkerStatus};
 use crate::agent::volume::{mount, own::OwnFolder};
 use crate::agent::watch::Changes;
-use crate::store::claims::Holder;
+use crate::store::claims::{Claim, ClaimedVolume, Holder};
 use crate::store::rclone::{Rclone, Settings};
 use crate::store::records::{VERSION, encode};
 use crate::store::snapshot::Kind;
-use crate::store::state::{self, Mode, State};
+use crate::store::state::{Mode, State};
 use crate::store::{Store, keys};
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A locked database is waited for at most this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Another run is waited for, and looked for this often.
 const AGAIN: Duration = Duration::from_millis(500);
+/// A store that is not the one that was there is looked at for so long, this often.
+const LOOKS: Duration = Duration::from_secs(120);
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// In seconds.
+const DAY: i64 = 24 * 3600;
 
 /// Backs up to each destination; each is tried, whatever came of the others.
 pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
@@ -37,25 +46,26 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let filters = Filters::new(&protection.includes, &protection.excludes, protection.max_size)?;
     let mut volumes = Vec::new();
     let mut locks = Vec::new();
-    let mut holder: Option<Holder> = None;
+    let mut markers = Vec::new();
+    let mut known = KnownStores::default();
     for volume in &protection.volumes {
         let path = Path::new(&volume.mount_path);
         mount::check(path, arguments.folders.allow_plain_folder).map_err(|error| Error::Failed(error.to_string()))?;
         let marker = marker(path)?;
         locks.push(lock(path).await?);
-        holder.get_or_insert(marker.claim.unwrap_or(Holder {
-            epoch: marker.epoch,
-            volume_id: marker.id.clone(),
-        }));
+        // What can't be read is not known.
+        let stores = OwnFolder::on(path).read::<KnownStores>(STORES).ok().flatten();
+        known.stores.extend(stores.unwrap_or_default().stores);
         volumes.push(Volume {
             path: path.to_owned(),
-            folder: marker.folder,
-            id: marker.id,
+            folder: marker.folder.clone(),
+            id: marker.id.clone(),
             adopted: false,
             writable: is_writable(path),
         });
+        markers.push((volume.name.clone(), marker));
     }
-    let Some(holder) = holder else {
+    let Some(claim) = claim(&markers) else {
         return Err(Error::Failed("there is no volume to back up".to_owned()));
     };
     volumes.sort_by_key(|volume| format!("{}/", volume.folder));
@@ -68,7 +78,8 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     });
     let mut errors = Vec::new();
     for (index, destination) in protection.destinations.iter().enumerate() {
-        if let Err(failure) = one(arguments, index, destination, &holder, &scope).await {
+        let known = known.of(&destination.to_string());
+        if let Err(failure) = one(arguments, index, destination, &claim, &known, &scope).await {
             let why = format!("{destination}: {}", with_sources(&failure));
             errors.push(match failure {
                 Failure::Refused(_) | Failure::Fenced(_) => Error::Refused(why),
@@ -94,6 +105,91 @@ fn marker(volume: &Path) -> Result<Marker, Error> {
             "the volume at {} was never initialised: start the app once, so that init-config can look at it",
             volume.display()
         ))),
+    }
+}
+
+/// The claim that `init` made and the markers name, to be known again and, where it is gone, to be written again.
+fn claim(markers: &[(String, Marker)]) -> Option<Claim> {
+    let (_, first) = markers.first()?;
+    let holder = first.claim.clone().unwrap_or(Holder {
+        epoch: first.epoch,
+        volume_id: first.id.clone(),
+    });
+    let mut volumes: Vec<ClaimedVolume> = markers
+        .iter()
+        .map(|(name, marker)| ClaimedVolume {
+            name: name.clone(),
+            folder: marker.folder.clone(),
+            id: marker.id.clone(),
+        })
+        .collect();
+    // A claim bears the name of its first volume, which this run may not have been told of.
+    if volumes.iter().all(|volume| volume.id != holder.volume_id) {
+        let named = volumes.first().cloned()?;
+        volumes.push(ClaimedVolume {
+            id: holder.volume_id.clone(),
+            ..named
+        });
+    }
+    volumes.sort_by_key(|volume| volume.id != holder.volume_id);
+    Some(Claim {
+        version: VERSION,
+        epoch: holder.epoch,
+        owner: first.owner.clone(),
+        pod: String::new(),
+        generation: String::new(),
+        volumes,
+        time: first.time,
+    })
+}
+
+/// Opens the place. One that answers with less than was there is looked at again, for minutes.
+async fn open(
+    store: &Arc<dyn Store>,
+    lease: Lease,
+    known: &KnownStore,
+    scope: &Arc<Scope>,
+    scratch: &Path,
+) -> Result<(Site, Vec<String>), Failure> {
+    let begun = Instant::now();
+    let mut absence = Absence::begins(begun);
+    loop {
+        let away = match Site::open(store.clone(), lease.clone(), scope.clone(), scratch.to_owned()).await {
+            Err(Failure::Away(away)) => away,
+            other => return other,
+        };
+        let sight = lease.look(store.as_ref()).await?;
+        match absence.step(sight, Instant::now()) {
+            Step::GoOn => {}
+            Step::WriteClaim => {
+                lease.write_claim(store.as_ref()).await?;
+                say(&format!(
+                    "{}: our claim was gone from our own store, as where a rule of the bucket removes what is old: it is written again",
+                    store.destination()
+                ));
+            }
+            Step::Fence(holder) => {
+                return Err(Fenced::TakenOver {
+                    destination: store.destination(),
+                    holder,
+                    ours: lease.holder,
+                }
+                .into());
+            }
+            Step::Wait(_) | Step::Ask(_) | Step::TakeAnew if begun.elapsed() < LOOKS => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            // Only a start can begin anew: what is claimed then is written on the volume.
+            Step::Wait(why) | Step::Ask(why) => {
+                let question = known.start_new(&store.destination(), &why);
+                return Err(Away {
+                    why: format!("{why}. {question}"),
+                    ..away
+                }
+                .into());
+            }
+            Step::TakeAnew => return Err(away.into()),
+        }
     }
 }
 
@@ -130,7 +226,8 @@ async fn one(
     arguments: &BackupArguments,
     index: usize,
     destination: &Destination,
-    holder: &Holder,
+    claim: &Claim,
+    known: &KnownStore,
     scope: &Arc<Scope>,
 ) -> Result<(), Failure> {
     let scratch = arguments.folders.restore_dir.join("backup").join(index.to_string());
@@ -139,15 +236,17 @@ async fn one(
         destination.path(),
         Settings::lean(&arguments.folders.rclone_dir, &scratch),
     ));
-    let (mut site, warnings) = Site::open(store.clone(), holder.clone(), scope.clone(), scratch).await?;
+    let lease = Lease::new(claim, known.store_id.clone());
+    let (mut site, warnings) = open(&store, lease, known, scope, &scratch).await?;
     for warning in warnings {
         say(&format!("{destination}: {warning}"));
     }
-    let before = state::read(store.as_ref()).await?.unwrap_or_default();
+    let before = site.before.clone().unwrap_or_default();
+    let holder = site.lease.holder.clone();
     let mut summary = State {
         version: VERSION,
         epoch: holder.epoch,
-        volume_id: holder.volume_id.clone(),
+        volume_id: holder.volume_id,
         pod: arguments.identity.pod.clone(),
         owner: Some(owner(&arguments.identity, &arguments.protection.workload)),
         mode: Some(Mode::Cronjob),
@@ -157,7 +256,7 @@ async fn one(
     // From here on a pod that comes to the place waits for what this run saves, as it would for a sidecar's last backup.
     beat(&site, &summary).await?;
     let result = save(arguments, destination, &mut site).await;
-    if !matches!(result, Err(Failure::Fenced(_))) {
+    if !matches!(result, Err(Failure::Fenced(_) | Failure::Away(_))) {
         summary.released = true;
         summary.owed = result.is_err();
         if result.is_ok() {
@@ -213,8 +312,15 @@ async fn save(arguments: &BackupArguments, destination: &Destination, site: &mut
     for warning in &report.warnings {
         say(&format!("{destination}: {warning}"));
     }
+    let now = Timestamp::now();
+    let day = |time: Timestamp| time.as_second().div_euclid(DAY);
+    let last = site.before.as_ref().map(|state| state.heartbeat);
+    if last.is_none_or(|last| day(last) != day(now)) {
+        // Old by the bucket's rules is what is never written again.
+        site.lease.write_again(site.store.as_ref()).await?;
+    }
     let retention = &arguments.backups.retention;
-    let pruned = prune(site.store.as_ref(), retention, Look::Lightly, Timestamp::now()).await?;
+    let pruned = prune(site.store.as_ref(), retention, Look::Lightly, now).await?;
     all_done(
         "not everything that nobody wants kept could be removed",
         &[],

@@ -38,6 +38,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use subject::Subject;
 use summary::Summary;
+use survey::doubt::Expected;
 
 /// Why the app does not start.
 #[derive(Debug, thiserror::Error)]
@@ -218,7 +219,8 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
         return tier1(&init, &shared, &subjects);
     }
     let target = databases::target(&init)?;
-    let survey = survey::survey(&init, &subjects).await?;
+    let expected = Expected::read(&init, &subjects);
+    let survey = survey::survey(&init, &subjects, &expected).await?;
     subject::keep_recorded_folders(&mut subjects, survey.primary_claim());
 
     let mut outcomes = Vec::with_capacity(subjects.len());
@@ -228,8 +230,10 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
     let databases = databases::restore(&init, target.as_ref(), &subjects, &outcomes, &survey).await?;
     shared.leave_mark(&outcomes)?;
     let laid = lay(arguments, &subjects)?;
-    let start = settle::settle(&init, &subjects, &outcomes, &survey).await?;
+    let known = expected.learned(stores, &survey.said, &survey.weighed).await;
+    let start = settle::settle(&init, &subjects, &outcomes, &survey, &known).await?;
     shared.write_layers(&subjects, &outcomes, &laid)?;
+    shared.write_known(&known)?;
     shared.write_start(&start)?;
 
     let brought: Vec<(String, Brought)> = subjects

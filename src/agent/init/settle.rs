@@ -7,9 +7,11 @@ use super::subject::Subject;
 use super::survey::Survey;
 use super::{Error, Init};
 use crate::agent::lease::judge::{Claimant, Since};
-use crate::agent::start::{Start, StartedVolume, Status};
+use crate::agent::lease::known::{KnownStores, STORES};
+use crate::agent::start::{Start, StartedVolume, Status, Writing};
 use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, RESTORING};
+use crate::store::decisions;
 use crate::store::records::VERSION;
 use jiff::Timestamp;
 
@@ -34,6 +36,7 @@ pub(super) async fn settle(
     subjects: &[Subject],
     outcomes: &[Outcome],
     survey: &Survey,
+    known: &KnownStores,
 ) -> Result<Start, Error> {
     let now = Timestamp::now();
     let claimant = claimant(init, subjects, outcomes.iter().any(|outcome| outcome.kept));
@@ -60,6 +63,7 @@ pub(super) async fn settle(
     let (destinations, synced) = tokio::join!(claim, synced(subjects, outcomes));
     synced?;
     start.destinations = destinations;
+    record_decisions(init, &start, survey).await;
     let claim = claiming::highest(&start.destinations);
     if let Some(holder) = &claim {
         start.epoch = holder.epoch;
@@ -99,9 +103,24 @@ pub(super) async fn settle(
             served,
             serving: start.serving.clone(),
         };
-        mark(subject, outcome, &marker)?;
+        mark(subject, outcome, &marker, known)?;
     }
     Ok(start)
+}
+
+/// A place that was begun anew says so, once it is claimed: nobody is asked again until it has its first snapshot.
+async fn record_decisions(init: &Init<'_>, start: &Start, survey: &Survey) {
+    for (number, question) in &survey.weighed.anew {
+        let claimed = start
+            .destinations
+            .get(*number)
+            .is_some_and(|destination| matches!(destination.writing, Writing::Claimed { .. }));
+        if let (true, Some(store)) = (claimed, init.stores.get(*number))
+            && let Err(error) = decisions::record(store.as_ref(), &question.id, &question.text).await
+        {
+            tracing::warn!("that {} was accepted could not be recorded: {error}", question.id);
+        }
+    }
 }
 
 fn started((subject, outcome): (&Subject, &Outcome)) -> StartedVolume {
@@ -133,8 +152,9 @@ async fn synced(subjects: &[Subject], outcomes: &[Outcome]) -> Result<(), Error>
 }
 
 /// Writes the marker, the last step on a volume; then what the restore left behind goes.
-fn mark(subject: &Subject, outcome: &Outcome, marker: &Marker) -> Result<(), Error> {
+fn mark(subject: &Subject, outcome: &Outcome, marker: &Marker, known: &KnownStores) -> Result<(), Error> {
     if outcome.marked {
+        subject.own.write(STORES, known)?;
         subject.own.write(MARKER, marker)?;
     }
     subject.own.remove(RESTORING)?;

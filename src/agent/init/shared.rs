@@ -4,6 +4,7 @@ use super::Error;
 use super::act::Outcome;
 use super::subject::Subject;
 use crate::agent::layers::Laid;
+use crate::agent::lease::known::{KnownStores, STORES};
 use crate::agent::start::{START, Start};
 use crate::store::records::{VERSION, encode};
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ pub(super) struct Shared<'a>(pub(super) &'a Path);
 impl Shared<'_> {
     /// Removes the word of an earlier start in this pod: it is none about this one.
     pub(super) fn forget(&self) -> Result<(), Error> {
-        for name in [START, RESTORE_SUCCESS, NO_BACKUP] {
+        for name in [START, STORES, RESTORE_SUCCESS, NO_BACKUP] {
             self.remove(name)?;
         }
         Ok(())
@@ -58,6 +59,11 @@ impl Shared<'_> {
         }
         let object = serde_json::json!({"version": VERSION, "files": files, "layers": laid});
         self.write(LAYERS, &encode(&object))
+    }
+
+    /// What is known of each destination.
+    pub(super) fn write_known(&self, known: &KnownStores) -> Result<(), Error> {
+        known.write(self.0).map_err(|source| self.failed(STORES, source))
     }
 
     /// The last word.

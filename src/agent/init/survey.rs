@@ -18,9 +18,11 @@ use crate::store::{Error as StoreError, Store};
 use std::time::{Duration, Instant};
 
 mod coverage;
+pub(super) mod doubt;
 mod found;
 mod point;
 
+use doubt::{Expected, Weighed};
 use point::{LookedUp, Wanted};
 
 /// An initialised volume waits so long for a store, and no longer: its app is not the store's hostage.
@@ -90,6 +92,8 @@ pub(super) struct Survey {
     pub(super) at: Option<Serving>,
     /// `restore-at` values of which a store said that they were served.
     pub(super) served: Vec<String>,
+    /// What came of answers that were not believed.
+    pub(super) weighed: Weighed,
     /// The destination with the newest backup.
     best: Option<usize>,
 }
@@ -120,14 +124,25 @@ impl Survey {
         })
     }
 
-    /// The highest epoch that any claim, anywhere, has.
+    /// The highest epoch that anything, anywhere, has.
     pub(super) fn highest_epoch(&self) -> u64 {
         self.said
             .iter()
-            .filter_map(|said| said.holders()?.last())
-            .map(|holder| holder.epoch)
+            .filter_map(|said| match said {
+                Said::Place(Place::Backup(backup)) => Some(backup.highest_epoch()),
+                said => said.holders()?.last().map(|holder| holder.epoch),
+            })
             .max()
             .unwrap_or(0)
+    }
+
+    /// Time is up: where nothing else stands in the way, a person may say that nothing is to be waited for.
+    fn given_up(self) -> Result<Self, Error> {
+        let unknown = self.said.iter().filter(|said| matches!(said, Said::Nothing(_)));
+        match self.weighed.asks.first() {
+            Some(question) if unknown.count() == self.weighed.asks.len() => Err(Error::Asks(question.clone())),
+            _ => Ok(self),
+        }
     }
 
     /// What each destination that could not be asked said, for people.
@@ -161,7 +176,7 @@ impl Survey {
 }
 
 /// Looks until every volume has a decision that can be acted on, or the time is up.
-pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Survey, Error> {
+pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject], expected: &Expected) -> Result<Survey, Error> {
     let wanted = point::wanted(init.arguments, subjects);
     let all_kept = init.arguments.restore != RestorePolicy::Always
         && subjects
@@ -195,10 +210,10 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject]) -> Result<Surv
             tokio::time::sleep(LOOK_AGAIN).await;
             continue;
         }
-        let survey = conclude(init, subjects, said, seen, wanted.as_ref()).await?;
+        let survey = conclude(init, subjects, said, seen, expected, wanted.as_ref()).await?;
         if survey.asks_again() {
             if !pause.ends_before(init.deadline) {
-                return Ok(survey);
+                return survey.given_up();
             }
             pause.rest(survey.last_answers()).await;
             continue;
@@ -303,6 +318,7 @@ async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
         said,
         at: None,
         served: Vec::new(),
+        weighed: Weighed::default(),
         best: None,
     })
 }
@@ -339,8 +355,10 @@ async fn conclude(
     subjects: &[Subject],
     mut said: Vec<Said>,
     seen: Vec<Option<Seen>>,
+    expected: &Expected,
     wanted: Option<&Wanted>,
 ) -> Result<Survey, Error> {
+    let weighed = expected.weigh(init, &mut said).await;
     for ((store, said), seen) in init.stores.iter().zip(&mut said).zip(&seen) {
         check_owner(init, store.as_ref(), said, *seen)?;
         warn_of_oddities(store.as_ref(), said);
@@ -357,6 +375,7 @@ async fn conclude(
         seen,
         at: None,
         served: Vec::new(),
+        weighed,
         best,
     };
     match wanted {

@@ -19,6 +19,7 @@ use std::fs;
 use std::sync::Arc;
 use tempfile::TempDir;
 
+mod empty;
 mod leases;
 mod objects;
 

@@ -4,10 +4,11 @@
 use super::beat::{LONG_SILENCE, Observation, Sign};
 use super::inspect::{Backup, Place, look};
 use super::judge::{Claimant, Judgement, Since, judge};
+use super::known::KnownStore;
 use crate::agent::arguments::QuestionId;
 use crate::agent::start::{Start, Writing};
 use crate::contract::question::Question;
-use crate::store::claims::{self, Holder, Taken};
+use crate::store::claims::{self, Claim, Taken};
 use crate::store::{Error, Store, decisions};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -15,8 +16,10 @@ use tokio::time::Instant;
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
-    /// The place is ours.
-    Held(Holder),
+    /// The place is ours, by this claim.
+    Held(Claim),
+    /// Something is known to have been there, and nothing is.
+    Away(String),
     /// Look again in a minute.
     NotYet(String),
     /// Not before a person has said so.
@@ -25,24 +28,29 @@ pub enum Claimed {
     Never(String),
 }
 
-/// Claims the place, if it may be claimed now. `observation` is what this process has seen of it before; `accepted` are
-/// questions that are answered by yes.
+/// Claims the place, if it may be claimed now. What is `known` to have been there is not believed to be gone; `observation`
+/// is what this process has seen of it before; `accepted` are questions that are answered by yes.
 pub async fn claim(
     store: &dyn Store,
     start: &Start,
     writing: &Writing,
+    known: &KnownStore,
     accepted: &[QuestionId],
     observation: &mut Observation,
 ) -> Result<Claimed, Error> {
     let waited_for = match writing {
-        Writing::Claimed { holder } => return Ok(Claimed::Held(holder.clone())),
+        Writing::Claimed { holder } => return Ok(Claimed::Held(start.claim_of(holder))),
         Writing::Fenced => return Ok(Claimed::Never("init-config has fenced it off".to_owned())),
         Writing::Unclaimed | Writing::Asks { .. } => None,
         Writing::Waiting { holder, newest } => Some((holder, newest)),
     };
     let now = Timestamp::now();
     let folders: Vec<String> = start.volumes.iter().map(|volume| volume.folder.clone()).collect();
-    let backup = match look(store, &folders).await? {
+    let place = look(store, &folders).await?;
+    if let (true, Some(why)) = (known.was_there(), place.is_bare()) {
+        return Ok(Claimed::Away(why));
+    }
+    let backup = match place {
         Place::Backup(backup) => *backup,
         Place::Nothing { .. } => Backup::default(),
     };
@@ -95,21 +103,14 @@ pub async fn claim(
         Judgement::Ask(question) => Some(question),
         Judgement::Take => None,
     };
-    let taken = match claims::take(store, start.claim(now), &backup.claims, start.epoch).await {
-        Err(Error::NoBucket { .. }) => {
-            store.create().await?;
-            claims::take(store, start.claim(now), &backup.claims, start.epoch).await?
-        }
-        other => other?,
-    };
+    let draft = start.claim(now);
+    let floor = start.epoch.max(backup.highest_epoch());
+    let taken = take(store, &draft, &backup, floor).await?;
     if let (Some(question), Taken::Held(_)) = (&question, &taken) {
         decisions::record(store, &question.id, &question.text).await?;
     }
     Ok(match taken {
-        Taken::Held(epoch) => Claimed::Held(Holder {
-            epoch,
-            volume_id: start.claim(now).holder().volume_id,
-        }),
+        Taken::Held(epoch) => Claimed::Held(Claim { epoch, ..draft }),
         Taken::Lost(holder) => {
             Claimed::NotYet(format!("the pod of epoch {} claimed it at the same time", holder.epoch))
         }
@@ -121,15 +122,32 @@ pub async fn is_accepted(store: &dyn Store, question: &Question, accepted: &[Que
     Ok(question.is_accepted_by(accepted) && !decisions::is_decided(store, &question.id).await?)
 }
 
+/// Claims a place with an epoch above `floor`, in a bucket that is made where there is none.
+pub async fn take(store: &dyn Store, draft: &Claim, backup: &Backup, floor: u64) -> Result<Taken, Error> {
+    match claims::take(store, draft.clone(), &backup.claims, floor).await {
+        Err(Error::NoBucket { .. }) => {
+            store.create().await?;
+            claims::take(store, draft.clone(), &backup.claims, floor).await
+        }
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::agent::start::{StartedVolume, Status};
-    use crate::store::claims::Owner;
+    use crate::store::claims::{Holder, Owner};
     use crate::store::keys;
     use crate::store::memory::Memory;
     use crate::store::records::{VERSION, encode};
     use crate::store::state::{Mode, State};
+
+    const UNKNOWN: KnownStore = KnownStore {
+        store_id: None,
+        recorded: None,
+        claimed: None,
+    };
 
     fn start(id: &str) -> Start {
         Start {
@@ -192,8 +210,16 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_came_back_is_claimed() {
         let (store, mut observation) = (Memory::default(), Observation::default());
-        let claimed = claim(&store, &start("aa"), &Writing::Unclaimed, &[], &mut observation).await;
-        assert!(matches!(claimed.unwrap(), Claimed::Held(holder) if holder.epoch == 2 && holder.volume_id == "aa"));
+        let claimed = claim(
+            &store,
+            &start("aa"),
+            &Writing::Unclaimed,
+            &UNKNOWN,
+            &[],
+            &mut observation,
+        )
+        .await;
+        assert!(matches!(claimed.unwrap(), Claimed::Held(claim) if claim.epoch == 2 && claim.volumes[0].id == "aa"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -207,7 +233,10 @@ mod tests {
                 // Its clock stands at 1970, and goes.
                 beat(&store, minutes).await;
             }
-            match claim(&store, &start, &writing, &[], &mut observation).await.unwrap() {
+            match claim(&store, &start, &writing, &UNKNOWN, &[], &mut observation)
+                .await
+                .unwrap()
+            {
                 Claimed::NotYet(_) => {}
                 Claimed::Held(_) => break,
                 other => panic!("{other:?}"),
@@ -226,7 +255,15 @@ mod tests {
             .write("snapshots/20261122T130500Z-1.1-auto.json", b"{}")
             .await
             .unwrap();
-        let claimed = claim(&store, &start("aa"), &writing, &[], &mut Observation::default()).await;
+        let claimed = claim(
+            &store,
+            &start("aa"),
+            &writing,
+            &UNKNOWN,
+            &[],
+            &mut Observation::default(),
+        )
+        .await;
         let claimed = claimed.unwrap();
         assert!(
             matches!(&claimed, Claimed::Never(why) if why.contains("1.1-auto")),
@@ -253,6 +290,7 @@ mod tests {
                 &store,
                 &start,
                 &Writing::Unclaimed,
+                &UNKNOWN,
                 accepted,
                 &mut Observation::default(),
             )

@@ -5,6 +5,7 @@ use crate::store::claims::{self, Claim, Holder, Kinship, Owner};
 use crate::store::keys::{self, SnapshotObject};
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::{self, Mode, State};
+use crate::store::store_id::{self, StoreId};
 use crate::store::{Contents, Depth, Error, Object, Presence, Store};
 
 /// An index up to this size is read along with the claim of its place, before anybody knows whether it is needed.
@@ -41,6 +42,8 @@ pub struct Backup {
     pub pending: Vec<SnapshotId>,
     /// There is no snapshot, but the mirror has files: made by hand with the guide, or never finished.
     pub by_listing: bool,
+    /// Which store it is.
+    pub store_id: Option<StoreId>,
     /// What was read of the newest snapshot's indexes, for whoever restores.
     pub indexes: Contents,
 }
@@ -56,7 +59,33 @@ pub enum Whose {
     Others(Owner),
 }
 
+impl Place {
+    /// Why this is nothing that a backup could come from: whoever knows that there was one does not believe it.
+    #[must_use]
+    pub fn is_bare(&self) -> Option<String> {
+        match self {
+            Self::Nothing {
+                bucket_missing: true, ..
+            } => Some("its bucket does not exist".to_owned()),
+            Self::Nothing { .. } => Some("nothing of ours is there".to_owned()),
+            Self::Backup(backup) if backup.snapshots.is_empty() && !backup.by_listing => {
+                Some("it has no snapshot, and no file of ours".to_owned())
+            }
+            Self::Backup(_) => None,
+        }
+    }
+}
+
 impl Backup {
+    /// The highest epoch that anything there has: whoever claims the place goes beyond, also where claims have expired.
+    #[must_use]
+    pub fn highest_epoch(&self) -> u64 {
+        let snapshots = self.snapshots.iter().chain(&self.pending).map(|id| id.epoch);
+        let state = self.state.iter().map(|state| state.epoch);
+        let claims = self.claims.iter().map(|holder| holder.epoch);
+        snapshots.chain(state).chain(claims).max().unwrap_or(0)
+    }
+
     /// The newest snapshot.
     #[must_use]
     pub fn newest(&self) -> Option<SnapshotId> {
@@ -149,13 +178,14 @@ async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> R
     let holder = claims.last();
     let claim_key = holder.map(Holder::key);
     let along = points.indexes_of_newest(&objects, largest);
-    let wanted: Vec<&str> = [keys::STATE]
+    let wanted: Vec<&str> = [keys::STATE, keys::STORE_ID]
         .into_iter()
         .chain(claim_key.as_deref())
         .chain(along.iter().map(String::as_str))
         .collect();
     let mut read = store.read_all(&wanted).await?;
     let state = read.remove(keys::STATE);
+    let store_id = read.remove(keys::STORE_ID);
     let claim = match holder {
         Some(holder) => match read.remove(&holder.key()) {
             Some(bytes) => unless_damaged(claims::of_bytes(store, holder, &bytes))?,
@@ -176,6 +206,7 @@ async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> R
         snapshots,
         pending,
         by_listing,
+        store_id: store_id.and_then(|bytes| store_id::of_bytes(store, &bytes)),
         indexes: read,
     };
     if let (Some(holder), None) = (backup.holder(), backup.owner()) {
@@ -219,7 +250,12 @@ async fn earlier(store: &dyn Store, claims: &[Holder]) -> Result<Option<Claim>, 
 /// An empty answer counts only where it can be believed.
 async fn nothing(store: &dyn Store) -> Result<Place, Error> {
     let mut strangers = Vec::new();
-    let mut keep = |object: Object| strangers.push(object.name);
+    // What a writer of ours says of a place is none.
+    let mut keep = |object: Object| {
+        if ![keys::STATE, keys::STORE_ID].contains(&object.name.as_str()) {
+            strangers.push(object.name);
+        }
+    };
     let presence = store.list("", Depth::One, &mut keep).await?;
     let root = store.probe().await?;
     Ok(Place::Nothing {

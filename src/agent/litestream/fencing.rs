@@ -3,9 +3,9 @@
 
 use super::supervise::Supervisor;
 use super::turn::{LOOK, LOOKING};
+use crate::agent::lease::check::{Fenced, check};
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::with_sources;
-use crate::agent::sidecar::guard::{self, Fenced};
 use crate::store::Error;
 use crate::store::claims::{self, Holder};
 use tokio::time::Instant;
@@ -31,8 +31,20 @@ impl Supervisor {
         }
         match self.require_claim(holder).await {
             Ok(()) => {}
-            Err(Failure::Fenced(fenced)) => self.let_go(&fenced).await,
-            Err(failure) => self.down(&with_sources(&failure)),
+            Err(failure) => self.not_ours(failure).await,
+        }
+    }
+
+    /// The place could not be seen to be ours.
+    pub(super) async fn not_ours(&mut self, failure: Failure) {
+        match failure {
+            Failure::Fenced(fenced) => self.let_go(&fenced).await,
+            Failure::Away(away) => {
+                // What is sent now is missing where it belongs.
+                self.halt().await;
+                self.down(&away.to_string());
+            }
+            failure => self.down(&with_sources(&failure)),
         }
     }
 
@@ -49,7 +61,7 @@ impl Supervisor {
         let store = self.store.clone();
         let look = async {
             let claims = claims::list(store.as_ref()).await?;
-            guard::claim_in(store.as_ref(), &claims, holder).await
+            Ok::<_, Failure>(check(store.as_ref(), &claims, holder).await?)
         };
         let Ok(looked) = tokio::time::timeout(LOOKING, look).await else {
             return Err(Error::Unreachable {

@@ -90,8 +90,7 @@ impl Supervisor {
     async fn ask(&mut self, holder: &Holder, databases: &BTreeMap<Vec<u8>, Database>) {
         match self.require_claim(holder).await {
             Ok(()) => {}
-            Err(Failure::Fenced(fenced)) => return self.let_go(&fenced).await,
-            Err(failure) => return self.down(&with_sources(&failure)),
+            Err(failure) => return self.not_ours(failure).await,
         }
         let (mut first, mut passed) = (Vec::new(), Vec::new());
         for (path, database) in databases {
@@ -297,9 +296,20 @@ impl Supervisor {
         }
     }
 
+    /// The store is another one: all that it gets is a fresh snapshot of each database, and which ones there are.
+    pub(super) async fn begin_anew(&mut self) {
+        self.registry = None;
+        let databases = self.replication.databases();
+        self.let_go_of_logs(&databases).await;
+    }
+
     /// Lets go of every log, and takes away what waits.
     async fn give_up(&mut self, databases: &BTreeMap<Vec<u8>, Database>) {
         self.lag.overgrown = true;
+        self.let_go_of_logs(databases).await;
+    }
+
+    async fn let_go_of_logs(&mut self, databases: &BTreeMap<Vec<u8>, Database>) {
         self.halt().await;
         for database in databases.values() {
             let (scope, file) = (self.scope.clone(), database.file.clone());

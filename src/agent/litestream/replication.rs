@@ -99,6 +99,7 @@ pub struct Replication {
     pub changed: Notify,
     told_to_stop: Notify,
     news: AtomicBool,
+    begins_anew: AtomicBool,
     which: Databases,
     profile: Profile,
     folder: PathBuf,
@@ -123,6 +124,7 @@ impl Replication {
             changed: Notify::new(),
             told_to_stop: Notify::new(),
             news: AtomicBool::new(false),
+            begins_anew: AtomicBool::new(false),
             which,
             profile,
             folder,
@@ -239,6 +241,25 @@ impl Replication {
             self.confirm();
             self.changed.notify_one();
         }
+    }
+
+    /// The place was claimed anew, because it is another one or an older copy: what it has of databases is not what was sent.
+    pub fn hold_anew(&self, holder: &Holder) {
+        *locked(&self.permission) = Permission::Held(holder.clone());
+        for database in locked(&self.databases).values_mut() {
+            database.replicated = false;
+            database.complete = false;
+            database.sent = Txid(0);
+            database.since = Instant::now();
+        }
+        self.begins_anew.store(true, Ordering::Relaxed);
+        self.confirm();
+        self.changed.notify_one();
+    }
+
+    /// Whether every database is to begin anew with a fresh snapshot, once.
+    pub fn take_anew(&self) -> bool {
+        self.begins_anew.swap(false, Ordering::Relaxed)
     }
 
     /// When our Litestream may begin.

@@ -162,6 +162,9 @@ impl Supervisor {
             return;
         }
         self.reap();
+        if self.replication.take_anew() {
+            self.begin_anew().await;
+        }
         self.look(holder).await;
         self.read_again().await;
         if self.rest_until <= Instant::now()

@@ -7,18 +7,19 @@
 //! there) or undoes (it is not) what the pending mark tells of; until then restores read the pending history too.
 
 use super::batch::{Batch, Outcomes, blocking, with_sources};
-use super::guard::{self, Fenced, Refusal};
+use super::guard::{self, Refusal};
 use super::known::{Known, to_index};
 use super::plan::{Look, Plan, PlanError, read_facts};
 use super::stage::{Left, Piece, Stage, Staged};
 use super::volume::Scope;
 use crate::agent::arguments::{Percent, QuestionId};
 use crate::agent::filters::Skipped;
+use crate::agent::lease::check::{Away, Fenced, Lease, NotHeld};
 use crate::agent::scan::{Record, TableError};
-use crate::store::claims::{self, Holder};
 use crate::store::index::{DatabasePosition, Header, IndexWriter, IndexedVolume, Totals};
 use crate::store::records::{Pending, VERSION, encode};
 use crate::store::snapshot::{self, SnapshotId};
+use crate::store::state::State;
 use crate::store::{self, Depth, Store, Undone, Upload, keys, listed};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,8 +44,8 @@ const FULL_EVERY: SignedDuration = SignedDuration::from_hours(24);
 pub struct Site {
     /// The destination.
     pub store: Arc<dyn Store>,
-    /// Our claim there.
-    pub holder: Holder,
+    /// Our claim there, and what the place is known by.
+    pub lease: Lease,
     /// What is backed up.
     pub scope: Arc<Scope>,
     /// A folder of this destination's own.
@@ -64,6 +65,8 @@ pub struct Site {
     pub leftovers: BTreeMap<String, [u8; 32]>,
     /// What the mirror has that no snapshot knows (names below the destination).
     pub strangers: BTreeSet<String>,
+    /// The summary that the place had when it was opened.
+    pub before: Option<State>,
 }
 
 /// What is asked of a backup.
@@ -128,6 +131,9 @@ pub enum Failure {
     /// Somebody else has the place.
     #[error("{0}")]
     Fenced(#[from] Fenced),
+    /// What answers is not the store that was there.
+    #[error(transparent)]
+    Away(#[from] Away),
     /// The place is not ours yet.
     #[error("nothing is written yet: {0}")]
     Waiting(String),
@@ -153,6 +159,16 @@ impl From<store::Error> for Failure {
             // Whoever wrote that holds the place, whatever its claims say to this release.
             newer @ store::Error::Newer { .. } => Fenced::Newer { why: newer.to_string() }.into(),
             other => Self::Store(other),
+        }
+    }
+}
+
+impl From<NotHeld> for Failure {
+    fn from(not_held: NotHeld) -> Self {
+        match not_held {
+            NotHeld::Store(error) => error.into(),
+            NotHeld::Fenced(fenced) => Self::Fenced(fenced),
+            NotHeld::Away(away) => Self::Away(away),
         }
     }
 }
@@ -209,7 +225,7 @@ impl Site {
         };
         let mut begun = Begun {
             databases,
-            id: SnapshotId::new(Timestamp::now(), self.holder.epoch, self.sequence + 1, order.kind),
+            id: SnapshotId::new(Timestamp::now(), self.lease.holder.epoch, self.sequence + 1, order.kind),
             report,
             outcomes: Outcomes::create(&self.scratch.join("outcomes"))?,
             worth: order.always || parts,
@@ -287,9 +303,16 @@ impl Site {
         }
     }
 
-    async fn require_claim(&self) -> Result<(), Failure> {
-        let claims = claims::list(self.store.as_ref()).await?;
-        guard::claim_in(self.store.as_ref(), &claims, &self.holder).await
+    /// The place is still ours.
+    pub async fn require_claim(&self) -> Result<(), Failure> {
+        Ok(self.lease.check(self.store.as_ref()).await?)
+    }
+
+    /// What answered was not the store that was there: nothing that was done since the last backup is sure to be in ours.
+    pub fn doubt(&mut self) {
+        self.unfinished = true;
+        self.unreconciled = true;
+        self.leftovers.clear();
     }
 
     /// The pending mark, before anything else is written.

@@ -4,20 +4,22 @@
 use super::backup::{Failure, Order, Report, Site, all_done};
 use super::batch::with_sources;
 use super::credentials::Credentials;
-use super::guard::{self, Fenced};
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
 use super::plan::Look;
 use super::status::Shared;
 use super::volume::Scope;
 use crate::agent::arguments::{Percent, QuestionId, Retention};
+use crate::agent::lease::absence::Absence;
 use crate::agent::lease::acquire::{self, Claimed};
 use crate::agent::lease::beat::Observation;
+use crate::agent::lease::check::{Away, Fenced, Lease};
+use crate::agent::lease::known::{ClaimedSince, KnownStore, KnownStores};
 use crate::agent::litestream::replication::Permission;
 use crate::agent::litestream::turn;
 use crate::agent::prune;
 use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
-use crate::store::claims::{self, Holder};
+use crate::store::claims;
 use crate::store::records::{Request, Served, VERSION, decode, encode};
 use crate::store::snapshot::{Kind, SnapshotId};
 use crate::store::state::{HEARTBEAT, State};
@@ -29,6 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+
+mod absent;
 
 /// After the first failure; doubled with each more.
 const FIRST_REST: Duration = Duration::from_secs(1);
@@ -73,6 +77,8 @@ pub struct Destination {
     pub accepted: Vec<QuestionId>,
     /// What is kept.
     pub retention: Retention,
+    /// The folder that the pod's containers share.
+    pub restore_dir: PathBuf,
 }
 
 /// Why nothing more is done here.
@@ -106,9 +112,13 @@ struct Later {
 pub struct Worker {
     destination: Destination,
     name: String,
-    holder: Option<Holder>,
+    lease: Option<Lease>,
+    /// What is known of the store, whatever it shows now.
+    known: KnownStore,
     /// What was seen of whoever held the place before us.
     observation: Observation,
+    /// Since when what answers is not the store that was here.
+    absence: Option<Absence>,
     site: Option<Site>,
     /// A restore-at value whose result has yet to be published.
     serving: Option<Serving>,
@@ -132,10 +142,13 @@ impl Worker {
     pub fn new(destination: Destination) -> Self {
         let name = destination.store.destination();
         let adopted = destination.scope.volumes.iter().any(|volume| volume.adopted);
+        let known = KnownStores::read(&destination.restore_dir).of(&name);
         Self {
             name,
-            holder: None,
+            lease: None,
+            known,
             observation: Observation::default(),
+            absence: None,
             site: None,
             serving: destination.started.serving.clone(),
             failures: 0,
@@ -232,29 +245,39 @@ impl Worker {
     }
 
     /// Our claim, made now where `init` could not.
-    async fn claimed(&mut self) -> Result<Holder, Failure> {
-        if let Some(holder) = &self.holder {
-            return Ok(holder.clone());
+    async fn claimed(&mut self) -> Result<Lease, Failure> {
+        if let Some(lease) = &self.lease {
+            return Ok(lease.clone());
         }
         let Destination {
             store,
             started,
             writing,
-            shared,
             inbox,
             accepted,
             ..
         } = &self.destination;
+        let by_init = matches!(writing, Writing::Claimed { .. });
+        // A sidecar that is started again holds what it had claimed before.
+        let before = self.known.claimed.as_ref();
+        if let Some(before) = before.filter(|before| before.start == started.time) {
+            let claim = started.claim_of(&before.holder);
+            let lease = Lease::new(&claim, before.store_id.clone());
+            return Ok(self.holds(lease));
+        }
         let accepted: Vec<QuestionId> = accepted.iter().cloned().chain(inbox.accepted()).collect();
-        let claimed = acquire::claim(store.as_ref(), started, writing, &accepted, &mut self.observation).await?;
-        match claimed {
-            Claimed::Held(holder) => {
-                shared.destination(&self.name, |status| status.epoch = holder.epoch);
-                self.holder = Some(holder.clone());
-                Ok(holder)
+        let (known, observation) = (&self.known, &mut self.observation);
+        match acquire::claim(store.as_ref(), started, writing, known, &accepted, observation).await? {
+            Claimed::Held(claim) => {
+                let lease = Lease::new(&claim, self.known.store_id.clone());
+                if !by_init {
+                    self.claims(&lease);
+                }
+                Ok(self.holds(lease))
             }
             Claimed::NotYet(why) => Err(Failure::Waiting(why)),
             Claimed::Asks(question) => Err(Failure::Waiting(question.to_string())),
+            Claimed::Away(why) => self.nothing_there(why).await,
             Claimed::Never(why) => Err(Fenced::Never {
                 destination: self.name.clone(),
                 why,
@@ -265,7 +288,8 @@ impl Worker {
 
     /// Opens the destination, or brings it in order after a backup that failed.
     async fn ready(&mut self) -> Result<(), Failure> {
-        let holder = self.claimed().await?;
+        self.look_again().await?;
+        let lease = self.claimed().await?;
         let warnings = match &mut self.site {
             Some(site) if !site.unfinished && !site.unreconciled => return Ok(()),
             Some(site) if !site.unfinished => site.reconcile().await?,
@@ -274,11 +298,13 @@ impl Worker {
                 let Destination {
                     store, scope, scratch, ..
                 } = &self.destination;
-                let (site, warnings) = Site::open(store.clone(), holder, scope.clone(), scratch.clone()).await?;
+                let (site, warnings) = Site::open(store.clone(), lease, scope.clone(), scratch.clone()).await?;
+                self.opened(&site.lease);
                 self.site = Some(site);
                 warnings
             }
         };
+        self.is_back();
         for warning in warnings {
             tracing::warn!(destination = %self.name, "{warning}");
         }
@@ -296,9 +322,10 @@ impl Worker {
             scope,
             ..
         } = &self.destination;
-        let (Some(replication), Some(holder)) = (&scope.replication, &self.holder) else {
+        let (Some(replication), Some(lease)) = (&scope.replication, &self.lease) else {
             return Ok(());
         };
+        let holder = &lease.holder;
         if replication.permission() != Permission::NotYet {
             return Ok(());
         }
@@ -328,7 +355,7 @@ impl Worker {
                 return Some(End::Stopped);
             }
             other => {
-                let store = matches!(other, Failure::Store(_) | Failure::Undone { .. });
+                let store = matches!(other, Failure::Store(_) | Failure::Undone { .. } | Failure::Away(_));
                 let why = with_sources(&other);
                 if waits {
                     // Whoever asks is told at once why nothing comes of it.
@@ -336,6 +363,9 @@ impl Worker {
                         let (refused, why) = (true, why.clone());
                         self.tell(&ask, Event::Failed { refused, why });
                     }
+                }
+                if let Failure::Away(_) = other {
+                    self.is_away(&why);
                 }
                 shared.failed(&self.name, why.clone(), store);
                 self.say(&why);
@@ -507,6 +537,9 @@ impl Worker {
         }
         if thoroughly {
             let claims = claims::list(store.as_ref()).await?;
+            // Old by the bucket's rules is what is never written again.
+            site.lease.check_in(store.as_ref(), &claims).await?;
+            site.lease.write_again(store.as_ref()).await?;
             let outlived: Vec<String> = claims::outlived(&claims)
                 .iter()
                 .filter_map(|claim| claim.key().strip_prefix("claims/").map(str::to_owned))
@@ -571,6 +604,9 @@ impl Worker {
     async fn stopping(&mut self) -> Result<(), Failure> {
         if self.is_stopping {
             return Ok(());
+        }
+        if let Some(site) = &self.site {
+            site.require_claim().await?;
         }
         self.is_stopping = true;
         self.beat(Hold::Held).await
@@ -685,8 +721,7 @@ impl Worker {
     async fn recognise(&mut self) -> Result<(), Failure> {
         if let (Some(news), Some(site)) = (self.destination.credentials.news(), &self.site) {
             let store = self.destination.store.as_ref();
-            let claims = claims::list(store).await?;
-            guard::claim_in(store, &claims, &site.holder).await?;
+            site.lease.check(store).await?;
             self.destination.credentials.know(news);
         }
         Ok(())
@@ -711,7 +746,7 @@ impl Worker {
         };
         let claims =
             claims::in_order(names(keys::CLAIMS)).map_err(|damage| damage.of(self.name.clone(), keys::CLAIMS))?;
-        guard::claim_in(store.as_ref(), &claims, &site.holder).await?;
+        site.lease.check_in(store.as_ref(), &claims).await?;
         if let Some(replication) = &self.destination.scope.replication {
             replication.confirm();
         }
@@ -779,8 +814,8 @@ impl Worker {
         let totals = site.known.totals();
         Some(State {
             version: VERSION,
-            epoch: site.holder.epoch,
-            volume_id: site.holder.volume_id.clone(),
+            epoch: site.lease.holder.epoch,
+            volume_id: site.lease.holder.volume_id.clone(),
             pod: self.destination.started.pod.clone(),
             owner: Some(self.destination.started.owner.clone()),
             heartbeat: Timestamp::now(),
@@ -816,3 +851,6 @@ fn backoff(failures: u32) -> Duration {
     let dice = f64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() % 1_000_000) / 1_000_000.0;
     doubled.mul_f64(0.5 + dice / 2.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,9 @@
-//! What must hold before a backup writes, and again before its index is published: the volumes are what they were, not
-//! too much of them would vanish, and nobody else has claimed the place. Facts in, a refusal out; the store is asked where
-//! it shows no claim at all.
+//! What must hold before a backup writes, and again before its index is published: the volumes are what they were, and not
+//! too much of them would vanish. Facts in, a refusal out. Whose the place is: [`crate::agent::lease::check`].
 
-use super::backup::Failure;
 use super::plan::Vanishing;
 use super::volume::Trouble;
 use crate::agent::arguments::{Percent, QuestionId, QuestionKind};
-use crate::store::Store;
-use crate::store::claims::Holder;
 use crate::store::index::Totals;
 use crate::store::snapshot::SnapshotId;
 use std::fmt;
@@ -98,75 +94,6 @@ pub fn shrink(
     })
 }
 
-/// Somebody else may write here, and we may not any more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fenced {
-    /// A newer claim.
-    #[error(
-        "{destination} was taken over by epoch {}, volume {} (ours is {}): this pod has stopped writing there",
-        holder.epoch, holder.volume_id, ours.epoch
-    )]
-    TakenOver {
-        /// Where.
-        destination: String,
-        /// Who holds it.
-        holder: Holder,
-        /// Our claim.
-        ours: Holder,
-    },
-    /// The place was never ours.
-    #[error("{destination} may not be written by this pod: {why}")]
-    Never {
-        /// Where.
-        destination: String,
-        /// Why.
-        why: String,
-    },
-    /// A newer release writes here.
-    #[error("{why}; until then this pod has stopped writing there")]
-    Newer {
-        /// What of it was found.
-        why: String,
-    },
-    /// Our claim is not there any more.
-    #[error(
-        "our claim (epoch {}) is gone from {destination}: somebody emptied the place; restart the pod to claim it anew",
-        ours.epoch
-    )]
-    Lost {
-        /// Where.
-        destination: String,
-        /// Our claim.
-        ours: Holder,
-    },
-}
-
-/// Whether the place is still ours, from its claims in order, as the store listed them. Where there are none at all, the
-/// store has to be believed first: with a wrong password, a crypt remote looks empty.
-pub async fn claim_in(store: &dyn Store, claims: &[Holder], ours: &Holder) -> Result<(), Failure> {
-    if claims.is_empty() {
-        store.probe().await?;
-    }
-    Ok(claim(claims, ours, &store.destination())?)
-}
-
-/// Whether the place is still ours, from its claims in order.
-fn claim(claims: &[Holder], ours: &Holder, destination: &str) -> Result<(), Fenced> {
-    let destination = destination.to_owned();
-    match claims.last() {
-        Some(holder) if holder == ours => Ok(()),
-        Some(holder) if holder > ours => Err(Fenced::TakenOver {
-            destination,
-            holder: holder.clone(),
-            ours: ours.clone(),
-        }),
-        _ => Err(Fenced::Lost {
-            destination,
-            ours: ours.clone(),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,26 +182,5 @@ mod tests {
             shrink(&some, Percent(50), later, std::slice::from_ref(&id)).is_err(),
             "it is accepted once"
         );
-    }
-
-    #[test]
-    fn a_newer_claim_fences_and_a_lost_one_too() {
-        let holder = |epoch, id: &str| Holder {
-            epoch,
-            volume_id: id.to_owned(),
-        };
-        let ours = holder(3, "b");
-        let judge = |claims: &[Holder]| claim(claims, &ours, "minio:b/app");
-        assert_eq!(judge(&[holder(2, "x"), ours.clone()]), Ok(()));
-        assert!(matches!(
-            judge(&[ours.clone(), holder(4, "z")]),
-            Err(Fenced::TakenOver { .. })
-        ));
-        assert!(matches!(
-            judge(&[ours.clone(), holder(3, "a")]),
-            Err(Fenced::TakenOver { .. })
-        ));
-        assert!(matches!(judge(&[]), Err(Fenced::Lost { .. })));
-        assert!(matches!(judge(&[holder(2, "x")]), Err(Fenced::Lost { .. })));
     }
 }

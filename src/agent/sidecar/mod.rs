@@ -273,6 +273,7 @@ fn begin(
             max_shrink: arguments.backups.max_shrink,
             accepted: arguments.accepted.clone(),
             retention: arguments.backups.retention,
+            restore_dir: arguments.folders.restore_dir.clone(),
         });
         workers.spawn(worker.run());
     }

@@ -3,18 +3,18 @@
 
 use super::backup::{Failure, Site, all_done};
 use super::batch::{blocking, with_sources};
-use super::guard;
 use super::known::{Known, from_index};
 use super::stage::mirror_name;
 use super::volume::Scope;
+use crate::agent::lease::check::Lease;
 use crate::agent::scan::{Entry, Kind, Record, TableError, TableWriter};
-use crate::store::claims::{self, Holder};
+use crate::store::claims;
 use crate::store::index::{self, IndexReader};
 use crate::store::keys::{self, NAMES, SnapshotObject};
 use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::State;
-use crate::store::{self, Depth, Store, listed, state, unwatched};
+use crate::store::{self, Depth, Store, listed, state, store_id, unwatched};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
@@ -56,10 +56,10 @@ impl Seen {
 }
 
 impl Site {
-    /// Opens a destination under our claim `holder`. Warnings are for the log.
+    /// Opens a destination under our claim. Warnings are for the log.
     pub async fn open(
         store: Arc<dyn Store>,
-        holder: Holder,
+        lease: Lease,
         scope: Arc<Scope>,
         scratch: PathBuf,
     ) -> Result<(Self, Vec<String>), Failure> {
@@ -70,7 +70,7 @@ impl Site {
         let mut site = Self {
             known: Arc::new(Known::nothing(scratch.join("known.table"))?),
             store,
-            holder,
+            lease,
             scope,
             scratch,
             sequence: 0,
@@ -79,12 +79,25 @@ impl Site {
             unreconciled: true,
             strangers: BTreeSet::new(),
             leftovers: BTreeMap::new(),
+            before: None,
         };
+        let (store, claim) = (site.store.clone(), site.lease.holder.key());
+        let mut read = store.read_all(&[keys::STATE, keys::STORE_ID, &claim]).await?;
+        let state = read.remove(keys::STATE);
+        let state = state.and_then(|bytes| state::of_bytes(store.as_ref(), &bytes));
+        site.before.clone_from(&state);
         // Whoever was here before may have had a write under way when it ended; and between the runs of a CronJob nobody looks
         // at what came later.
         let is_quiet = |state: State| state.released && state.mode.is_none();
-        site.unreconciled = !state::read(site.store.as_ref()).await?.is_some_and(is_quiet);
+        site.unreconciled = !state.is_some_and(is_quiet);
+        if let Some(bytes) = read.remove(&claim) {
+            site.lease.read_as(store.as_ref(), &bytes);
+        }
         let warnings = site.settle(true).await?;
+        // Now that the place is seen to be ours.
+        let found = read.remove(keys::STORE_ID);
+        let found = found.and_then(|bytes| store_id::of_bytes(store.as_ref(), &bytes));
+        site.lease.identify(store.as_ref(), found).await?;
         Ok((site, warnings))
     }
 
@@ -94,11 +107,11 @@ impl Site {
         // A backup whose end is not known may have made some of them known.
         self.unreconciled |= !self.strangers.is_empty();
         let (claims, seen) = futures::join!(claims::list(self.store.as_ref()), Seen::list(self.store.as_ref()));
-        guard::claim_in(self.store.as_ref(), &claims?, &self.holder).await?;
+        self.lease.check_in(self.store.as_ref(), &claims?).await?;
         let seen = seen?;
         let ours = seen.indexes.iter().chain(&seen.pending).chain(&seen.bases);
         let highest = ours
-            .filter(|id| id.epoch == self.holder.epoch)
+            .filter(|id| id.epoch == self.lease.holder.epoch)
             .map(|id| id.sequence)
             .max();
         self.sequence = self.sequence.max(highest.unwrap_or(0));

@@ -4,6 +4,7 @@ use super::backup::Report;
 use super::guard::Refusal;
 use super::inbox::Inbox;
 use crate::agent::metrics::Metrics;
+use crate::contract::question::Question;
 use crate::store::snapshot::SnapshotId;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -69,6 +70,9 @@ pub struct DestinationStatus {
     pub bytes: u64,
     /// Files left out at the last full scan, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// What only a person decides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<Question>,
     /// The guard's refusal that stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,

@@ -247,8 +247,8 @@ impl Bench {
             turn: Arc::default(),
         };
         let store = Arc::new(Mortal::new(&self.memory, lives));
-        let (holder, scratch) = (Self::holder(epoch), self.scratch.path().to_owned());
-        Site::open(store, holder, Arc::new(scope), scratch)
+        let (lease, scratch) = (Self::holder(epoch).into(), self.scratch.path().to_owned());
+        Site::open(store, lease, Arc::new(scope), scratch)
             .await
             .map(|(site, _)| site)
     }
