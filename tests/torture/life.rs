@@ -2,6 +2,7 @@
 //! The steps are in `steps`; here are the laws.
 
 use super::app::App;
+use super::carried::{Besides, EXCLUDED, deviations, is_excluded};
 use super::dice::Dice;
 use super::pod::{Pod, Said, Workload};
 use super::settings::Settings;
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use vixens_backup::contract::record::{RECORD_FILE, Record, RecordedPlace};
 
 /// A law that was broken. Law 0 is that of every program: it does not hang, and does not fail where nothing is wrong.
 #[derive(Debug)]
@@ -32,6 +34,14 @@ pub type Verdict = Result<(), Fault>;
 /// How long an acknowledgement may take once nothing is in the way.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// A snapshot that was acknowledged.
+pub struct Acknowledged {
+    /// What the volume was then.
+    pub tree: Tree,
+    /// What was said to be kept besides.
+    pub besides: Besides,
+}
+
 /// The life of one seed.
 pub struct Life {
     /// Decides.
@@ -49,7 +59,12 @@ pub struct Life {
     /// What was acknowledged last, where nothing has made that uncertain.
     pub acknowledged: Option<Tree>,
     /// Each acknowledged snapshot, by its id.
-    pub model: BTreeMap<String, Tree>,
+    pub model: BTreeMap<String, Acknowledged>,
+    /// Whether a guard may hold deletions. Else as much may vanish as there is.
+    pub holds: bool,
+    /// Whether the pods of the moment exclude [`EXCLUDED`], and whether any ever did.
+    pub excludes: bool,
+    has_excluded: bool,
     /// Whether every acknowledged snapshot has to be listed for ever: that is how long it will last.
     keeps_all: bool,
     /// The programs of its pods, by turns.
@@ -72,7 +87,10 @@ impl Life {
         let retention = *dice.pick(&retentions).unwrap();
         let flags = &mut workload.sidecar_flags;
         flags.extend(retention.map(|retention| format!("--retention={retention}")));
-        flags.push("--max-shrink=100%".to_owned());
+        let holds = dice.in_hundred(50) && !settings.is_without("Holds");
+        if !holds {
+            flags.push("--max-shrink=100%".to_owned());
+        }
         if dice.in_hundred(30) {
             "--settle=2s".clone_into(&mut flags[0]);
         }
@@ -87,6 +105,9 @@ impl Life {
             served: BTreeSet::new(),
             acknowledged: None,
             model: BTreeMap::new(),
+            holds,
+            excludes: false,
+            has_excluded: false,
             keeps_all: matches!(retention, None | Some("1h")),
             programs: vec![program.to_owned()],
             without: settings.without.clone(),
@@ -137,11 +158,74 @@ impl Life {
             }
             std::thread::sleep(Duration::from_secs(1));
         };
-        self.note(format!("  acknowledged as {id}"));
-        self.model.insert(id, state.clone());
+        let state = self.visible(state);
+        let besides = self.besides();
+        self.note(format!("  acknowledged as {id}, {besides:?} besides"));
+        let tree = state.clone();
+        self.model.insert(id, Acknowledged { tree, besides });
         self.acknowledged = Some(state);
         self.app.touched.clear();
+        self.record();
         Ok(())
+    }
+
+    /// What of a tree the policy of the moment takes.
+    pub fn visible(&self, mut tree: Tree) -> Tree {
+        if self.excludes {
+            tree.retain(|path, seen| !is_excluded(path, &seen.what));
+        }
+        tree
+    }
+
+    /// What `/status` says of the destination.
+    pub fn said(&self) -> serde_json::Value {
+        let status = self.pod.status().unwrap_or_default();
+        status["destinations"][super::pod::destination()].clone()
+    }
+
+    /// What is said to be kept beside what the volume is.
+    pub fn besides(&self) -> Besides {
+        let said = self.said();
+        let count = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
+        match count(&said["held"]["files"]) + count(&said["excluded"]) {
+            // Links and folders are not counted.
+            0 if self.any_besides() == Besides::Nothing => Besides::Nothing,
+            files => Besides::Files(files),
+        }
+    }
+
+    /// What may be kept besides where nobody has said how much.
+    pub fn any_besides(&self) -> Besides {
+        if self.holds || self.has_excluded {
+            Besides::Any
+        } else {
+            Besides::Nothing
+        }
+    }
+
+    /// The next pods have another policy.
+    pub fn change_policy(&mut self) {
+        self.excludes = !self.excludes;
+        self.has_excluded = true;
+        self.workload.flags.clear();
+        if self.excludes {
+            self.workload.flags.push(format!("--exclude={EXCLUDED}"));
+        }
+        self.note(format!("  {:?}", self.workload.flags));
+    }
+
+    /// The record of the place that is kept outside of it, as the controller writes it.
+    fn record(&self) {
+        let said = self.said();
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let place = RecordedPlace {
+            store_id: text(&said["store_id"]),
+            snapshot: text(&said["snapshot"]),
+            time: jiff::Timestamp::now(),
+        };
+        let mut record = Record::default();
+        record.places.insert(super::pod::destination(), place);
+        std::fs::write(self.workload.record().join(RECORD_FILE), record.to_json()).unwrap();
     }
 
     /// `init` of the pod of the moment, which has to succeed; then law 5 is looked at.
@@ -192,9 +276,9 @@ impl Life {
     }
 
     /// A tree has to be as it is known.
-    pub fn expect(&mut self, law: u8, expected: &Tree, found: &Tree, what: &str) -> Verdict {
+    pub fn expect(&mut self, law: u8, expected: &Tree, found: &Tree, besides: Besides, what: &str) -> Verdict {
         self.checked += 1;
-        let differences = tree::difference(expected, found);
+        let differences = deviations(expected, found, besides, &self.app);
         if differences.is_empty() {
             return Ok(());
         }
@@ -217,7 +301,7 @@ impl Life {
         }
         for path in found.keys() {
             let is_acknowledged = self.acknowledged.as_ref().is_none_or(|all| all.contains_key(path));
-            if !self.app.has_touched(path) && !is_acknowledged {
+            if !self.app.has_touched(path) && !is_acknowledged && self.any_besides() == Besides::Nothing {
                 wrong.push(format!(
                     "{} was gone when it was acknowledged, and came back",
                     path.escape_ascii()
@@ -304,8 +388,15 @@ impl Life {
             Err(wrong) if self.listed()?.iter().any(|listed| listed == id) => return Err(wrong),
             Err(_) => return Ok(()),
         };
-        if let Some(expected) = self.model.get(id).cloned() {
-            return self.expect(1, &expected, &found, &format!("{id} is another than was acknowledged"));
+        if let Some(Acknowledged { tree, besides }) = self.model.get(id) {
+            let (tree, besides) = (tree.clone(), *besides);
+            return self.expect(
+                1,
+                &tree,
+                &found,
+                besides,
+                &format!("{id} is another than was acknowledged"),
+            );
         }
         self.checked += 1;
         let wrong = self.never_were(&found);
@@ -335,8 +426,14 @@ impl Life {
         let state = self.app.look();
         self.app.close();
         self.check(most)?;
-        let found = self.restored("newest")?;
-        self.expect(2, &state, &found, "the newest snapshot after the last stop")
+        let (state, found) = (self.visible(state), self.restored("newest")?);
+        self.expect(
+            2,
+            &state,
+            &found,
+            self.any_besides(),
+            "the newest snapshot after the last stop",
+        )
     }
 }
 

@@ -11,6 +11,8 @@
 //! 5. Nothing is ever said to be new beside a backup.
 //! 6. No acknowledged snapshot goes while retention keeps it, and so no acknowledged file is nowhere in the store.
 //! 7. Once the store is there and answers, backups are made again, whatever was before.
+//! 8. Most of the files don't vanish unasked: what is held, or excluded since, is in each snapshot besides, as something
+//!    that it once was, and as much of it as is said. It goes when that was accepted.
 //!
 //! The laws for databases at tier 3:
 //! 1. After a graceful stop, every row that was committed is there, whatever tiers the pods were of.
@@ -33,6 +35,7 @@
 )]
 
 mod app;
+mod carried;
 mod databases;
 mod dice;
 mod former;

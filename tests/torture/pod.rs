@@ -43,6 +43,8 @@ pub struct Workload {
 /// A pod.
 pub struct Pod {
     program: PathBuf,
+    /// The former release has no such flag.
+    knows_records: bool,
     name: String,
     generation: String,
     /// `/restore`.
@@ -66,7 +68,7 @@ impl Workload {
     /// A workload that never ran, with an empty volume in memory.
     pub fn new(store: Store, program: &Path, tier: &'static str) -> Self {
         let root = in_memory();
-        for folder in ["volume", "defaults", "secrets", "pods", "desk"] {
+        for folder in ["volume", "defaults", "secrets", "pods", "desk", "record"] {
             fs::create_dir(root.path().join(folder)).unwrap();
         }
         Self {
@@ -87,6 +89,11 @@ impl Workload {
         self.root.path().join("volume")
     }
 
+    /// Where the record of the place lies that is kept outside of it.
+    pub fn record(&self) -> PathBuf {
+        self.root.path().join("record")
+    }
+
     /// Another pod, of a template that was changed.
     pub fn pod(&mut self) -> Pod {
         self.pod_of(self.program.clone())
@@ -104,6 +111,7 @@ impl Workload {
             log: folder.join("log"),
             folder,
             sidecar: None,
+            knows_records: program.file_name().is_none_or(|name| name != super::settings::FORMER),
             program,
         }
     }
@@ -152,6 +160,10 @@ impl Workload {
                 self.root.path().join("defaults").display()
             ))
             .arg(format!("--secrets-dir={}", self.root.path().join("secrets").display()))
+            .args(
+                pod.knows_records
+                    .then(|| format!("--record-dir={}", self.record().display())),
+            )
             .args(flags);
         command
     }

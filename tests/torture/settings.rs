@@ -10,8 +10,11 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+/// The former release's program.
+pub const FORMER: &str = "former-release";
+
 /// Steps that the product does not hold through yet.
-const NOT_YET: [&str; 3] = ["EmptyStore", "OtherTier", "ShortLives"];
+const NOT_YET: [&str; 6] = ["EmptyStore", "EmptyStart", "OtherTier", "ShortLives", "Holds", "Policy"];
 
 /// What a run is told.
 pub struct Settings {
@@ -75,7 +78,7 @@ impl Settings {
     /// The program of the former release; none where it can't be had, which is said: it is built from an earlier commit, and
     /// a source archive has none.
     pub fn former() -> Option<PathBuf> {
-        let found = super::support::found("former-release");
+        let found = super::support::found(FORMER);
         if found.is_none() {
             let is_clone = Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists();
             assert!(
@@ -85,6 +88,11 @@ impl Settings {
             tell("skipped: the former release is built from an earlier commit, and this is no git clone");
         }
         found
+    }
+
+    /// Whether a step, or what else goes by a name in `TORTURE_WITHOUT`, is left out.
+    pub fn is_without(&self, name: &str) -> bool {
+        self.without.iter().any(|without| without == name)
     }
 
     /// How many steps the life of a seed has.
