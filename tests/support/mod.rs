@@ -350,8 +350,8 @@ impl S3 {
         self.rclone(&["purge", &format!("minio:{BUCKET}")]);
     }
 
-    /// Runs rclone with the Secret's settings.
-    pub fn rclone(&self, arguments: &[&str]) {
+    /// Runs rclone with the Secret's settings; what it prints.
+    pub fn rclone(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(tool("rclone"));
         command.args(["--config", "/dev/null"]).args(arguments);
         for entry in std::fs::read_dir(self.rclone_dir()).unwrap() {
@@ -364,6 +364,7 @@ impl S3 {
             "rclone {arguments:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// The folder that a pod would have at `/rclone`: one file for each key of the Secret.

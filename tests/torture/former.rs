@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Steps that the former release is known not to hold through.
-pub const NOT_WITH: [&str; 4] = ["EmptyStore", "EmptyStart", "Holds", "Policy"];
+pub const NOT_WITH: [&str; 5] = ["EmptyStore", "EmptyStart", "Holds", "Policy", "Damage"];
 
 /// One place, and both programs.
 struct Both {

@@ -71,6 +71,8 @@ pub struct Life {
     pub programs: Vec<PathBuf>,
     /// Steps that are not taken: see `Settings::without`.
     pub without: Vec<String>,
+    /// The newest snapshot of the time before an object was damaged: what is not newer may have lost something.
+    pub damaged: Option<String>,
     /// What was done.
     pub steps: Vec<String>,
     /// How often the product was compared with the model.
@@ -111,6 +113,7 @@ impl Life {
             keeps_all: matches!(retention, None | Some("1h")),
             programs: vec![program.to_owned()],
             without: settings.without.clone(),
+            damaged: None,
             steps: vec![begun],
             checked: 0,
         }
@@ -370,6 +373,7 @@ impl Life {
             return Err(fault(6, "nothing is listed from the last acknowledged snapshot on"));
         }
         let mut some = listed.clone();
+        some.retain(|id| self.damaged.as_ref().is_none_or(|damaged| id > damaged));
         while some.len() > most {
             let which = self.dice.count(0, some.len());
             some.remove(which);

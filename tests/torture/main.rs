@@ -36,6 +36,7 @@
 
 mod app;
 mod carried;
+mod damage;
 mod databases;
 mod dice;
 mod former;

@@ -27,10 +27,11 @@ enum Step {
     RemoveMost,
     Policy,
     EmptyStart,
+    Damage,
 }
 
 /// Each, and how often.
-const STEPS: [(Step, u64); 19] = [
+const STEPS: [(Step, u64); 20] = [
     (Step::Work, 8),
     (Step::Acknowledge, 12),
     (Step::KillSidecar, 5),
@@ -50,6 +51,7 @@ const STEPS: [(Step, u64); 19] = [
     (Step::RemoveMost, 3),
     (Step::Policy, 3),
     (Step::EmptyStart, 2),
+    (Step::Damage, 2),
 ];
 
 impl Life {
@@ -130,6 +132,7 @@ impl Life {
                 self.start()?;
             }
             Step::EmptyStart => self.empty_start()?,
+            Step::Damage => self.damage()?,
         }
         Ok(())
     }
