@@ -48,7 +48,7 @@ enum Step {
     WriteBetween,
     KillStore,
     FreezeStore,
-    EmptyStore,
+    Unmount,
     OtherTier,
     ShortLives,
 }
@@ -65,7 +65,7 @@ const STEPS: [(Step, u64); 13] = [
     (Step::WriteBetween, 2),
     (Step::KillStore, 3),
     (Step::FreezeStore, 2),
-    (Step::EmptyStore, 2),
+    (Step::Unmount, 2),
     (Step::OtherTier, 3),
     (Step::ShortLives, 2),
 ];
@@ -180,7 +180,7 @@ impl Databases {
                 self.work(5000);
                 self.workload.store.freeze(false);
             }
-            Step::EmptyStore => {
+            Step::Unmount => {
                 self.work(2000);
                 let with_bucket = self.dice.in_hundred(50);
                 self.workload.store.unmount(with_bucket);
