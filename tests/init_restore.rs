@@ -15,7 +15,7 @@ use support::bed::{Bed, FOLDER, entries, lived_in, seen};
 use support::{path_with_tools, rclone_after, write};
 use vixens_backup::agent::start::{Status, Writing};
 use vixens_backup::store::Store;
-use vixens_backup::store::index::{Attributes, Entry, What};
+use vixens_backup::store::index::{Attributes, Entry, Standing, What};
 
 const FIRST: &str = "20261122T130500Z-3.1-auto";
 
@@ -341,6 +341,7 @@ async fn an_index_that_leads_out_of_the_volume_is_not_followed() {
     let link = Entry {
         path: b"config/a".to_vec(),
         what: What::Link(target, Attributes::default()),
+        standing: Standing::Live,
     };
     forged.insert(1, link);
     bed.publish(id, &forged).await;

@@ -61,11 +61,11 @@ fn what_is_replaced_or_deleted_is_kept_and_every_snapshot_can_be_restored() {
 }
 
 #[test]
-fn an_emptied_volume_is_refused_and_nothing_is_deleted() {
+fn what_an_emptied_volume_had_is_held_and_what_is_new_is_saved() {
     let server = S3::start();
     let mut pod = Pod::new(&server, "aa");
     for file in ["a", "b", "c"] {
-        pod.write(file, "content");
+        pod.write(file, format!("content of {file}"));
     }
     pod.init(&server);
     pod.start();
@@ -73,21 +73,33 @@ fn an_emptied_volume_is_refused_and_nothing_is_deleted() {
     for file in ["a", "b", "c"] {
         std::fs::remove_file(pod.path(file)).unwrap();
     }
-    pod.until_said("would vanish", 1);
-    assert!(pod.stop().success(), "a refusal is no error of the sidecar's");
+    pod.until_said("vixens-backup asks hold-", 1);
+    pod.write("new", "written afterwards");
+    assert!(pod.stop().success());
     let after = Place::read(&server);
-    assert_eq!(after.snapshots, before.snapshots);
-    assert_eq!(after.files(&after.newest()), before.files(&before.newest()));
-    assert!(after.content("config/a").is_some());
+    let files = after.files(&after.newest());
+    assert_eq!(files.len(), 4, "{files:?}");
+    assert_eq!(files["new"], b"written afterwards");
+    assert_eq!(after.files(&before.newest()), before.files(&before.newest()));
     let state: State = serde_json::from_slice(&after.content("state.json").unwrap()).unwrap();
+    assert!(state.released && !state.owed, "nothing is owed: {state:?}");
+    // The next life of the container, which has been told nothing, holds them still.
+    pod.start();
+    let status = pod.until_status(|status| status["destinations"]["minio:backups/app"]["phase"] == "ready");
+    let destination = &status["destinations"]["minio:backups/app"];
+    assert_eq!(destination["held"]["files"], 3, "{status:#}");
+    let id = destination["questions"][0]["id"].as_str().unwrap();
+    assert!(id.starts_with("hold-"), "{status:#}");
+    let metrics = pod.http("GET /metrics", "", "");
     assert!(
-        state.released && state.owed && !state.stopping,
-        "whoever comes next need not wait for a backup that is not to come, and is told so: {state:?}"
+        metrics.contains(r#"vixens_backup_held_files{destination="minio:backups/app"} 3"#),
+        "{metrics}"
     );
+    pod.until_said(&format!("asks {id}"), 1);
 }
 
 #[test]
-fn the_one_large_file_of_a_small_volume_may_be_deleted_but_not_lose_its_content() {
+fn the_one_large_file_of_a_small_volume_may_be_deleted_or_emptied_and_is_in_history() {
     let server = S3::start();
     let mut pod = Pod::new(&server, "aa");
     for (file, size) in [("a", 10), ("b", 10), ("large", 100_000), ("larger", 200_000)] {
@@ -100,11 +112,9 @@ fn the_one_large_file_of_a_small_volume_may_be_deleted_but_not_lose_its_content(
     let place = until_place(&server, |place| place.snapshots.len() == 2 && place.pending.is_empty());
     assert_eq!(place.files(&place.snapshots[0]).len(), 4, "it can be taken back");
     pod.write("large", "");
-    pod.until_said("would vanish", 1);
-    assert!(pod.stop().success());
-    let after = Place::read(&server);
-    assert_eq!(after.snapshots, place.snapshots);
-    assert_eq!(after.content("config/large").unwrap().len(), 100_000);
+    let place = until_place(&server, |place| place.snapshots.len() == 3 && place.pending.is_empty());
+    assert_eq!(place.files(&place.snapshots[1])["large"].len(), 100_000);
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
 }
 
 #[test]
@@ -226,11 +236,11 @@ fn a_backup_is_made_for_whoever_has_the_credentials() {
 }
 
 #[test]
-fn a_refusal_is_accepted_by_its_id_alone() {
+fn what_is_held_goes_when_its_id_is_accepted_and_by_nothing_else() {
     let server = S3::start();
     let mut pod = Pod::new(&server, "aa");
     for file in ["a", "b", "c"] {
-        pod.write(file, "content");
+        pod.write(file, format!("content of {file}"));
     }
     pod.init(&server);
     pod.start();
@@ -238,14 +248,22 @@ fn a_refusal_is_accepted_by_its_id_alone() {
     for file in ["a", "b"] {
         std::fs::remove_file(pod.path(file)).unwrap();
     }
-    let status = pod.until_status(|status| status["destinations"]["minio:backups/app"]["refusal"].is_string());
-    let id = status["destinations"]["minio:backups/app"]["refusal"].as_str().unwrap();
+    let status = pod.until_status(|status| status["destinations"]["minio:backups/app"]["questions"][0].is_object());
+    let id = status["destinations"]["minio:backups/app"]["questions"][0]["id"]
+        .as_str()
+        .unwrap();
     let token = token(&server);
     let ask = |accept: &str| {
         let body = format!(r#"{{"manual":true,"accept":"{accept}"}}"#);
         pod.http("POST /v1/backup", &format!("Authorization: Bearer {token}\r\n"), &body)
     };
-    assert!(ask("hold-00000000").contains(r#""refused":true"#));
+    let other = ask("hold-00000000");
+    assert!(other.contains("no such question stands"), "{other}");
+    assert!(
+        other.contains(&format!("asks {id}")),
+        "what stands is said again: {other}"
+    );
+    assert_eq!(Place::read(&server).files(&Place::read(&server).newest()).len(), 3);
     assert!(ask(id).contains(r#""event":"done""#));
     let place = Place::read(&server);
     assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));

@@ -46,11 +46,11 @@ fn it_asks_the_sidecar_and_its_log_ends_with_the_snapshots_id() {
 }
 
 #[test]
-fn a_refused_backup_ends_with_exit_code_3() {
+fn a_backup_that_places_a_hold_ends_with_exit_code_3_and_later_ones_do_not() {
     let server = S3::start();
     let mut pod = Pod::new(&server, "aa");
     for name in ["a", "b", "c"] {
-        pod.write(name, "content");
+        pod.write(name, format!("content of {name}"));
     }
     pod.init(&server);
     pod.start();
@@ -61,19 +61,23 @@ fn a_refused_backup_ends_with_exit_code_3() {
     let scratch = tempfile::tempdir().unwrap();
     let output = backup(&server, scratch.path(), &[format!("--ask={}", pod.address())]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
     assert!(
-        text(&output.stderr).contains("--accept hold-"),
-        "{}",
-        text(&output.stderr)
+        said.contains("what is new is saved as the snapshot") && said.contains("vixens.io/backup-accept: hold-"),
+        "{said}"
     );
+    // It stands, and is said again; the backup is a backup.
+    let output = backup(&server, scratch.path(), &[format!("--ask={}", pod.address())]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("asks hold-"), "{}", text(&output.stdout));
 }
 
 #[test]
-fn in_the_pod_itself_a_refusal_is_accepted_by_its_id() {
+fn in_the_pod_itself_what_is_held_is_accepted_by_its_id() {
     let server = S3::start();
     let mut pod = Pod::new(&server, "aa");
     for name in ["a", "b", "c"] {
-        pod.write(name, "content");
+        pod.write(name, format!("content of {name}"));
     }
     pod.init(&server);
     pod.start();
@@ -97,13 +101,15 @@ fn in_the_pod_itself_a_refusal_is_accepted_by_its_id() {
     let refused = in_pod(&[]);
     assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
     let said = text(&refused.stderr);
-    let id = said.split("vixens-backup backup --accept ").nth(1).unwrap();
+    let id = said.split("vixens.io/backup-accept: ").nth(1).unwrap();
     let id = id
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
         .next()
         .unwrap();
     let accepted = in_pod(&["--accept", id]);
     assert_eq!(accepted.status.code(), Some(0), "{}", text(&accepted.stderr));
+    let place = support::pod::Place::read(&server);
+    assert_eq!(place.files(&place.newest()).len(), 1);
     let elsewhere = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
     let lost = command

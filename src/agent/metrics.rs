@@ -51,6 +51,9 @@ pub struct Metrics {
     store_up: Family<Destination, Gauge>,
     fenced: Family<None, Gauge>,
     guard_refusals: Family<Reason, Counter>,
+    held_files: Family<Destination, Gauge>,
+    held_bytes: Family<Destination, Gauge>,
+    excluded_files: Family<Destination, Gauge>,
     restore_duration: Family<None, Seconds>,
     restored_files: Family<None, Gauge>,
     layer_files: Family<Layer, Gauge>,
@@ -70,6 +73,9 @@ impl Default for Metrics {
             store_up: Family::default(),
             fenced: Family::default(),
             guard_refusals: Family::default(),
+            held_files: Family::default(),
+            held_bytes: Family::default(),
+            excluded_files: Family::default(),
             restore_duration: Family::default(),
             restored_files: Family::default(),
             layer_files: Family::default(),
@@ -120,8 +126,19 @@ impl Metrics {
         );
         registry.register(
             "guard_refusals",
-            "Backups that a guard refused: max-shrink, vanished, read-only, fenced",
+            "What a guard refused: the backup (vanished, read-only, fenced), or its deletions, which are held (max-shrink)",
             self.guard_refusals.clone(),
+        );
+        registry.register(
+            "held_files",
+            "Files that vanished from the volumes and stay in each snapshot until somebody decides",
+            self.held_files.clone(),
+        );
+        registry.register_with_unit("held", "The bytes of held files", Unit::Bytes, self.held_bytes.clone());
+        registry.register(
+            "excluded_files",
+            "Files that the policy takes no longer, whose last version stays in each snapshot",
+            self.excluded_files.clone(),
         );
         registry.register_with_unit(
             "restore_duration",
@@ -170,6 +187,19 @@ impl Metrics {
     /// A guard refused.
     pub fn refused(&self, reason: &'static str) {
         self.guard_refusals.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// What the newest snapshot holds that the volumes don't have.
+    pub fn carried(&self, destination: &str, held_files: u64, held_bytes: u64, excluded_files: u64) {
+        let gauges = [
+            (&self.held_files, held_files),
+            (&self.held_bytes, held_bytes),
+            (&self.excluded_files, excluded_files),
+        ];
+        for (gauge, value) in gauges {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            gauge.get_or_create(&labels(destination)).set(value);
+        }
     }
 
     /// Whether a destination or volume may not be backed up by this pod.
@@ -237,6 +267,7 @@ mod tests {
         assert_eq!(series(&metrics.text()), 0);
         metrics.succeeded("minio:b/app", 1_732_280_700.0, 0.2, 12, true);
         metrics.refused("max-shrink");
+        metrics.carried("minio:b/app", 40, 2048, 3);
         metrics.skipped("excluded", 3);
         metrics.unsaved(0.0);
         insta::assert_snapshot!(metrics.text());

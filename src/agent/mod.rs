@@ -20,6 +20,7 @@ pub mod prune;
 pub mod restore;
 pub mod scan;
 pub mod sidecar;
+pub mod snapshot;
 pub mod start;
 pub mod token;
 pub mod volume;

@@ -238,7 +238,7 @@ fn said(before: &Entry, after: &Entry, changes: &[&'static str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::index::File;
+    use crate::store::index::{File, Standing};
     use crate::store::snapshot::Point;
 
     fn file(path: &str, content: u8, attributes: Attributes) -> Entry {
@@ -252,6 +252,7 @@ mod tests {
                 name: None,
                 torn: false,
             }),
+            standing: Standing::Live,
         }
     }
 
@@ -259,6 +260,7 @@ mod tests {
         Entry {
             path: path.as_bytes().to_vec(),
             what,
+            standing: Standing::Live,
         }
     }
 

@@ -237,6 +237,7 @@ fn permissions(letter: char, mode: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::index::Standing;
 
     #[test]
     fn permissions_read_as_those_of_ls() {
@@ -256,6 +257,7 @@ mod tests {
         let entry = Entry {
             path: b"config/a\nb".to_vec(),
             what: What::Link(b"c\xff".to_vec(), Attributes::default()),
+            standing: Standing::Live,
         };
         assert_eq!(
             entry_line(&entry),

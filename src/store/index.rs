@@ -8,9 +8,10 @@
 //! {"version":1,"snapshot":{…},"entries":[
 //! ["d","config/",1732280700123456789,1000,1000,"755"],
 //! ["f","config/a.yaml",12,1732280700123456789,1000,1000,"644","<sha256>","3.42"],
+//! ["f","config/b.yaml",12,1732280700123456789,1000,1000,"644","<sha256>","3.41",{"held":"hold-1a2b3c4d"}],
 //! ["l","config/link","a.yaml",1732280700123456789,1000,1000],
 //! ["x","config/old"]
-//! ],"files":1,"bytes":12,"sha256":"<of everything above>"}
+//! ],"files":2,"bytes":24,"sha256":"<of everything above>"}
 //! ```
 //!
 //! A path begins with its volume's folder; that of a folder ends with `/`, so that an ordinary walk (siblings sorted by
@@ -20,6 +21,12 @@
 //!
 //! Where the content of a file lies: `"3.42"` is the backup that uploaded it. For the snapshot S it is in
 //! `history/<B>/<path>` with the smallest B > S that has the path there, a pending B too, and else in the mirror.
+//!
+//! What the volume does not have any more, or the policy does not take, and is kept, says so: [`Standing`].
+
+mod standing;
+
+pub use standing::{Carried, Hold, HoldId, Marked, NoHold, Standing};
 
 use super::keys::hex;
 use super::records::{Damage, VERSION, check_version};
@@ -53,6 +60,9 @@ pub struct Header {
     /// What was left out, by reason (`max-size`, `unreadable`, `special`, …), in files.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped: BTreeMap<String, u64>,
+    /// What the snapshot holds that the volumes don't have.
+    #[serde(default, skip_serializing_if = "Carried::is_nothing")]
+    pub carried: Carried,
 }
 
 /// A volume that a snapshot covers.
@@ -91,6 +101,12 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Whether there is not one file.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.files == 0 && self.bytes == 0
+    }
+
     /// Counts an entry, if it is a file.
     pub fn add(&mut self, entry: &Entry) {
         if let What::File(file) = &entry.what {
@@ -107,6 +123,8 @@ pub struct Entry {
     pub path: Vec<u8>,
     /// What is there.
     pub what: What,
+    /// Whether the volume has it, or why it is kept.
+    pub standing: Standing,
 }
 
 /// What lies at a path.
@@ -241,6 +259,10 @@ struct Extras {
     name: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     torn: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<HoldId>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    excluded: bool,
 }
 
 impl Serialize for Entry {
@@ -251,8 +273,13 @@ impl Serialize for Entry {
                 let extras = Extras {
                     name: file.name.clone(),
                     torn: file.torn,
+                    held: match self.standing {
+                        Standing::Held(id) => Some(id),
+                        Standing::Live | Standing::Excluded => None,
+                    },
+                    excluded: self.standing == Standing::Excluded,
                 };
-                let has_extras = extras.name.is_some() || extras.torn;
+                let has_extras = extras.name.is_some() || extras.torn || !self.standing.is_live();
                 let mut line = serializer.serialize_tuple(9 + usize::from(has_extras))?;
                 line.serialize_element("f")?;
                 line.serialize_element(&path)?;
@@ -331,6 +358,7 @@ impl<'de> Deserialize<'de> for Entry {
                 let kind: Cow<'de, str> = next(line)?;
                 let Raw(path) = next(line)?;
                 let path = path.into_owned();
+                let mut standing = Standing::Live;
                 let what = match kind.as_ref() {
                     "f" => {
                         let size = next(line)?;
@@ -341,7 +369,17 @@ impl<'de> Deserialize<'de> for Entry {
                             .and_then(|bytes| bytes.try_into().ok())
                             .ok_or_else(|| A::Error::custom("a SHA-256 is 64 hexadecimal digits"))?;
                         let stored = next(line)?;
-                        let Extras { name, torn } = line.next_element()?.unwrap_or_default();
+                        let Extras {
+                            name,
+                            torn,
+                            held,
+                            excluded,
+                        } = line.next_element()?.unwrap_or_default();
+                        standing = match held {
+                            Some(id) => Standing::Held(id),
+                            None if excluded => Standing::Excluded,
+                            None => Standing::Live,
+                        };
                         What::File(File {
                             size,
                             sha256,
@@ -368,7 +406,7 @@ impl<'de> Deserialize<'de> for Entry {
                 }
                 check_path(&path, matches!(what, What::Folder(_)), matches!(what, What::Gone))
                     .map_err(A::Error::custom)?;
-                Ok(Entry { path, what })
+                Ok(Entry { path, what, standing })
             }
         }
 
@@ -422,6 +460,8 @@ impl<W: Write> Write for Hashed<W> {
 pub struct IndexWriter<W: Write> {
     out: Hashed<W>,
     last: Option<Vec<u8>>,
+    /// What the header says of folders and links to come.
+    marked: std::vec::IntoIter<Marked>,
 }
 
 impl<W: Write> IndexWriter<W> {
@@ -434,11 +474,32 @@ impl<W: Write> IndexWriter<W> {
         write!(out, "{{\"version\":{VERSION},\"snapshot\":")?;
         serde_json::to_writer(&mut out, header)?;
         out.write_all(b",\"entries\":[")?;
-        Ok(Self { out, last: None })
+        Ok(Self {
+            out,
+            last: None,
+            marked: header.carried.marked.clone().into_iter(),
+        })
     }
 
-    /// The next entry. Paths ascend: an error otherwise, because a reader merges by it.
+    /// The next entry. Paths ascend: an error otherwise, because a reader merges by it. The header has to have what is
+    /// said of it: [`Carried::mark`].
     pub fn push(&mut self, entry: &Entry) -> io::Result<()> {
+        let is_marked = || {
+            let next = self.marked.as_slice().first();
+            next.is_some_and(|mark| mark.path == entry.path && mark.standing == entry.standing)
+        };
+        if !entry.standing.is_live() && !matches!(entry.what, What::File(_)) {
+            if !is_marked() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!(
+                        "the header does not say how {:?} stands",
+                        String::from_utf8_lossy(&entry.path)
+                    ),
+                ));
+            }
+            self.marked.next();
+        }
         let out_of_order = self.last.as_ref().is_some_and(|last| *last >= entry.path);
         if out_of_order {
             return Err(io::Error::new(
@@ -489,6 +550,8 @@ pub struct IndexReader<R: BufRead> {
     lines: R,
     hash: Sha256,
     header: Header,
+    /// The next of the header's marks.
+    next_mark: usize,
     last: Vec<u8>,
     line: Vec<u8>,
     totals: Option<Totals>,
@@ -524,6 +587,7 @@ impl<R: BufRead> IndexReader<R> {
             lines,
             hash,
             header,
+            next_mark: 0,
             last: Vec::new(),
             line,
             totals: None,
@@ -554,7 +618,7 @@ impl<R: BufRead> IndexReader<R> {
             return Err(Damage::broken("it is cut off"));
         };
         let line = line.strip_suffix(b",").unwrap_or(line);
-        let entry: Entry = serde_json::from_slice(line).map_err(|error| {
+        let mut entry: Entry = serde_json::from_slice(line).map_err(|error| {
             Damage::broken(format!(
                 "the entry after {:?}: {error}",
                 String::from_utf8_lossy(&self.last)
@@ -568,6 +632,14 @@ impl<R: BufRead> IndexReader<R> {
         }
         if self.header.base.is_none() && entry.what == What::Gone {
             return Err(Damage::broken("something is gone of a base that it does not have"));
+        }
+        while let Some(mark) = self.header.carried.marked.get(self.next_mark)
+            && mark.path <= entry.path
+        {
+            if mark.path == entry.path && matches!(entry.what, What::Folder(_) | What::Link(..)) {
+                entry.standing = mark.standing;
+            }
+            self.next_mark += 1;
         }
         self.last.clear();
         self.last.extend_from_slice(&entry.path);

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use vixens_backup::agent::restore::attributes;
 use vixens_backup::agent::start::Start;
 use vixens_backup::store::claims::{Claim, ClaimedVolume, Owner};
-use vixens_backup::store::index::{Entry, File, Header, IndexWriter, IndexedVolume, Totals, What};
+use vixens_backup::store::index::{Carried, Entry, File, Header, IndexWriter, IndexedVolume, Standing, Totals, What};
 use vixens_backup::store::keys::{self, StoredName, stored_name};
 use vixens_backup::store::records::{VERSION, encode};
 use vixens_backup::store::snapshot::SnapshotId;
@@ -217,6 +217,7 @@ impl Bed {
             }],
             databases: Vec::new(),
             skipped: BTreeMap::new(),
+            carried: Carried::default(),
         };
         let mut writer = IndexWriter::new(Vec::new(), &header).unwrap();
         let mut totals = Totals::default();
@@ -315,7 +316,11 @@ pub fn entries(source: &Path, id: SnapshotId) -> Vec<Entry> {
                 torn: false,
             })
         };
-        entries.push(Entry { path: key, what });
+        entries.push(Entry {
+            path: key,
+            what,
+            standing: Standing::Live,
+        });
     });
     entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     entries

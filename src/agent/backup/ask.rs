@@ -100,14 +100,19 @@ fn line(progress: &Progress) -> String {
             made,
             uploaded,
             bytes,
+            remarks,
         } => {
+            let remarks: String = remarks
+                .iter()
+                .map(|remark| format!("{destination}: {remark}\n"))
+                .collect();
             let id = snapshot
                 .as_deref()
                 .unwrap_or("there is nothing to save, and no snapshot yet");
             if *made {
-                format!("{destination}: {uploaded} files, {bytes} bytes saved\n{id}")
+                format!("{remarks}{destination}: {uploaded} files, {bytes} bytes saved\n{id}")
             } else {
-                format!("{destination}: nothing has changed since\n{id}")
+                format!("{remarks}{destination}: nothing has changed since\n{id}")
             }
         }
         Event::Failed { why, .. } => format!("{destination}: {why}"),
@@ -297,6 +302,7 @@ mod tests {
             made: true,
             uploaded: 2,
             bytes: 10,
+            remarks: vec!["vixens-backup asks hold-1a2b3c4d: may they go?".to_owned()],
         })
     }
 
@@ -324,6 +330,8 @@ mod tests {
 
     #[test]
     fn the_log_ends_with_the_snapshots_id() {
-        assert!(line(&done()).ends_with("\n20261122T130500Z-3.42-manual"));
+        let said = line(&done());
+        assert!(said.ends_with("\n20261122T130500Z-3.42-manual"), "{said}");
+        assert!(said.contains("asks hold-1a2b3c4d"), "{said}");
     }
 }

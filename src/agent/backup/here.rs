@@ -12,8 +12,8 @@ use crate::agent::owner;
 use crate::agent::prune::{Look, prune};
 use crate::agent::sidecar::backup::{Failure, Order, Site, all_done};
 use crate::agent::sidecar::batch::with_sources;
-use crate::agent::sidecar::plan;
 use crate::agent::sidecar::volume::{Scope, Volume, is_writable};
+use crate::agent::snapshot::changes::Look as LookAtVolumes;
 use crate::agent::volume::marker::{MARKER, Marker, MarkerStatus};
 use crate::agent::volume::{mount, own::OwnFolder};
 use crate::agent::watch::Changes;
@@ -60,7 +60,6 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
             path: path.to_owned(),
             folder: marker.folder.clone(),
             id: marker.id.clone(),
-            adopted: false,
             writable: is_writable(path),
         });
         markers.push((volume.name.clone(), marker));
@@ -294,7 +293,7 @@ async fn save(arguments: &BackupArguments, destination: &Destination, site: &mut
     let report = site
         .backup(Order {
             kind,
-            look: plan::Look {
+            look: LookAtVolumes {
                 changes: Changes {
                     everything: true,
                     ..Changes::default()
@@ -303,8 +302,9 @@ async fn save(arguments: &BackupArguments, destination: &Destination, site: &mut
                 restless: None,
             },
             always: arguments.is_manual(),
-            most: Some(arguments.backups.max_shrink),
+            most: arguments.backups.max_shrink,
             accepted: arguments.accepted.clone(),
+            restored: None,
             rest: Duration::ZERO,
             patience: PATIENCE,
         })

@@ -7,7 +7,7 @@ use crate::agent::restore::attributes;
 use crate::agent::start::{Start, Status, Writing};
 use crate::store::claims::{Claim, ClaimedVolume};
 use crate::store::faulty::{Fault, Faulty};
-use crate::store::index::{Entry, File, Header, IndexWriter, IndexedVolume, Totals, What};
+use crate::store::index::{Carried, Entry, File, Header, IndexWriter, IndexedVolume, Standing, Totals, What};
 use crate::store::keys;
 use crate::store::memory::Memory;
 use crate::store::records::encode;
@@ -153,6 +153,7 @@ impl Bed {
             }],
             databases: Vec::new(),
             skipped: BTreeMap::new(),
+            carried: Carried::default(),
         };
         let scratch = tempfile::tempdir().unwrap();
         let mut writer = IndexWriter::new(Vec::new(), &header).unwrap();
@@ -171,6 +172,7 @@ impl Bed {
                     name: None,
                     torn: false,
                 }),
+                standing: Standing::Live,
             };
             totals.add(&entry);
             writer.push(&entry).unwrap();

@@ -7,7 +7,7 @@ use super::{Error, attributes};
 use crate::agent::volume;
 use crate::agent::volume::marker::INCOMING;
 use crate::agent::volume::own::OwnFolder;
-use crate::store::index::{Entry, File, Header, IndexWriter, IndexedVolume, Totals, What};
+use crate::store::index::{Carried, Entry, File, Header, IndexWriter, IndexedVolume, Standing, Totals, What};
 use crate::store::keys::{self, OWN_FOLDER, StoredName, stored_name};
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Store, Upload, unwatched};
@@ -127,6 +127,7 @@ fn write_index(
         }],
         databases: Vec::new(),
         skipped: BTreeMap::new(),
+        carried: Carried::default(),
     };
     let mut writer = IndexWriter::new(BufWriter::new(fs::File::create(index)?), &header)?;
     let mut totals = Totals::default();
@@ -148,6 +149,7 @@ fn write_index(
                 },
                 torn: false,
             }),
+            standing: Standing::Live,
         };
         totals.add(&entry);
         writer.push(&entry)?;

@@ -6,8 +6,10 @@
 
 mod entry;
 mod table;
+mod tally;
 mod walk;
 
 pub use entry::{Entry, Kind};
-pub use table::{Record, Table, TableError, TableWriter};
+pub use table::{Record, Records, Table, TableError, TableWriter};
+pub use tally::{Part, Tally};
 pub use walk::{Found, Walk};

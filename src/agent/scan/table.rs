@@ -4,21 +4,24 @@
 //! Layout: records one after the other, then the offset of each as `u64`, then a trailer. All numbers are little-endian.
 //! The file is local to a pod: another version of it is discarded and made anew, never migrated.
 
-use super::{Entry, Kind};
+use super::{Entry, Kind, Tally};
+use crate::store::index::{HoldId, Standing};
 use crate::store::snapshot::Point;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 8] = *b"vixenst1";
-const TRAILER: usize = 40;
+const MAGIC: [u8; 8] = *b"vixenst2";
+const TRAILER: usize = 24;
 /// Bytes of a record before its path: two lengths, kind and flags, then the numbers.
 const FIXED: usize = 2 + 2 + 2 + 8 + 8 + 4 + 4 + 4 + 8 + 8 + 8 + 16;
 
 const DATABASE: u8 = 1;
 const TORN: u8 = 2;
 const DIGEST: u8 = 4;
+const HELD: u8 = 8;
+const EXCLUDED: u8 = 16;
 
 /// Why a table can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,8 @@ pub struct Record {
     pub database: bool,
     /// It never rested while it was read.
     pub torn: bool,
+    /// Whether the volume has it, or why it is kept.
+    pub standing: Standing,
 }
 
 impl Record {
@@ -69,7 +74,14 @@ impl Record {
             stored: Point { epoch: 0, sequence: 0 },
             database: false,
             torn: false,
+            standing: Standing::Live,
         }
+    }
+
+    /// Whether this process has seen it on the volume: an index has no inode.
+    #[must_use]
+    pub const fn was_seen(&self) -> bool {
+        self.entry.inode != 0
     }
 
     /// Appends the record; [`Record::read`] takes it back. Returns the bytes that it takes.
@@ -81,6 +93,7 @@ impl Record {
             stored,
             database,
             torn,
+            standing,
         } = self;
         let Entry {
             path,
@@ -95,7 +108,13 @@ impl Record {
             target,
         } = entry;
         let short = |length: usize| u16::try_from(length).map_err(|_| io::Error::other("a path above 64 KiB"));
-        let flags = u8::from(*database) * DATABASE + u8::from(*torn) * TORN + u8::from(digest.is_some()) * DIGEST;
+        let (stands, hold) = match standing {
+            Standing::Live => (0, None),
+            Standing::Held(id) => (HELD, Some(id.number())),
+            Standing::Excluded => (EXCLUDED, None),
+        };
+        let flags =
+            u8::from(*database) * DATABASE + u8::from(*torn) * TORN + u8::from(digest.is_some()) * DIGEST + stands;
         let mut fixed = Vec::with_capacity(FIXED + path.len() + target.len() + 32);
         fixed.extend(short(path.len())?.to_le_bytes());
         fixed.extend(short(target.len())?.to_le_bytes());
@@ -120,6 +139,7 @@ impl Record {
         if let Some(digest) = digest {
             fixed.extend(digest);
         }
+        fixed.extend(hold.map(u32::to_le_bytes).into_iter().flatten());
         to.write_all(&fixed)?;
         Ok(fixed.len() as u64)
     }
@@ -152,6 +172,11 @@ impl Record {
         let mut target = vec![0; target_length];
         from.read_exact(&mut target)?;
         let digest = if flags & DIGEST == 0 { None } else { Some(bytes(from)?) };
+        let standing = match flags & (HELD | EXCLUDED) {
+            0 => Standing::Live,
+            HELD => Standing::Held(HoldId::new(u32::from_le_bytes(bytes(from)?))),
+            _ => Standing::Excluded,
+        };
         Ok(Self {
             entry: Entry {
                 path,
@@ -170,6 +195,7 @@ impl Record {
             stored,
             database: flags & DATABASE != 0,
             torn: flags & TORN != 0,
+            standing,
         })
     }
 }
@@ -188,8 +214,7 @@ pub struct TableWriter {
     offsets: BufWriter<File>,
     at: u64,
     count: u64,
-    files: u64,
-    file_bytes: u64,
+    tally: Tally,
     last: Vec<u8>,
 }
 
@@ -214,8 +239,7 @@ impl TableWriter {
             ),
             at: 0,
             count: 0,
-            files: 0,
-            file_bytes: 0,
+            tally: Tally::default(),
             last: Vec::new(),
         })
     }
@@ -235,10 +259,7 @@ impl TableWriter {
         self.offsets.write_all(&self.at.to_le_bytes()).map_err(failed)?;
         self.at += record.write(&mut self.to).map_err(failed)?;
         self.count += 1;
-        if record.entry.kind == Kind::File {
-            self.files += 1;
-            self.file_bytes += record.stored_size;
-        }
+        self.tally.add(record);
         self.last.clone_from(&record.entry.path);
         Ok(())
     }
@@ -256,7 +277,7 @@ impl TableWriter {
             let file = writer.offsets.get_mut();
             file.seek(SeekFrom::Start(0))?;
             io::copy(file, &mut writer.to)?;
-            for number in [writer.at, writer.count, writer.files, writer.file_bytes] {
+            for number in [writer.at, writer.count] {
                 writer.to.write_all(&number.to_le_bytes())?;
             }
             writer.to.write_all(&MAGIC)?;
@@ -265,7 +286,7 @@ impl TableWriter {
             fs::rename(new_name(&writer.path), &writer.path)
         };
         finish(&mut self).map_err(failed)?;
-        Table::open(&self.path)
+        Table::open(&self.path, self.tally)
     }
 }
 
@@ -285,13 +306,12 @@ pub struct Table {
     /// Where the offsets begin.
     offsets: u64,
     count: u64,
-    files: u64,
-    file_bytes: u64,
+    tally: Tally,
 }
 
 impl Table {
     /// Opens what [`TableWriter::finish`] left.
-    pub fn open(path: &Path) -> Result<Self, TableError> {
+    fn open(path: &Path, tally: Tally) -> Result<Self, TableError> {
         let failed = |source| TableError::Io {
             path: path.to_owned(),
             source,
@@ -309,12 +329,7 @@ impl Table {
         file.read_exact_at(&mut trailer, trailer_at).map_err(failed)?;
         let mut rest = trailer.as_slice();
         let mut number = || bytes::<8>(&mut rest).map(u64::from_le_bytes);
-        let (offsets, count, files, file_bytes) = (
-            number().map_err(failed)?,
-            number().map_err(failed)?,
-            number().map_err(failed)?,
-            number().map_err(failed)?,
-        );
+        let (offsets, count) = (number().map_err(failed)?, number().map_err(failed)?);
         if rest != MAGIC || offsets.checked_add(count * 8) != Some(trailer_at) {
             return Err(damaged("its end is not a table's"));
         }
@@ -323,8 +338,7 @@ impl Table {
             file,
             offsets,
             count,
-            files,
-            file_bytes,
+            tally,
         })
     }
 
@@ -334,16 +348,10 @@ impl Table {
         self.count
     }
 
-    /// Files in it.
+    /// How they stand.
     #[must_use]
-    pub const fn files(&self) -> u64 {
-        self.files
-    }
-
-    /// Their bytes, as they are stored.
-    #[must_use]
-    pub const fn file_bytes(&self) -> u64 {
-        self.file_bytes
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Every record, in order.
@@ -368,12 +376,17 @@ impl Table {
     /// The record of the folder `path` (with its `/`), and every record below it, in order.
     pub fn below(&self, path: &[u8]) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<>, TableError> {
         let prefix = path.to_vec();
-        let records = self.iter_from(self.first_not_below(&prefix)?)?;
+        let records = self.from(&prefix)?;
         Ok(records.take_while(move |record| {
             record
                 .as_ref()
                 .map_or(true, |record| record.entry.path.starts_with(&prefix))
         }))
+    }
+
+    /// Every record from this path on, in order.
+    pub fn from(&self, path: &[u8]) -> Result<Records, TableError> {
+        self.iter_from(self.first_not_below(path)?)
     }
 
     fn iter_from(&self, index: u64) -> Result<Records, TableError> {
@@ -481,6 +494,11 @@ mod tests {
             },
             database: size == 3,
             torn: size == 4,
+            standing: match size {
+                2 => Standing::Held(HoldId::new(0xfedc_ba98)),
+                3 => Standing::Excluded,
+                _ => Standing::Live,
+            },
         }
     }
 
@@ -501,7 +519,9 @@ mod tests {
         let read: Vec<Record> = table.records().unwrap().map(Result::unwrap).collect();
         let written: Vec<Record> = PATHS.iter().enumerate().map(|(i, p)| record(p, i as u64)).collect();
         assert_eq!(read, written);
-        assert_eq!((table.files(), table.file_bytes()), (6, 21));
+        let totals = table.tally().totals();
+        assert_eq!((totals.files, totals.bytes), (6, 21));
+        assert_eq!(table.tally().live.totals.files, 4);
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
             1,
@@ -549,7 +569,7 @@ mod tests {
         for length in [0, 10, whole.len() - 1] {
             fs::write(&path, &whole[..length]).unwrap();
             assert!(
-                matches!(Table::open(&path), Err(TableError::Damaged { .. })),
+                matches!(Table::open(&path, Tally::default()), Err(TableError::Damaged { .. })),
                 "{length}"
             );
         }

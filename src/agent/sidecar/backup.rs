@@ -7,16 +7,19 @@
 //! there) or undoes (it is not) what the pending mark tells of; until then restores read the pending history too.
 
 use super::batch::{Batch, Outcomes, blocking, with_sources};
-use super::guard::{self, Refusal};
+use super::guard::Refusal;
+use super::judging::Answers;
 use super::known::{Known, to_index};
-use super::plan::{Look, Plan, PlanError, read_facts};
 use super::stage::{Left, Piece, Stage, Staged};
 use super::volume::Scope;
 use crate::agent::arguments::{Percent, QuestionId};
 use crate::agent::filters::Skipped;
 use crate::agent::lease::check::{Away, Fenced, Lease, NotHeld};
 use crate::agent::scan::{Record, TableError};
-use crate::store::index::{DatabasePosition, Header, IndexWriter, IndexedVolume, Totals};
+use crate::agent::snapshot::changes::{Accepted, Look, Plan, PlanError, read_facts};
+use crate::agent::snapshot::questions;
+use crate::contract::question::Question;
+use crate::store::index::{Carried, DatabasePosition, Header, Hold, HoldId, IndexWriter, IndexedVolume, Totals};
 use crate::store::records::{Pending, VERSION, encode};
 use crate::store::snapshot::{self, SnapshotId};
 use crate::store::state::State;
@@ -78,10 +81,12 @@ pub struct Order {
     pub look: Look,
     /// A snapshot is made even when nothing changed.
     pub always: bool,
-    /// How much may vanish; none: anything, because the volume was taken over.
-    pub most: Option<Percent>,
+    /// How much may vanish unasked.
+    pub most: Percent,
     /// Questions that are answered by yes.
     pub accepted: Vec<QuestionId>,
+    /// A restore to this snapshot is on the volumes, and in none yet: what it lacks was removed by us.
+    pub restored: Option<SnapshotId>,
     /// A database is saved at most once in this time.
     pub rest: Duration,
     /// How long a database is waited for.
@@ -101,6 +106,16 @@ pub struct Report {
     pub deleted: u64,
     /// What the newest snapshot holds.
     pub totals: Totals,
+    /// What of it is held.
+    pub holds: Vec<Hold>,
+    /// What of it is excluded.
+    pub excluded: Totals,
+    /// The hold that this backup has placed.
+    pub placed: Option<Question>,
+    /// The questions that stand.
+    pub questions: Vec<Question>,
+    /// One sentence each, for whoever answered a question.
+    pub remarks: Vec<String>,
     /// What was left out, by reason.
     pub skipped: BTreeMap<Skipped, u64>,
     /// Left for later.
@@ -190,13 +205,17 @@ struct Begun {
     strangers: BTreeSet<String>,
     /// What this batch replaces, and has kept in history: an undone backup puts that back.
     replaced: BTreeSet<String>,
+    /// What this backup holds from now on.
+    placed: Option<(HoldId, Timestamp)>,
 }
 
 impl Site {
     /// Makes a backup, if there is anything to back up.
     pub async fn backup(&mut self, order: Order) -> Result<Report, Failure> {
         self.scope.trouble().map_err(Refusal::from)?;
-        let plan = self.plan(&order).await?;
+        let answers = self.answers(&order).await?;
+        let plan = self.plan(&order.look, &answers.accepted, order.rest).await?;
+        let (plan, placed) = self.judge(&order, &answers.accepted, plan).await?;
         let replication = self.scope.replication.clone();
         let news = replication.as_ref().is_some_and(|replication| replication.take_news());
         let order = Order {
@@ -208,10 +227,7 @@ impl Site {
             let facts = plan.facts;
             self.known = Arc::new(blocking(move || known.refreshed(read_facts(&path, facts)?)).await?);
         }
-        if let Some(most) = order.most {
-            guard::shrink(&plan.vanishing, most, self.known.last(), &order.accepted)?;
-        }
-        let report = self.reported(&plan);
+        let report = self.reported(&plan, &answers);
         // Only a full scan knows that a stranger is not about to be saved under its name.
         let parts = plan.full && !self.strangers.is_empty();
         if plan.changes == 0 && !order.always && !parts {
@@ -233,6 +249,7 @@ impl Site {
             withdrawn: Vec::new(),
             strangers: self.strangers.clone(),
             replaced: BTreeSet::new(),
+            placed: placed.map(|id| (id, Timestamp::now())),
         };
         let result = self.make(&plan, &order, &mut begun).await;
         if result.is_ok() {
@@ -246,7 +263,23 @@ impl Site {
         if let (Some(replication), true) = (&replication, news && result.is_err()) {
             replication.tell();
         }
-        result.map(|()| begun.report)
+        result?;
+        let mut report = begun.report;
+        report.warnings.extend(self.decided(&answers).await);
+        self.tell(&mut report);
+        report.placed = placed.and_then(|id| {
+            let holds = self.known.holds();
+            questions::of_hold(holds.iter().find(|hold| hold.id == id)?)
+        });
+        Ok(report)
+    }
+
+    /// What the newest snapshot holds, and what there is to ask of it.
+    fn tell(&self, report: &mut Report) {
+        report.totals = self.known.totals();
+        report.holds = self.known.holds();
+        report.excluded = self.known.tally().excluded.totals;
+        report.questions = questions::standing(&report.holds, self.known.tally());
     }
 
     async fn make(&mut self, plan: &Plan, order: &Order, begun: &mut Begun) -> Result<(), Failure> {
@@ -266,23 +299,24 @@ impl Site {
         self.clean(plan, begun).await
     }
 
-    async fn plan(&self, order: &Order) -> Result<Plan, Failure> {
-        let mut look = order.look.clone();
+    /// `rest`: databases that were saved in this time wait.
+    pub(super) async fn plan(&self, look: &Look, accepted: &Accepted, rest: Duration) -> Result<Plan, Failure> {
+        let (mut look, accepted) = (look.clone(), accepted.clone());
         look.resting = self
             .databases
             .iter()
-            .filter(|(_, saved)| saved.elapsed() < order.rest)
+            .filter(|(_, saved)| saved.elapsed() < rest)
             .map(|(path, _)| path.clone())
             .collect();
         let (scope, known, spool) = (self.scope.clone(), self.known.clone(), self.scratch.join("plan"));
         Ok(blocking(move || {
             let _turn = scope.turn();
-            Plan::make(&scope, &known, &look, &spool)
+            Plan::make(&scope, &known, &look, &accepted, &spool)
         })
         .await?)
     }
 
-    fn reported(&self, plan: &Plan) -> Report {
+    fn reported(&self, plan: &Plan, answers: &Answers) -> Report {
         let name = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
         let unreadable = plan
             .unreadable
@@ -294,13 +328,15 @@ impl Site {
                 name(path)
             )
         });
-        Report {
-            totals: self.known.totals(),
+        let mut report = Report {
             skipped: plan.skipped.clone(),
             later: plan.later.clone(),
             warnings: unreadable.chain(servers).collect(),
+            remarks: answers.remarks.clone(),
             ..Report::default()
-        }
+        };
+        self.tell(&mut report);
+        report
     }
 
     /// The place is still ours.
@@ -332,7 +368,7 @@ impl Site {
 
     /// Stages, copies to history and uploads, batch by batch.
     async fn batches(&mut self, plan: &Plan, order: &Order, begun: &mut Begun) -> Result<(), Failure> {
-        let mut changes = plan.changes()?;
+        let mut changes = plan.changes().map_err(PlanError::from)?;
         let mut stage = Stage::new(self.scope.clone(), self.scratch.clone(), order.patience)
             .map_err(|source| self.unusable(source))?;
         loop {
@@ -573,7 +609,7 @@ impl Site {
                 && now.duration_since(*made) < FULL_EVERY
                 && u128::from(difference).pow(2) <= 2 * u128::from(self.known.base_entries().max(32))
         });
-        let header = Header {
+        let mut header = Header {
             id,
             base: base.map(|(id, _)| id),
             time: now,
@@ -593,16 +629,19 @@ impl Site {
                 .iter()
                 .map(|(reason, count)| (reason.as_str().to_owned(), *count))
                 .collect(),
+            carried: Carried::default(),
         };
         let outcomes = begun.outcomes.read()?;
         let (known, index) = (self.known.clone(), self.scratch.join(format!("{id}.json")));
-        let path = index.clone();
+        let (path, placed) = (index.clone(), begun.placed);
         let next = blocking(move || {
             let next = if header.base.is_some() {
                 known.changed(outcomes)?.published(id)
             } else {
                 known.rebased(outcomes, id, now)?
-            };
+            }
+            .held_since(placed);
+            header.carried = next.carried(header.base.is_some())?;
             write_index(&next, &header, &path)?;
             Ok::<_, Failure>(next)
         })
@@ -630,7 +669,6 @@ impl Site {
         }
         self.known = Arc::new(next);
         begun.report.snapshot = Some(id);
-        begun.report.totals = self.known.totals();
         Ok(())
     }
 
@@ -641,8 +679,8 @@ impl Site {
             names.extend(begun.strangers.iter().cloned());
         }
         if begun.report.deleted > 0 {
-            for change in plan.changes()? {
-                names.extend(change?.leaves_the_mirror());
+            for change in plan.changes().map_err(PlanError::from)? {
+                names.extend(change.map_err(PlanError::from)?.leaves_the_mirror());
             }
         }
         if !names.is_empty() {

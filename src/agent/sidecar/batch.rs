@@ -3,9 +3,11 @@
 
 use super::backup::Failure;
 use super::known::Outcome;
-use super::plan::{Change, PlanError};
 use super::stage::{Left, Piece, Stage, Staged, mirror_name};
 use crate::agent::scan::{Kind, Record, TableError};
+use crate::agent::snapshot::changes::PlanError;
+use crate::agent::snapshot::spool::{Change, SpoolError};
+use crate::store::index::Standing;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -38,7 +40,7 @@ pub struct Batch {
 impl Batch {
     /// Takes the next changes, until there is enough to upload.
     pub fn take(
-        changes: &mut impl Iterator<Item = Result<Change, PlanError>>,
+        changes: &mut impl Iterator<Item = Result<Change, SpoolError>>,
         stage: &mut Stage,
     ) -> Result<Self, Failure> {
         let mut batch = Self::default();
@@ -47,7 +49,7 @@ impl Batch {
                 batch.last = true;
                 break;
             };
-            batch.change(change?, stage)?;
+            batch.change(change.map_err(PlanError::from)?, stage)?;
         }
         Ok(batch)
     }
@@ -57,6 +59,7 @@ impl Batch {
             Change::Save { entry, database, known } => {
                 let path = entry.path.clone();
                 let modified = known.as_ref().map(|known| known.entry.modified);
+                let is_back = known.as_ref().is_some_and(|known| !known.standing.is_live());
                 let ownership = known
                     .as_ref()
                     .is_some_and(|known| entry.ownership_differs(&known.entry));
@@ -67,7 +70,7 @@ impl Batch {
                 match staged {
                     Staged::Upload(piece) => self.pieces.push(piece),
                     Staged::Same(record) => {
-                        self.worth |= ownership || (!database && modified != Some(record.entry.modified));
+                        self.worth |= ownership || is_back || (!database && modified != Some(record.entry.modified));
                         self.outcomes.push((path, Some(record)));
                     }
                     Staged::Left(left) => self.left.push((path, left)),
@@ -76,7 +79,11 @@ impl Batch {
             Change::Attributes { entry, known } => {
                 self.worth = true;
                 let record = match known {
-                    Some(known) if known.entry.kind == entry.kind => Record { entry, ..known },
+                    Some(known) if known.entry.kind == entry.kind => Record {
+                        entry,
+                        standing: Standing::Live,
+                        ..known
+                    },
                     known => {
                         self.leaves(known);
                         Record::unsaved(entry)
@@ -84,10 +91,14 @@ impl Batch {
                 };
                 self.outcomes.push((record.entry.path.clone(), Some(record)));
             }
-            Change::Gone { known } => {
+            Change::Gone { known, vanished: _ } => {
                 self.worth = true;
                 self.outcomes.push((known.entry.path.clone(), None));
                 self.leaves(Some(known));
+            }
+            Change::Carried { record } => {
+                self.worth = true;
+                self.outcomes.push((record.entry.path.clone(), Some(record)));
             }
         }
         Ok(())
@@ -124,12 +135,12 @@ impl Change {
     #[must_use]
     pub fn leaves_the_mirror(&self) -> Option<String> {
         match self {
-            Self::Gone { known } => Some(known),
+            Self::Gone { known, .. } => Some(known),
             Self::Attributes {
                 entry,
                 known: Some(known),
             } if entry.kind != known.entry.kind => Some(known),
-            Self::Attributes { .. } | Self::Save { .. } => None,
+            Self::Attributes { .. } | Self::Save { .. } | Self::Carried { .. } => None,
         }
         .filter(|known| known.entry.kind == Kind::File)
         .map(mirror_name)

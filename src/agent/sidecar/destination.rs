@@ -5,10 +5,9 @@ use super::backup::{Failure, Order, Report, Site, all_done};
 use super::batch::with_sources;
 use super::credentials::Credentials;
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
-use super::plan::Look;
 use super::status::Shared;
 use super::volume::Scope;
-use crate::agent::arguments::{Percent, QuestionId, Retention};
+use crate::agent::arguments::{Percent, QuestionId, QuestionKind, Retention};
 use crate::agent::lease::absence::Absence;
 use crate::agent::lease::acquire::{self, Claimed};
 use crate::agent::lease::beat::Observation;
@@ -17,8 +16,11 @@ use crate::agent::lease::known::{ClaimedSince, KnownStore, KnownStores};
 use crate::agent::litestream::replication::Permission;
 use crate::agent::litestream::turn;
 use crate::agent::prune;
+use crate::agent::snapshot::changes::Look;
+use crate::agent::snapshot::questions::{self, Reminders};
 use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
+use crate::contract::question::Question;
 use crate::store::claims;
 use crate::store::records::{Request, Served, VERSION, decode, encode};
 use crate::store::snapshot::{Kind, SnapshotId};
@@ -130,7 +132,9 @@ pub struct Worker {
     /// The newest snapshot when the place was last pruned.
     pruned: Option<SnapshotId>,
     later: BTreeMap<Vec<u8>, Later>,
-    adopted: bool,
+    reminders: Reminders,
+    /// Answers of the annotation that were not looked at yet.
+    answers: Vec<QuestionId>,
     is_stopping: bool,
     last_success: Option<Timestamp>,
     said: Option<String>,
@@ -141,7 +145,6 @@ impl Worker {
     #[must_use]
     pub fn new(destination: Destination) -> Self {
         let name = destination.store.destination();
-        let adopted = destination.scope.volumes.iter().any(|volume| volume.adopted);
         let known = KnownStores::read(&destination.restore_dir).of(&name);
         Self {
             name,
@@ -158,7 +161,8 @@ impl Worker {
             next_thorough: Instant::now(),
             pruned: None,
             later: BTreeMap::new(),
-            adopted,
+            reminders: Reminders::default(),
+            answers: destination.accepted.clone(),
             is_stopping: false,
             last_success: None,
             said: None,
@@ -310,7 +314,21 @@ impl Worker {
         }
         self.destination.shared.metrics.store_up(&self.name, true);
         self.destination.shared.metrics.fenced(false);
+        self.confirm_serving().await?;
         self.hold_databases().await
+    }
+
+    /// A container that is started again finds the value that its first life has served: it is served once.
+    async fn confirm_serving(&mut self) -> Result<(), Failure> {
+        let Some(serving) = &self.serving else { return Ok(()) };
+        match self.destination.store.read(&keys::served(&serving.value)).await {
+            Ok(_) => {
+                self.serving = None;
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The place is ours for databases too, from the moment on when nobody else may still send.
@@ -559,22 +577,14 @@ impl Worker {
         let taken = self.destination.inbox.take_changes();
         let mut order = self.order(ask.kind, everything(), None);
         order.always = ask.kind == Kind::Manual;
-        order.accepted.clone_from(&ask.accepted);
+        order.accepted.extend(ask.accepted.iter().cloned());
         order.rest = Duration::ZERO;
         match self.backup(order).await {
             Ok(report) => {
                 self.later.clear();
                 self.destination.inbox.saved();
                 let snapshot = self.site.as_ref().and_then(|site| site.known.last());
-                self.tell(
-                    &ask,
-                    Event::Done {
-                        snapshot: snapshot.map(|id| id.to_string()),
-                        made: report.snapshot.is_some(),
-                        uploaded: report.uploaded,
-                        bytes: report.uploaded_bytes,
-                    },
-                );
+                self.tell(&ask, Event::of(&report, snapshot));
                 Ok(())
             }
             Err(failure) => {
@@ -641,6 +651,12 @@ impl Worker {
     }
 
     fn order(&self, kind: Kind, changes: Changes, restless: Option<Duration>) -> Order {
+        // Of the annotation: looked for with the first full scan.
+        let accepted = if changes.everything {
+            self.answers.clone()
+        } else {
+            Vec::new()
+        };
         Order {
             kind,
             look: Look {
@@ -649,8 +665,9 @@ impl Worker {
                 restless,
             },
             always: kind == Kind::Restored,
-            most: (!self.adopted).then_some(self.destination.max_shrink),
-            accepted: Vec::new(),
+            most: self.destination.max_shrink,
+            accepted,
+            restored: self.serving.as_ref().map(|serving| serving.snapshot),
             rest: self.destination.interval,
             patience: PATIENCE,
         }
@@ -664,7 +681,9 @@ impl Worker {
         let (kind, full) = (order.kind, order.look.changes.everything);
         let report = site.backup(order).await?;
         let last = site.known.last();
-        self.adopted = false;
+        if full {
+            self.answers.clear();
+        }
         self.said = None;
         self.last_success = Some(Timestamp::now());
         self.destination.inbox.saved();
@@ -674,9 +693,10 @@ impl Worker {
         if full {
             self.destination.shared.skipped(&self.name, &report);
         }
-        for warning in &report.warnings {
+        for warning in report.warnings.iter().chain(&report.remarks) {
             tracing::warn!(destination = %self.name, "{warning}");
         }
+        self.remind(&report.questions);
         if let Some(id) = report.snapshot {
             tracing::info!(
                 destination = %self.name,
@@ -694,6 +714,17 @@ impl Worker {
             }
         }
         Ok(report)
+    }
+
+    /// Says what stands, when it is time.
+    fn remind(&mut self, questions: &[Question]) {
+        for question in self.reminders.due(questions, Instant::now()) {
+            if question.id.kind() == Some(QuestionKind::Hold) {
+                tracing::error!(destination = %self.name, "{question}");
+            } else {
+                tracing::warn!(destination = %self.name, "{question}");
+            }
+        }
     }
 
     /// The state that a restore-at value asked for is a snapshot now: it is never served again.
@@ -747,6 +778,8 @@ impl Worker {
         let claims =
             claims::in_order(names(keys::CLAIMS)).map_err(|damage| damage.of(self.name.clone(), keys::CLAIMS))?;
         site.lease.check_in(store.as_ref(), &claims).await?;
+        let standing = questions::standing(&site.known.holds(), site.known.tally());
+        self.remind(&standing);
         if let Some(replication) = &self.destination.scope.replication {
             replication.confirm();
         }

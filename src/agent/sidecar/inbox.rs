@@ -1,9 +1,10 @@
 //! What a destination has yet to do: changed paths, until they have settled; backups that were asked for; the end. Each
 //! destination has its own, so that one that is down holds up no other. No I/O.
 
+use super::backup::Report;
 use crate::agent::arguments::QuestionId;
 use crate::agent::watch::Changes;
-use crate::store::snapshot::Kind;
+use crate::store::snapshot::{Kind, SnapshotId};
 use serde::Serialize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,14 +60,45 @@ pub enum Event {
         uploaded: u64,
         /// Their bytes.
         bytes: u64,
+        /// One sentence each: what was answered and how, and what is asked.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        remarks: Vec<String>,
     },
-    /// It did not.
+    /// It did not, or not all of it.
     Failed {
         /// A guard refused.
         refused: bool,
         /// Why, with its causes.
         why: String,
     },
+}
+
+impl Event {
+    /// What came of a backup; `newest`: the newest snapshot now. Whoever had it made when a hold was placed is told so as
+    /// of a refusal, by which the releases before ours know one: what is new is saved all the same.
+    #[must_use]
+    pub fn of(report: &Report, newest: Option<SnapshotId>) -> Self {
+        let newest = newest.map(|id| id.to_string());
+        if let Some(question) = &report.placed {
+            let newest = newest.unwrap_or_default();
+            return Self::Failed {
+                refused: true,
+                why: format!("what is new is saved as the snapshot {newest}; but {question}"),
+            };
+        }
+        Self::Done {
+            snapshot: newest,
+            made: report.snapshot.is_some(),
+            uploaded: report.uploaded,
+            bytes: report.uploaded_bytes,
+            remarks: report
+                .remarks
+                .iter()
+                .cloned()
+                .chain(report.questions.iter().map(ToString::to_string))
+                .collect(),
+        }
+    }
 }
 
 /// The end is near.

@@ -1,8 +1,8 @@
 //! What one destination is known to hold: its newest snapshot as a table in scratch, and what changed since the
 //! snapshot's base. Index ↔ records. Memory follows what changed since the base, never the size of the volume.
 
-use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter};
-use crate::store::index::{self, Attributes, File, Totals, What};
+use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter, Tally};
+use crate::store::index::{self, Attributes, Carried, File, Hold, HoldId, Standing, Totals, What};
 use crate::store::keys::{StoredName, stored_name};
 use crate::store::snapshot::SnapshotId;
 use jiff::Timestamp;
@@ -55,7 +55,9 @@ pub struct Known {
     /// What became of each path since the base; `None`: gone.
     since: BTreeMap<Vec<u8>, Option<Record>>,
     last: Option<SnapshotId>,
-    totals: Totals,
+    tally: Tally,
+    /// When what is held vanished.
+    held_since: BTreeMap<HoldId, Timestamp>,
 }
 
 impl Known {
@@ -67,7 +69,8 @@ impl Known {
             base_id: None,
             since: BTreeMap::new(),
             last: None,
-            totals: Totals::default(),
+            tally: Tally::default(),
+            held_since: BTreeMap::new(),
         })
     }
 
@@ -78,18 +81,22 @@ impl Known {
         base_id: Option<(SnapshotId, Timestamp)>,
         last: Option<SnapshotId>,
     ) -> Self {
-        let totals = Totals {
-            files: base.files(),
-            bytes: base.file_bytes(),
-        };
         Self {
             table,
+            tally: base.tally().clone(),
             base: Arc::new(base),
             base_id,
             since: BTreeMap::new(),
             last,
-            totals,
+            held_since: BTreeMap::new(),
         }
+    }
+
+    /// The same, where this is held since then.
+    #[must_use]
+    pub fn held_since(mut self, holds: impl IntoIterator<Item = (HoldId, Timestamp)>) -> Self {
+        self.held_since.extend(holds);
+        self
     }
 
     /// The newest snapshot.
@@ -98,10 +105,28 @@ impl Known {
         self.last
     }
 
-    /// What the newest snapshot holds.
+    /// What the newest snapshot holds, whether the volumes have it or not.
     #[must_use]
-    pub const fn totals(&self) -> Totals {
-        self.totals
+    pub fn totals(&self) -> Totals {
+        self.tally.totals()
+    }
+
+    /// The same, by how it stands.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The holds that stand.
+    #[must_use]
+    pub fn holds(&self) -> Vec<Hold> {
+        let held = self.tally.held.iter();
+        held.map(|(id, part)| Hold {
+            id: *id,
+            since: self.held_since.get(id).copied().unwrap_or_default(),
+            totals: part.totals,
+        })
+        .collect()
     }
 
     /// The base, and when it was made.
@@ -176,6 +201,26 @@ impl Known {
         })
     }
 
+    /// The volumes' folders of which anything is known, in order.
+    pub fn folders(&self) -> Result<Vec<Vec<u8>>, TableError> {
+        let (mut folders, mut from) = (Vec::new(), Vec::new());
+        loop {
+            let mut rest = Merged {
+                base: self.base.from(&from)?.peekable(),
+                since: self.since.range(from.clone()..).peekable(),
+            };
+            let Some(record) = rest.next().transpose()? else {
+                return Ok(folders);
+            };
+            let path = record.entry.path;
+            let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
+            let folder = path.get(..end).unwrap_or_default().to_vec();
+            // The byte after the slash: behind everything in the folder.
+            from = [folder.as_slice(), b"0"].concat();
+            folders.push(folder);
+        }
+    }
+
     /// Everything, in order.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<Record, TableError>> + use<'_>, TableError> {
         Ok(Merged {
@@ -191,8 +236,29 @@ impl Known {
             None => index::Entry {
                 path: path.clone(),
                 what: What::Gone,
+                standing: Standing::Live,
             },
         })
+    }
+
+    /// What an index says of what is not live: of the difference to the base, or of all.
+    pub fn carried(&self, difference: bool) -> Result<Carried, TableError> {
+        let mut carried = Carried {
+            holds: self.holds(),
+            excluded: self.tally.excluded.totals,
+            marked: Vec::new(),
+        };
+        if !self.tally.carries() {
+            return Ok(carried);
+        }
+        if difference {
+            self.difference().for_each(|entry| carried.mark(&entry));
+        } else {
+            for record in self.records()? {
+                carried.mark(&to_index(&record?));
+            }
+        }
+        Ok(carried)
     }
 
     /// The next state, as a difference to the same base.
@@ -201,15 +267,10 @@ impl Known {
         for outcome in outcomes {
             let (path, record) = outcome?;
             if let Some(old) = next.get(&path)? {
-                next.totals.files = next
-                    .totals
-                    .files
-                    .saturating_sub(u64::from(old.entry.kind == Kind::File));
-                next.totals.bytes = next.totals.bytes.saturating_sub(old.stored_size);
+                next.tally.remove(&old);
             }
             if let Some(new) = &record {
-                next.totals.files += u64::from(new.entry.kind == Kind::File);
-                next.totals.bytes += new.stored_size;
+                next.tally.add(new);
             }
             next.since.insert(path, record);
         }
@@ -238,12 +299,10 @@ impl Known {
         for after in known {
             writer.push(&after?)?;
         }
-        Ok(Self::new(
-            self.table.clone(),
-            writer.finish()?,
-            Some((id, time)),
-            Some(id),
-        ))
+        Ok(
+            Self::new(self.table.clone(), writer.finish()?, Some((id, time)), Some(id))
+                .held_since(self.held_since.clone()),
+        )
     }
 
     /// The same state, with the inodes and change times of files that an index had told us of. In path order.
@@ -323,6 +382,7 @@ pub fn to_index(record: &Record) -> index::Entry {
         stored,
         database: _,
         torn,
+        standing,
     } = record;
     let attributes = Attributes {
         modified: entry.modified,
@@ -348,6 +408,7 @@ pub fn to_index(record: &Record) -> index::Entry {
     index::Entry {
         path: entry.path.clone(),
         what,
+        standing: *standing,
     }
 }
 
@@ -383,6 +444,7 @@ pub fn from_index(entry: index::Entry) -> Option<Record> {
             }),
         database: false,
         torn: file.is_some_and(|file| file.torn),
+        standing: entry.standing,
     })
 }
 
@@ -424,6 +486,7 @@ mod tests {
             },
             database: false,
             torn: false,
+            standing: Standing::Live,
         }
     }
 

@@ -14,9 +14,9 @@ pub mod credentials;
 pub mod destination;
 pub mod guard;
 pub mod inbox;
+mod judging;
 pub mod known;
 pub mod opening;
-pub mod plan;
 pub mod reconcile;
 pub mod stage;
 pub mod status;
@@ -318,7 +318,8 @@ fn scope(arguments: &SidecarArguments, started: &Start, filters: &Filters, share
             status,
             why,
             restored: _,
-            adopted,
+            // Of the releases before: there, the first backup of such a volume was unguarded.
+            adopted: _,
         } = volume;
         let word = match status {
             Status::Settled => "settled",
@@ -338,7 +339,6 @@ fn scope(arguments: &SidecarArguments, started: &Start, filters: &Filters, share
                 path: path.clone(),
                 folder: folder.clone(),
                 id: id.clone(),
-                adopted: *adopted,
                 writable: volume::is_writable(path),
             });
         } else {

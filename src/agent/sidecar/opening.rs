@@ -7,7 +7,7 @@ use super::known::{Known, from_index};
 use super::stage::mirror_name;
 use super::volume::Scope;
 use crate::agent::lease::check::Lease;
-use crate::agent::scan::{Entry, Kind, Record, TableError, TableWriter};
+use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter};
 use crate::store::claims;
 use crate::store::index::{self, IndexReader};
 use crate::store::keys::{self, NAMES, SnapshotObject};
@@ -202,11 +202,41 @@ impl Site {
                     changes.push(Ok((entry.path.clone(), noted(entry))));
                 }
                 known.changed(changes)?
-            };
+            }
+            .held_since(header.carried.holds.iter().map(|hold| (hold.id, hold.since)));
             for path in [&base, &index] {
                 let _ = std::fs::remove_file(path);
             }
             Ok(known)
+        })
+        .await
+    }
+
+    /// What a snapshot holds, as a table at `path`.
+    pub(super) async fn table_of(&self, id: SnapshotId, path: PathBuf) -> Result<Table, Failure> {
+        let destination = self.store.destination();
+        let damaged = move |damage: Damage| Failure::from(damage.of(destination.clone(), keys::snapshot(&id)));
+        let index = self.fetch(id).await?;
+        let base = match read_index(&index).map_err(&damaged)?.header().base {
+            Some(base) => Some(self.fetch(base).await?),
+            None => None,
+        };
+        blocking(move || {
+            let mut writer = TableWriter::create(&path)?;
+            let base_entries = base.as_deref().map(read_index).transpose().map_err(&damaged)?;
+            let entries = index::merged(
+                base_entries.into_iter().flatten(),
+                read_index(&index).map_err(&damaged)?,
+            );
+            for entry in entries {
+                if let Some(record) = from_index(entry.map_err(&damaged)?) {
+                    writer.push(&record)?;
+                }
+            }
+            for path in base.iter().chain([&index]) {
+                let _ = std::fs::remove_file(path);
+            }
+            Ok(writer.finish()?)
         })
         .await
     }

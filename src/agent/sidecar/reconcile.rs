@@ -49,7 +49,13 @@ impl Site {
         }
         to.flush().map_err(failed)?;
         let (known, path) = (self.known.clone(), spool.clone());
-        let found = blocking(move || compare(&known, &path)).await?;
+        let folders: BTreeSet<Vec<u8>> = self
+            .scope
+            .volumes
+            .iter()
+            .map(|volume| volume.folder.clone().into_bytes())
+            .collect();
+        let found = blocking(move || compare(&known, &folders, &path)).await?;
         let mut warnings = Vec::new();
         let destination = self.store.destination();
         if let Some(first) = found.strangers.first() {
@@ -75,7 +81,8 @@ impl Site {
     }
 }
 
-fn compare(known: &Known, spool: &Path) -> Result<Found, Failure> {
+/// `folders`: those that were listed. Of others, nothing was seen, and nothing is lost.
+fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, spool: &Path) -> Result<Found, Failure> {
     let failed = |source| Failure::Scratch {
         path: spool.to_owned(),
         source,
@@ -105,7 +112,8 @@ fn compare(known: &Known, spool: &Path) -> Result<Found, Failure> {
     }
     for record in known.unmarked(&marks)? {
         let record = record?;
-        if record.entry.kind == Kind::File {
+        let folder = record.entry.path.split(|byte| *byte == b'/').next().unwrap_or_default();
+        if record.entry.kind == Kind::File && folders.contains(folder) {
             found.lost.push(record.entry.path);
         }
     }

@@ -70,12 +70,25 @@ pub struct DestinationStatus {
     pub bytes: u64,
     /// Files left out at the last full scan, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// What vanished from the volumes and is held, where anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldStatus>,
+    /// Files that the policy takes no longer, and that are carried along.
+    pub excluded: u64,
     /// What only a person decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub questions: Vec<Question>,
-    /// The guard's refusal that stands.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<String>,
+}
+
+/// What is held, as a part of [`Status`].
+#[derive(Clone, Debug, Serialize)]
+pub struct HeldStatus {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the first of them vanished.
+    pub since: Timestamp,
 }
 
 /// A replicated database's part of [`Status`].
@@ -134,11 +147,33 @@ impl Shared {
         self.destination(name, |status| {
             "ready".clone_into(&mut status.phase);
             status.why = None;
-            status.refusal = None;
             status.snapshot = snapshot;
             status.last_success = Some(now);
             status.files = report.totals.files;
             status.bytes = report.totals.bytes;
+        });
+        self.carried(name, report);
+    }
+
+    /// What the newest snapshot holds that the volumes don't have.
+    fn carried(&self, name: &str, report: &Report) {
+        let held = report.holds.iter().fold(None, |sum: Option<HeldStatus>, hold| {
+            let (files, bytes, since) = sum.map_or((0, 0, hold.since), |sum| (sum.files, sum.bytes, sum.since));
+            Some(HeldStatus {
+                files: files + hold.totals.files,
+                bytes: bytes + hold.totals.bytes,
+                since: since.min(hold.since),
+            })
+        });
+        if report.placed.is_some() {
+            self.metrics.refused("max-shrink");
+        }
+        let (files, bytes) = held.as_ref().map_or((0, 0), |held| (held.files, held.bytes));
+        self.metrics.carried(name, files, bytes, report.excluded.files);
+        self.destination(name, |status| {
+            status.held = held;
+            status.excluded = report.excluded.files;
+            status.questions.clone_from(&report.questions);
         });
     }
 
@@ -167,7 +202,6 @@ impl Shared {
         self.destination(name, |status| {
             "refused".clone_into(&mut status.phase);
             status.why = Some(refusal.to_string());
-            status.refusal.clone_from(&refusal.id);
         });
     }
 

@@ -2,10 +2,10 @@
 //! snapshot that was ever published can be restored, before and after whoever comes next has brought the place in order.
 
 use super::backup::{Failure, Order, Report, Site};
-use super::plan::Look;
 use super::volume::{Scope, Volume};
 use crate::agent::arguments::{Databases, Percent};
 use crate::agent::filters::Filters;
+use crate::agent::snapshot::changes::Look;
 use crate::agent::watch::Changes;
 use crate::store::claims::Holder;
 use crate::store::index::{Entry, IndexReader, What, merged};
@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
+
+mod holds;
 
 /// A store that dies: after so many calls none is answered any more, and half of the last one is done.
 struct Mortal {
@@ -171,8 +173,16 @@ struct Bench {
     volume: TempDir,
     scratch: TempDir,
     memory: Arc<Memory>,
+    filters: Filters,
+    order: Order,
     /// What the volume held when each snapshot was made.
     published: BTreeMap<SnapshotId, BTreeMap<String, Vec<u8>>>,
+}
+
+/// As `init` marks a volume.
+fn mark(volume: &Path) {
+    fs::create_dir_all(volume.join(".vixens-backup")).unwrap();
+    fs::write(volume.join(".vixens-backup/volume.json"), "{}").unwrap();
 }
 
 impl Bench {
@@ -181,9 +191,24 @@ impl Bench {
             volume: tempfile::tempdir().unwrap(),
             scratch: tempfile::tempdir().unwrap(),
             memory: Arc::new(Memory::default()),
+            filters: Filters::new(&[], &[], None).unwrap(),
+            order: Order {
+                kind: Kind::Auto,
+                look: Look {
+                    changes: Changes::default(),
+                    resting: Vec::new(),
+                    restless: None,
+                },
+                always: false,
+                most: Percent(100),
+                accepted: Vec::new(),
+                restored: None,
+                rest: Duration::ZERO,
+                patience: Duration::from_secs(1),
+            },
             published: BTreeMap::new(),
         };
-        bench.write(".vixens-backup/volume.json", "{}");
+        mark(bench.volume.path());
         bench.claim(1);
         bench
     }
@@ -233,16 +258,20 @@ impl Bench {
     }
 
     async fn open(&self, lives: usize, epoch: u64) -> Result<Site, Failure> {
+        let volume = Volume {
+            path: self.volume.path().to_owned(),
+            folder: "config".to_owned(),
+            id: "aa".to_owned(),
+            writable: true,
+        };
+        self.open_with(vec![volume], lives, epoch).await
+    }
+
+    async fn open_with(&self, volumes: Vec<Volume>, lives: usize, epoch: u64) -> Result<Site, Failure> {
         let scope = Scope {
             replication: None,
-            volumes: vec![Volume {
-                path: self.volume.path().to_owned(),
-                folder: "config".to_owned(),
-                id: "aa".to_owned(),
-                adopted: false,
-                writable: true,
-            }],
-            filters: Filters::new(&[], &[], None).unwrap(),
+            volumes,
+            filters: self.filters.clone(),
             databases: Databases::Auto,
             turn: Arc::default(),
         };
@@ -262,19 +291,9 @@ impl Bench {
     }
 
     async fn backup_of(&mut self, site: &mut Site, kind: Kind, changes: Changes) -> Result<Report, Failure> {
-        let order = Order {
-            kind,
-            look: Look {
-                changes,
-                resting: Vec::new(),
-                restless: None,
-            },
-            always: false,
-            most: Some(Percent(100)),
-            accepted: Vec::new(),
-            rest: Duration::ZERO,
-            patience: Duration::from_secs(1),
-        };
+        let mut order = self.order.clone();
+        order.kind = kind;
+        order.look.changes = changes;
         let tree = self.tree();
         let result = site.backup(order).await;
         // Whatever came of it: if its index is there, it was published.

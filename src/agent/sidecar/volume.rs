@@ -26,8 +26,6 @@ pub struct Volume {
     pub folder: String,
     /// The id in its marker.
     pub id: String,
-    /// Taken over with files that the store does not know.
-    pub adopted: bool,
     /// The file system could be written when we started (whether our own mount can or not).
     pub writable: bool,
 }
@@ -45,6 +43,17 @@ pub struct Scope {
     pub turn: Arc<Mutex<()>>,
     /// Tier 3, at the primary destination: databases that Litestream replicates are left out.
     pub replication: Option<Arc<Replication>>,
+}
+
+/// What leads to a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Folders, all of them there.
+    Folders,
+    /// Folders, as far as anything is there.
+    Missing,
+    /// Something that is no folder.
+    Barred,
 }
 
 /// What is wrong with a volume.
@@ -145,6 +154,21 @@ impl Scope {
         };
         let full = [volume.folder.as_bytes(), b"/", relative].concat();
         Ok(Entry::of(full, &stat, target))
+    }
+
+    /// What leads to a path of the index, its parents not followed through links.
+    pub fn way(&self, path: &[u8]) -> io::Result<Way> {
+        let Some((volume, relative)) = self.place(path) else {
+            return Ok(Way::Missing);
+        };
+        match parent(&volume.path, relative) {
+            Ok(_) => Ok(Way::Folders),
+            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+                Some(rustix::io::Errno::NOENT) => Ok(Way::Missing),
+                Some(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Ok(Way::Barred),
+                _ => Err(error),
+            },
+        }
     }
 
     /// Opens a file of the index for reading, its parents not followed through links; never waits for a pipe.

@@ -14,6 +14,7 @@ fn header(base: Option<&str>) -> Header {
         }],
         databases: Vec::new(),
         skipped: BTreeMap::new(),
+        carried: Carried::default(),
     }
 }
 
@@ -37,6 +38,7 @@ fn file(path: &[u8], size: u64) -> Entry {
             name: None,
             torn: false,
         }),
+        standing: Standing::Live,
     }
 }
 
@@ -44,6 +46,7 @@ fn gone(path: &[u8]) -> Entry {
     Entry {
         path: path.to_vec(),
         what: What::Gone,
+        standing: Standing::Live,
     }
 }
 
@@ -57,11 +60,13 @@ fn entries() -> Vec<Entry> {
         Entry {
             path: b"config/".to_vec(),
             what: What::Folder(attributes()),
+            standing: Standing::Live,
         },
         file(b"config/a", 12),
         Entry {
             path: b"config/a/".to_vec(),
             what: What::Folder(Attributes::default()),
+            standing: Standing::Live,
         },
         Entry {
             path: b"config/link".to_vec(),
@@ -72,6 +77,7 @@ fn entries() -> Vec<Entry> {
                     ..attributes()
                 },
             ),
+            standing: Standing::Live,
         },
         named,
     ]
@@ -100,6 +106,61 @@ fn an_index_comes_back_as_it_was_written() {
     assert_eq!(read(&bytes), Ok((header(None), entries(), Some(totals))));
     // People look at it: it is plain JSON.
     serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+}
+
+/// What an index has when half of it is not on the volume any more.
+fn carried() -> (Header, Vec<Entry>) {
+    let (mut header, mut entries) = (header(None), entries());
+    let hold = HoldId::new(0x1a2b_3c4d);
+    let standings = [
+        Standing::Live,
+        Standing::Held(hold),
+        Standing::Held(hold),
+        Standing::Excluded,
+        Standing::Excluded,
+    ];
+    for (entry, standing) in entries.iter_mut().zip(standings) {
+        entry.standing = standing;
+        header.carried.mark(entry);
+    }
+    header.carried.holds.push(Hold {
+        id: hold,
+        since: "2026-11-22T13:05:00Z".parse().unwrap(),
+        totals: Totals { files: 1, bytes: 12 },
+    });
+    header.carried.excluded = Totals { files: 1, bytes: 3 };
+    (header, entries)
+}
+
+#[test]
+fn how_files_folders_and_links_stand_comes_back() {
+    let (header, entries) = carried();
+    let bytes = written(&header, &entries);
+    let (found, read, _) = read(&bytes).unwrap();
+    assert_eq!((found, read), (header, entries));
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.contains(r#""holds":[{"id":"hold-1a2b3c4d","since":"2026-11-22T13:05:00Z","files":1,"bytes":12}]"#));
+    assert!(text.contains(r#""marked":[["hold-1a2b3c4d","config/a/"],["excluded","config/link"]]"#));
+}
+
+#[test]
+fn a_line_holds_no_more_than_the_releases_before_read() {
+    let (header, entries) = carried();
+    let text = String::from_utf8(written(&header, &entries)).unwrap();
+    for line in text.lines().filter(|line| line.starts_with('[')) {
+        let line: Vec<serde_json::Value> = serde_json::from_str(line.trim_end_matches(',')).unwrap();
+        let longest = if line[0] == "f" { 10 } else { 6 };
+        assert!(line.len() <= longest, "{line:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_the_header_does_not_speak_of_is_not_written_as_held() {
+    let (_, entries) = carried();
+    let mut writer = IndexWriter::new(Vec::new(), &header(None)).unwrap();
+    writer.push(&entries[0]).unwrap();
+    writer.push(&entries[1]).unwrap();
+    assert!(writer.push(&entries[2]).is_err());
 }
 
 #[test]

@@ -101,7 +101,6 @@ impl Bed {
                 path: self.volume.path().to_owned(),
                 folder: "config".to_owned(),
                 id: "aa".to_owned(),
-                adopted: false,
                 writable: true,
             }],
             filters: Filters::new(&[], &[], None).unwrap(),

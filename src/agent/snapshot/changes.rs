@@ -1,61 +1,29 @@
 //! What is known of a destination × what the volumes hold now → what one backup has to do, spooled to scratch in path
 //! order, and what would vanish. Reads the volumes' metadata (and the first bytes of what may be a database), writes
 //! nothing but the spool.
+//!
+//! What the volume does not have any more is *gone*, and may have *vanished*: whether that is held is [`super::holds`]'
+//! question. What is held stays until it is back, something else lies in its place, or somebody lets it go. What the
+//! policy takes no longer is *excluded*, and carried along until it is deleted while we look, or somebody lets it go.
 
-use super::known::{Known, relative};
-use super::volume::{Scope, Volume};
+use super::guard::Vanishing;
+use super::spool::{self, Change, Spool, SpoolError};
 use crate::agent::arguments::Databases;
 use crate::agent::database;
 use crate::agent::filters::Skipped;
 use crate::agent::litestream::replication::Treatment;
 use crate::agent::scan::{Entry, Found, Kind, Record, TableError, Walk};
+use crate::agent::sidecar::known::{Known, relative};
+use crate::agent::sidecar::volume::{Scope, Volume, Way};
 use crate::agent::watch::Changes;
-use crate::store::index::Totals;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use crate::store::index::{HoldId, Standing};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A file above this that never rests is given more time, and one that is gone is missed.
-pub const LARGE: u64 = 64 << 20;
-
-/// What is to be done about one path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The content may be new: save it if it is.
-    Save {
-        /// What the volume says.
-        entry: Entry,
-        /// By the online backup.
-        database: bool,
-        /// What the store has of it.
-        known: Option<Record>,
-    },
-    /// A folder or symlink that is new or another, or a file of which only owner or mode changed.
-    Attributes {
-        /// What the volume says.
-        entry: Entry,
-        /// What the store has of it.
-        known: Option<Record>,
-    },
-    /// It is not there any more, or not to be taken any more.
-    Gone {
-        /// What the store has of it.
-        known: Record,
-    },
-}
-
-impl Change {
-    /// The path that it is about.
-    #[must_use]
-    pub fn path(&self) -> &[u8] {
-        match self {
-            Self::Save { entry, .. } | Self::Attributes { entry, .. } => &entry.path,
-            Self::Gone { known } => &known.entry.path,
-        }
-    }
-}
+/// A file above this that never rests is given more time.
+const LARGE: u64 = 64 << 20;
 
 /// How thoroughly the volumes are looked at.
 #[derive(Clone, Debug)]
@@ -68,6 +36,25 @@ pub struct Look {
     pub restless: Option<Duration>,
 }
 
+/// What somebody has decided: it leaves the mirror with this backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Of what is held.
+    pub holds: BTreeSet<HoldId>,
+    /// What was excluded until now.
+    pub excluded: bool,
+}
+
+impl Accepted {
+    fn takes(&self, standing: Standing) -> bool {
+        match standing {
+            Standing::Live => false,
+            Standing::Held(id) => self.holds.contains(&id),
+            Standing::Excluded => self.excluded,
+        }
+    }
+}
+
 /// What a backup would do.
 #[derive(Debug)]
 pub struct Plan {
@@ -78,8 +65,12 @@ pub struct Plan {
     pub full: bool,
     /// Files that are what an index says of them, whose inode and change time are known now.
     pub facts: u64,
-    /// Files and bytes that would vanish, and what there was before.
+    /// What would vanish.
     pub vanishing: Vanishing,
+    /// Folders that are gone.
+    pub folders_gone: u64,
+    /// Entries that are excluded from now on.
+    pub excluded: u64,
     /// What is left out, by reason.
     pub skipped: BTreeMap<Skipped, u64>,
     /// Left for later.
@@ -90,19 +81,6 @@ pub struct Plan {
     pub servers: Vec<Vec<u8>>,
 }
 
-/// What would be lost from the mirror, for the guard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Vanishing {
-    /// Before.
-    pub before: Totals,
-    /// Files that are gone.
-    pub files: u64,
-    /// Bytes by which everything shrank.
-    pub bytes: u64,
-    /// The largest of the files that are gone, among those up to [`LARGE`].
-    pub largest: u64,
-}
-
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -110,13 +88,8 @@ pub enum PlanError {
     #[error("what is known of the store can't be read")]
     Known(#[from] TableError),
     /// The spool in scratch.
-    #[error("the plan {path} can't be written or read")]
-    Spool {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The volume.
     #[error("the volume at {path} can't be scanned")]
     Volume {
@@ -129,11 +102,18 @@ pub enum PlanError {
 
 impl Plan {
     /// Looks at the volumes.
-    pub fn make(scope: &Scope, known: &Known, look: &Look, spool: &Path) -> Result<Self, PlanError> {
+    pub fn make(
+        scope: &Scope,
+        known: &Known,
+        look: &Look,
+        accepted: &Accepted,
+        spool: &Path,
+    ) -> Result<Self, PlanError> {
         let mut planner = Planner {
             scope,
             known,
             look,
+            accepted,
             spool: Spool::create(spool)?,
             facts: Spool::create(&facts_path(spool))?,
             plan: Self {
@@ -142,23 +122,23 @@ impl Plan {
                 full: look.changes.everything,
                 facts: 0,
                 vanishing: Vanishing {
-                    before: known.totals(),
+                    before: known.tally().live.totals,
                     ..Vanishing::default()
                 },
+                folders_gone: 0,
+                excluded: 0,
                 skipped: BTreeMap::new(),
                 later: Vec::new(),
                 unreadable: Vec::new(),
                 servers: Vec::new(),
             },
-            grown: 0,
-            shrunk: 0,
+            way: None,
         };
         if look.changes.everything {
             planner.everything()?;
         } else {
             planner.candidates()?;
         }
-        planner.plan.vanishing.bytes = planner.shrunk.saturating_sub(planner.grown);
         planner.spool.finish()?;
         planner.facts.finish()?;
         Ok(planner.plan)
@@ -171,18 +151,21 @@ impl Plan {
     }
 
     /// Everything that is to be done, in path order.
-    pub fn changes(&self) -> Result<impl Iterator<Item = Result<Change, PlanError>> + use<>, PlanError> {
-        let path = self.spool.clone();
-        let failed = move |source| PlanError::Spool {
-            path: path.clone(),
-            source,
-        };
-        let mut from = BufReader::new(File::open(&self.spool).map_err(&failed)?);
-        let mut left = self.changes;
-        Ok(std::iter::from_fn(move || {
-            left = left.checked_sub(1)?;
-            Some(read(&mut from).map_err(&failed))
-        }))
+    pub fn changes(&self) -> Result<impl Iterator<Item = Result<Change, SpoolError>> + use<>, SpoolError> {
+        spool::read(&self.spool, self.changes)
+    }
+
+    /// Other changes take their place: those in this file.
+    pub fn replace(&mut self, path: &Path, changes: u64) -> Result<(), PlanError> {
+        spool::replace(path, &self.spool)?;
+        self.changes = changes;
+        Ok(())
+    }
+
+    /// Where [`Plan::changes`] lie.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.spool
     }
 }
 
@@ -190,19 +173,40 @@ struct Planner<'a> {
     scope: &'a Scope,
     known: &'a Known,
     look: &'a Look,
+    accepted: &'a Accepted,
     spool: Spool,
     facts: Spool,
     plan: Plan,
-    grown: u64,
-    shrunk: u64,
+    /// The folder that was looked for last, and what leads to what is in it: what follows is in it, mostly.
+    way: Option<(Vec<u8>, Way)>,
 }
 
 impl Planner<'_> {
     fn everything(&mut self) -> Result<(), PlanError> {
-        let mut volumes: Vec<Volume> = self.scope.volumes.clone();
-        volumes.sort_by_key(|volume| format!("{}/", volume.folder));
-        for volume in volumes {
-            self.tree(&volume, b"")?;
+        // Folders of volumes that are protected no longer as well, each in its place.
+        let mut folders: BTreeMap<Vec<u8>, Option<Volume>> = BTreeMap::new();
+        for folder in self.known.folders()? {
+            folders.insert([folder.as_slice(), b"/"].concat(), None);
+        }
+        for volume in &self.scope.volumes {
+            folders.insert(format!("{}/", volume.folder).into_bytes(), Some(volume.clone()));
+        }
+        folders.iter().try_for_each(|(folder, volume)| match volume {
+            Some(volume) => self.tree(volume, b""),
+            None => self.unprotected(folder),
+        })
+    }
+
+    /// What is known of a volume that is not protected any more is excluded, all of it.
+    fn unprotected(&mut self, folder: &[u8]) -> Result<(), PlanError> {
+        let known = self.known;
+        for record in known.below(folder)? {
+            let record = record?;
+            if self.accepted.takes(record.standing) {
+                self.leaves(record)?;
+            } else if record.standing.is_live() {
+                self.excluded(record)?;
+            }
         }
         Ok(())
     }
@@ -221,21 +225,14 @@ impl Planner<'_> {
         }
         let mut known = self.known.below(&prefix)?.peekable();
         // What lies below a folder that can't be read is not gone.
-        let mut held: Option<Vec<u8>> = None;
-        let is_held = |held: &Option<Vec<u8>>, path: &[u8]| {
-            held.as_ref()
-                .is_some_and(|held| path == held.as_slice() || (held.ends_with(b"/") && path.starts_with(held)))
-        };
+        let mut unread: Option<Vec<u8>> = None;
         for found in walk.by_ref() {
             let path = match &found {
                 Found::Entry { entry, .. } => entry.path.clone(),
                 Found::Unreadable { path, .. } => path.clone(),
             };
             while let Some(record) = known.next_if(|record| record.as_ref().is_ok_and(|r| r.entry.path < path)) {
-                let record = record?;
-                if !is_held(&held, &record.entry.path) {
-                    self.gone(record)?;
-                }
+                self.unseen(record?, unread.as_deref())?;
             }
             let same = known
                 .next_if(|record| record.as_ref().map_or(true, |r| r.entry.path == path))
@@ -244,20 +241,28 @@ impl Planner<'_> {
                 Found::Entry { entry, beside } => self.examine(entry, beside, same)?,
                 Found::Unreadable { path, error } => {
                     self.plan.unreadable.push((path.clone(), error.to_string()));
-                    held = Some(path);
+                    unread = Some(path);
                 }
             }
         }
         for record in known {
-            let record = record?;
-            if !is_held(&held, &record.entry.path) {
-                self.gone(record)?;
-            }
+            self.unseen(record?, unread.as_deref())?;
         }
         for (reason, count) in walk.skipped() {
             *self.plan.skipped.entry(*reason).or_default() += count;
         }
         Ok(())
+    }
+
+    /// A walk came past it. Of what lies at or below `unread`, nobody knows whether it is there.
+    fn unseen(&mut self, known: Record, unread: Option<&[u8]>) -> Result<(), PlanError> {
+        let path = known.entry.path.as_slice();
+        let is_unread =
+            unread.is_some_and(|unread| path == unread || (unread.ends_with(b"/") && path.starts_with(unread)));
+        if is_unread && !self.accepted.takes(known.standing) {
+            return Ok(());
+        }
+        self.gone(known)
     }
 
     /// Single paths, each against what is known of it.
@@ -345,9 +350,9 @@ impl Planner<'_> {
             if is_of_a_server(&entry.path) && self.plan.servers.len() < 20 {
                 self.plan.servers.push(entry.path.clone());
             }
-            let same = known
-                .as_ref()
-                .is_some_and(|known| !entry.may_differ(&known.entry) && !entry.ownership_differs(&known.entry));
+            let same = known.as_ref().is_some_and(|known| {
+                known.standing.is_live() && !entry.may_differ(&known.entry) && !entry.ownership_differs(&known.entry)
+            });
             return if same {
                 Ok(())
             } else {
@@ -364,8 +369,8 @@ impl Planner<'_> {
             && (replication.knows(&entry.path) || known.as_ref().is_none_or(|known| known.database))
         {
             match self.scope.treatment(&entry.path) {
-                // What the store had of it as a file goes to history.
-                Some(Treatment::Replicated) => return known.map_or(Ok(()), |known| self.moved(known)),
+                // It leaves the files for a replica: nothing vanishes.
+                Some(Treatment::Replicated) => return known.map_or(Ok(()), |known| self.leaves(known)),
                 Some(Treatment::Kept) => return Ok(()),
                 Some(Treatment::Saved) | None => {}
             }
@@ -379,14 +384,13 @@ impl Planner<'_> {
         };
         match known {
             Some(known) if !entry.may_differ(&known.entry) => {
-                if entry.ownership_differs(&known.entry) {
+                if entry.ownership_differs(&known.entry) || !known.standing.is_live() {
                     self.write(&Change::Attributes {
                         entry,
                         known: Some(known),
                     })
                 } else if known.entry.changed == 0 && self.plan.full {
-                    self.plan.facts += 1;
-                    self.facts.push(&Change::Attributes { entry, known: None })
+                    self.fact(entry)
                 } else {
                     Ok(())
                 }
@@ -416,7 +420,8 @@ impl Planner<'_> {
             self.plan.later.push(entry.path);
             return Ok(());
         }
-        let before = known.as_ref().map_or(0, |known| known.stored_size);
+        let live = known.as_ref().filter(|known| known.standing.is_live());
+        let before = live.map_or(0, |known| known.stored_size);
         // What a database has in its log is not lost.
         let log = [entry.path.as_slice(), database::WAL].concat();
         let log = match self.scope.look(&log) {
@@ -424,43 +429,136 @@ impl Planner<'_> {
             _ => 0,
         };
         let size = entry.size.saturating_add(log);
-        self.grown += size.saturating_sub(before);
-        self.shrunk += before.saturating_sub(size);
+        self.plan.vanishing.grown += size.saturating_sub(before);
         self.write(&Change::Save { entry, database, known })
     }
 
+    /// The volume does not have it, or the policy does not take it.
     fn gone(&mut self, known: Record) -> Result<(), PlanError> {
-        let path = relative(&known.entry.path);
-        let (path, excluded) = match path.strip_suffix(b"/") {
-            Some(folder) => (folder, self.scope.filters.folder(folder)),
-            None => (path, self.scope.filters.file(path, 0)),
-        };
-        if known.entry.kind == Kind::File && excluded.is_none() && database::beside(path).is_none() {
-            // Grown beyond `max-size`: what was saved of it is better than nothing.
-            if let Ok(Some(entry)) = self.scope.look(&known.entry.path)
-                && entry.kind == Kind::File
-                && self.scope.filters.file(path, entry.size) == Some(Skipped::TooLarge)
-            {
-                return Ok(());
-            }
-            let vanishing = &mut self.plan.vanishing;
-            vanishing.files += 1;
-            if known.stored_size <= LARGE {
-                vanishing.largest = vanishing.largest.max(known.stored_size);
-            }
-            self.shrunk += known.stored_size;
+        match known.standing {
+            Standing::Live => self.missing(known),
+            standing if self.accepted.takes(standing) || self.yields(&known) => self.leaves(known),
+            Standing::Held(_) => Ok(()),
+            Standing::Excluded => match self.scope.look(&known.entry.path) {
+                Ok(Some(found)) if !known.was_seen() && self.plan.full => self.fact(Entry {
+                    inode: found.inode,
+                    ..known.entry
+                }),
+                // Deleted while we looked.
+                Ok(None) if known.was_seen() => self.leaves(known),
+                _ => Ok(()),
+            },
         }
-        self.write(&Change::Gone { known })
     }
 
-    /// It leaves the files for a replica: nothing vanishes.
-    fn moved(&mut self, known: Record) -> Result<(), PlanError> {
-        self.write(&Change::Gone { known })
+    /// A live entry that was not met.
+    fn missing(&mut self, known: Record) -> Result<(), PlanError> {
+        if self.yields(&known) {
+            return self.leaves(known);
+        }
+        let scope = self.scope;
+        let path = relative(&known.entry.path);
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        let skipped = match known.entry.kind {
+            Kind::Folder => scope.filters.folder(path),
+            Kind::Symlink => scope.filters.file(path, 0),
+            Kind::File if database::beside(path).is_some() => return self.leaves(known),
+            Kind::File => scope.filters.file(path, 0).or_else(|| self.outgrown(&known)),
+        };
+        match skipped {
+            Some(Skipped::Excluded | Skipped::NotIncluded | Skipped::TooLarge) => self.excluded(known),
+            Some(_) => self.leaves(known),
+            // With includes, a folder is met for what is in it alone.
+            None if scope.filters.narrows()
+                && known.entry.kind == Kind::Folder
+                && matches!(scope.look(&known.entry.path), Ok(Some(_))) =>
+            {
+                self.leaves(known)
+            }
+            None => {
+                if known.entry.kind == Kind::File {
+                    self.plan.vanishing.add(known.stored_size);
+                }
+                self.went(Change::Gone { known, vanished: true })
+            }
+        }
+    }
+
+    /// Whether a file is larger than the policy takes now: what was saved of it before is better than nothing.
+    fn outgrown(&self, known: &Record) -> Option<Skipped> {
+        let path = relative(&known.entry.path);
+        let is_too_large = |size| {
+            self.scope
+                .filters
+                .file(path, size)
+                .filter(|why| *why == Skipped::TooLarge)
+        };
+        match self.scope.look(&known.entry.path) {
+            Ok(Some(found)) if found.kind == Kind::File => is_too_large(found.size),
+            // It went before anybody looked under this policy.
+            Ok(None) if !known.was_seen() => is_too_large(known.entry.size),
+            _ => None,
+        }
+    }
+
+    /// It leaves the mirror, and nobody needs to ask.
+    fn leaves(&mut self, known: Record) -> Result<(), PlanError> {
+        self.went(Change::Gone { known, vanished: false })
+    }
+
+    fn went(&mut self, change: Change) -> Result<(), PlanError> {
+        if let Change::Gone { known, .. } = &change {
+            self.plan.folders_gone += u64::from(known.entry.kind == Kind::Folder);
+        }
+        self.write(&change)
+    }
+
+    /// The policy takes it no longer: it is carried along.
+    fn excluded(&mut self, known: Record) -> Result<(), PlanError> {
+        self.plan.excluded += 1;
+        self.write(&Change::Carried {
+            record: Record {
+                standing: Standing::Excluded,
+                ..known
+            },
+        })
+    }
+
+    /// Whether something lies in the place of what is kept: a file where a folder above it was, or a folder where it was.
+    fn yields(&mut self, kept: &Record) -> bool {
+        let path = &kept.entry.path;
+        let trimmed = path.strip_suffix(b"/").unwrap_or(path);
+        let folder = trimmed
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or(trimmed, |slash| &trimmed[..slash]);
+        let way = match &self.way {
+            Some((last, way)) if last == folder => *way,
+            _ => {
+                let way = self.scope.way(trimmed).unwrap_or(Way::Missing);
+                self.way = Some((folder.to_vec(), way));
+                way
+            }
+        };
+        match way {
+            Way::Barred => true,
+            Way::Missing => false,
+            Way::Folders => matches!(
+                self.scope.look(path),
+                Ok(Some(found)) if (found.kind == Kind::Folder) != (kept.entry.kind == Kind::Folder)
+            ),
+        }
+    }
+
+    /// What an index says of it is true, and this is what it does not say.
+    fn fact(&mut self, entry: Entry) -> Result<(), PlanError> {
+        self.plan.facts += 1;
+        Ok(self.facts.push(&Change::Attributes { entry, known: None })?)
     }
 
     fn write(&mut self, change: &Change) -> Result<(), PlanError> {
         self.plan.changes += 1;
-        self.spool.push(change)
+        Ok(self.spool.push(change)?)
     }
 }
 
@@ -492,111 +590,9 @@ pub fn read_facts(
     path: &Path,
     count: u64,
 ) -> Result<impl Iterator<Item = Result<Entry, TableError>> + use<>, TableError> {
-    let file = File::open(path);
-    let path = path.to_owned();
-    let failed = move |source| TableError::Io {
-        path: path.clone(),
-        source,
-    };
-    let mut from = BufReader::new(file.map_err(&failed)?);
-    Ok((0..count).map(move |_| match read(&mut from).map_err(&failed)? {
-        Change::Save { entry, .. } | Change::Attributes { entry, .. } => Ok(entry),
-        Change::Gone { known } => Ok(known.entry),
+    Ok(spool::read(path, count)?.filter_map(|change| match change {
+        Ok(Change::Attributes { entry, .. } | Change::Save { entry, .. }) => Some(Ok(entry)),
+        Ok(Change::Gone { .. } | Change::Carried { .. }) => None,
+        Err(error) => Some(Err(error.into())),
     }))
-}
-
-/// Where changes go, in order.
-enum Spool {
-    File { to: BufWriter<File>, path: PathBuf },
-    Memory(Vec<Change>),
-}
-
-impl Spool {
-    fn create(path: &Path) -> Result<Self, PlanError> {
-        let file = File::create(path).map_err(|source| PlanError::Spool {
-            path: path.to_owned(),
-            source,
-        })?;
-        Ok(Self::File {
-            to: BufWriter::new(file),
-            path: path.to_owned(),
-        })
-    }
-
-    fn push(&mut self, change: &Change) -> Result<(), PlanError> {
-        match self {
-            Self::File { to, path } => write(to, change).map_err(|source| PlanError::Spool {
-                path: path.clone(),
-                source,
-            }),
-            Self::Memory(changes) => {
-                changes.push(change.clone());
-                Ok(())
-            }
-        }
-    }
-
-    fn finish(&mut self) -> Result<(), PlanError> {
-        match self {
-            Self::File { to, path } => to.flush().map_err(|source| PlanError::Spool {
-                path: path.clone(),
-                source,
-            }),
-            Self::Memory(_) => Ok(()),
-        }
-    }
-}
-
-const SAVE: u8 = 1;
-const SAVE_DATABASE: u8 = 2;
-const ATTRIBUTES: u8 = 3;
-const GONE: u8 = 4;
-const HAS_KNOWN: u8 = 0x80;
-
-fn write(to: &mut impl Write, change: &Change) -> io::Result<()> {
-    let (what, entry, known) = match change {
-        Change::Save { entry, database, known } => (
-            if *database { SAVE_DATABASE } else { SAVE },
-            Some(entry),
-            known.as_ref(),
-        ),
-        Change::Attributes { entry, known } => (ATTRIBUTES, Some(entry), known.as_ref()),
-        Change::Gone { known } => (GONE, None, Some(known)),
-    };
-    to.write_all(&[what | if known.is_some() { HAS_KNOWN } else { 0 }])?;
-    if let Some(entry) = entry {
-        Record::unsaved(entry.clone()).write(to)?;
-    }
-    if let Some(known) = known {
-        known.write(to)?;
-    }
-    Ok(())
-}
-
-fn read(from: &mut impl Read) -> io::Result<Change> {
-    let mut what = [0];
-    from.read_exact(&mut what)?;
-    let [what] = what;
-    let known = |from: &mut _| {
-        if what & HAS_KNOWN == 0 {
-            Ok(None)
-        } else {
-            Record::read(from).map(Some)
-        }
-    };
-    Ok(match what & !HAS_KNOWN {
-        kind @ (SAVE | SAVE_DATABASE) => Change::Save {
-            entry: Record::read(from)?.entry,
-            database: kind == SAVE_DATABASE,
-            known: known(from)?,
-        },
-        ATTRIBUTES => Change::Attributes {
-            entry: Record::read(from)?.entry,
-            known: known(from)?,
-        },
-        GONE => Change::Gone {
-            known: known(from)?.ok_or_else(|| io::Error::other("a deletion of nothing"))?,
-        },
-        _ => return Err(io::Error::other("an unknown change")),
-    })
 }
