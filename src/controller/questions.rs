@@ -15,6 +15,12 @@ use tokio::time::Instant;
 
 /// What stands is told again after so long: most clusters keep an Event for an hour.
 const AGAIN: Duration = Duration::from_secs(6 * 3600);
+
+/// After how long a question is told again. That excluded files are carried along can stay so for ever.
+fn again(id: &QuestionId) -> Option<Duration> {
+    (id.kind() != Some(QuestionKind::Excluded)).then_some(AGAIN)
+}
+
 /// What nobody has asked for so long, because there is no pod that could, is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// The longest text of a question in an Event, in bytes: the way to answer it comes after it, and has to be read.
@@ -155,8 +161,9 @@ impl Questions {
                     told: None,
                     times: (0, 0),
                 });
-                let is_due = found.told.is_none_or(|told| now.duration_since(told) >= AGAIN);
-                if is_due || !found.stands {
+                let again = again(&id);
+                let is_due = |told| again.is_some_and(|again| now.duration_since(told) >= again);
+                if found.told.is_none_or(is_due) || !found.stands {
                     found.told = Some(now);
                     found.times.0 += 1;
                     tellings.push(Telling {
@@ -228,11 +235,12 @@ fn asked_news(workload: &Key, asked: &Asked) -> News {
         key::ACCEPT,
         in_person.unwrap_or_default()
     );
-    let reason = match id.kind() {
-        Some(QuestionKind::Hold) => "BackupHeld",
-        _ => "BackupQuestion",
+    let news = match id.kind() {
+        Some(QuestionKind::Hold) => News::warning("BackupHeld", note),
+        Some(QuestionKind::Excluded) => News::normal("BackupQuestion", note),
+        _ => News::warning("BackupQuestion", note),
     };
-    News::warning(reason, note).on(id.as_str())
+    news.on(id.as_str())
 }
 
 fn ended_news(id: &QuestionId) -> News {
@@ -243,6 +251,7 @@ fn ended_news(id: &QuestionId) -> News {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::events::Severity;
     use serde_json::{Value, json};
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -306,6 +315,20 @@ mod tests {
             say(&mut questions, "ready", &[], later + 3 * MINUTE),
             [("BackupQuestionEnded", 2)]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_excluded_files_are_carried_along_is_told_once_and_is_no_warning() {
+        let excluded = [question(QuestionKind::Excluded, "3 files are not taken any more")];
+        let (mut questions, now) = (Questions::default(), Instant::now());
+        assert_eq!(say(&mut questions, "ready", &excluded, now), [("BackupQuestion", 1)]);
+        assert_eq!(say(&mut questions, "ready", &excluded, now + AGAIN), []);
+        let asked = Asked {
+            question: excluded[0].clone(),
+            sidecar: None,
+        };
+        let news = asked_news(&key(WorkloadKind::Deployment), &asked);
+        assert_eq!(news.severity, Severity::Normal);
     }
 
     #[tokio::test(start_paused = true)]

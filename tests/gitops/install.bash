@@ -48,7 +48,7 @@ what_argo_cd_shows_of_an_app() {
 	tell "The resources of the Application notes, by owner:"
 	tree=$(tree_of notes)
 	indent <<<"$tree"
-	expect 'the companions hang below the Deployment' contains '└─ Service/app-backup' "$tree"
+	expect 'the companions hang below the Deployment' contains '─ Service/app-backup' "$tree"
 	# Not the last sync's own list: that of a part of them, by self-heal, may have come after it.
 	expect 'the PreSync Job is a hook, and has passed' is 'PreSync 1' \
 		"$(kubectl -n notes get job app-presync -o 'jsonpath={.metadata.annotations.argocd\.argoproj\.io/hook} {.status.succeeded}')"

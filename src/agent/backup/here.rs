@@ -5,6 +5,7 @@
 use super::{Error, say};
 use crate::agent::arguments::{BackupArguments, Destination};
 use crate::agent::filters::Filters;
+use crate::agent::last_words;
 use crate::agent::lease::absence::{Absence, Step};
 use crate::agent::lease::check::{Away, Fenced, Lease};
 use crate::agent::lease::known::{KnownStore, KnownStores, STORES};
@@ -17,6 +18,7 @@ use crate::agent::snapshot::changes::Look as LookAtVolumes;
 use crate::agent::volume::marker::{MARKER, Marker, MarkerStatus};
 use crate::agent::volume::{mount, own::OwnFolder};
 use crate::agent::watch::Changes;
+use crate::contract::last_words::Saved;
 use crate::store::claims::{Claim, ClaimedVolume, Holder};
 use crate::store::rclone::{Rclone, Settings};
 use crate::store::records::{VERSION, encode};
@@ -326,10 +328,16 @@ async fn save(arguments: &BackupArguments, destination: &Destination, site: &mut
         &[],
         pruned.undone,
     )?;
-    let id = site
-        .known
-        .last()
-        .map_or_else(|| "there is nothing to save".to_owned(), |id| id.to_string());
+    let last = site.known.last();
+    if let Some(snapshot) = last {
+        let saved = Saved {
+            destination: destination.to_string(),
+            snapshot: snapshot.to_string(),
+            store_id: site.lease.store_id.as_ref().map(ToString::to_string),
+        };
+        last_words::leave(&saved.to_string());
+    }
+    let id = last.map_or_else(|| "there is nothing to save".to_owned(), |id| id.to_string());
     match report.snapshot {
         Some(_) => say(&format!(
             "{destination}: {} files, {} bytes saved\n{id}",
