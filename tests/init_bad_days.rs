@@ -170,18 +170,64 @@ async fn a_volume_that_this_user_may_not_write_is_said_with_the_ways_out() {
     let before = lived_in();
     bed.backup(before.path(), FIRST).await;
     std::os::unix::fs::chown(bed.volume(), Some(1234), Some(4321)).unwrap();
-    // Root may write everywhere, unless it may not.
-    let mut command = Command::new("setpriv");
-    for set in ["--bounding-set", "--inh-caps"] {
-        command.args([set, "-dac_override,-dac_read_search"]);
-    }
-    command.arg(env!("CARGO_BIN_EXE_vixens-backup"));
-    let said = bed.refused_by(command);
+    let said = bed.refused_by(without_override());
     assert!(
         said.contains("for user 0:0, it belongs to 1234:4321") && said.contains("vixens.io/backup-run-as"),
         "{said}"
     );
     assert!(is_empty(&bed.volume()));
+}
+
+/// Root may write everywhere, unless it may not.
+fn without_override() -> Command {
+    let mut command = Command::new("setpriv");
+    for set in ["--bounding-set", "--inh-caps"] {
+        command.args([set, "-dac_override,-dac_read_search"]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_vixens-backup"));
+    command
+}
+
+#[tokio::test]
+async fn going_back_is_refused_before_anything_changes_where_a_folder_can_not_be_written() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let bed = Bed::new();
+    let before = lived_in();
+    write(&before.path().join("modules/v1/a.go"), "package a");
+    write(&before.path().join("theirs/b"), "saved");
+    for folder in ["modules/v1", "modules"] {
+        fs::set_permissions(before.path().join(folder), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    bed.backup(before.path(), "20261122T130500Z-1.1-auto").await;
+    let mut bed = bed.with("--restore=never");
+    bed.start();
+    write(&bed.volume().join("modules/v1/a.go"), "package changed");
+    write(&bed.volume().join("modules/v2/b.go"), "package b");
+    write(&bed.volume().join("theirs/b"), "changed");
+    for folder in ["modules/v1", "modules/v2", "modules"] {
+        fs::set_permissions(bed.volume().join(folder), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    chown(bed.volume().join("theirs"), Some(1234), Some(4321)).unwrap();
+    let whole = seen(&bed.volume());
+    bed.flags = vec!["--restore-at=20261122T130500Z-1.1-auto".to_owned()];
+    let said = bed.refused_by(without_override());
+    assert!(
+        said.contains("volume/theirs") && said.contains("it belongs to 1234:4321"),
+        "{said}"
+    );
+    assert_eq!(seen(&bed.volume()), whole);
+    bed.flags.clear();
+    bed.start();
+    assert_eq!(seen(&bed.volume()), whole);
+    // Folders of ours that forbid it are no obstacle, and forbid it afterwards.
+    chown(bed.volume().join("theirs"), Some(0), Some(0)).unwrap();
+    bed.flags = vec!["--restore-at=20261122T130500Z-1.1-auto".to_owned()];
+    let output = bed.init_by(without_override()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
 }
 
 #[tokio::test]

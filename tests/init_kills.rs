@@ -120,3 +120,80 @@ async fn going_back_in_time_that_is_killed_at_any_moment_is_finished_by_the_next
     };
     kill_and_look(&bed, KILLS / 4, later, &seen(before.path()));
 }
+
+/// Starts, and kills a moment after files have begun to go to their places.
+fn killed_while_placing(bed: &Bed, dice: &mut Dice) {
+    let restoring = bed.volume().join(".vixens-backup/restoring.json");
+    let mut child = bed.init().process_group(0).spawn().unwrap();
+    let is_placing = || std::fs::read_to_string(&restoring).is_ok_and(|text| text.contains("\"placing\": true"));
+    while !is_placing() {
+        if child.try_wait().unwrap().is_some() {
+            return;
+        }
+    }
+    std::thread::sleep(Duration::from_micros(dice.roll(8000)));
+    let group = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn going_back_in_time_that_is_killed_and_then_taken_back_leaves_the_volume_as_it_was() {
+    let mut bed = Bed::new();
+    let before = lived_in();
+    for number in 0..200 {
+        write(
+            &before.path().join(format!("many/{}/{number}", number % 7)),
+            format!("{number}"),
+        );
+    }
+    bed.backup(before.path(), "20261122T130500Z-1.1-auto").await;
+    let in_use = |bed: &mut Bed| {
+        bed.lose_volume();
+        bed.flags = vec!["--restore=never".to_owned()];
+        bed.start();
+        write(&bed.volume().join("configuration.yaml"), "changed since");
+        write(&bed.volume().join("new/file"), "new since");
+        write(&bed.volume().join("empty.txt/is now a folder"), "x");
+        write(&bed.volume().join("many/3"), "is no folder any more");
+        for number in 0..100 {
+            write(&bed.volume().join(format!("many/4/{number}")), "of another kind");
+        }
+        std::os::unix::fs::symlink("new", bed.volume().join("nothing")).unwrap();
+        seen(&bed.volume())
+    };
+    let mut dice = Dice::new();
+    let seed = dice.0;
+    let mut expected = in_use(&mut bed);
+    let began = Instant::now();
+    let (mut taken_back, mut rounds) = (0, 0);
+    while rounds < 20 || (rounds < 80 && began.elapsed() < Duration::from_secs(40)) {
+        rounds += 1;
+        bed.flags = vec!["--restore-at=20261122T130500Z-1.1-auto".to_owned()];
+        for _ in 0..=dice.roll(2) {
+            killed_while_placing(&bed, &mut dice);
+        }
+        let word = bed.restore_dir().join("start.json");
+        bed.flags = vec!["--restore=never".to_owned()];
+        if word.exists() || !bed.volume().join(".vixens-backup/restoring.json").exists() {
+            // It was done before it could be killed.
+            expected = in_use(&mut bed);
+            continue;
+        }
+        // The start that takes it back is killed too.
+        for _ in 0..dice.roll(3) {
+            killed(&bed, Duration::from_micros(dice.roll(40_000)));
+        }
+        let (said, start) = bed.start();
+        assert_eq!(seen(&bed.volume()), expected, "seed {seed}: {said}");
+        assert_eq!(start.volumes[0].status, Status::Settled, "seed {seed}: {said}");
+        for left in ["outgoing", "incoming", "undo", "restoring.json"] {
+            assert!(
+                !bed.volume().join(".vixens-backup").join(left).exists(),
+                "seed {seed}: {left}"
+            );
+        }
+        taken_back += 1;
+    }
+    assert!(taken_back > rounds / 4, "most kills came too late to say anything");
+}

@@ -14,7 +14,8 @@ use std::slice::from_ref;
 use support::S3;
 use support::pod::{Place, Pod, agent_backup as backup, free_address, tree, until_place};
 use vixens_backup::store::keys;
-use vixens_backup::store::records::decode;
+use vixens_backup::store::records::{Served, decode};
+use vixens_backup::store::snapshot::Kind;
 use vixens_backup::store::state::{Mode, State};
 
 fn text(output: &[u8]) -> String {
@@ -239,4 +240,31 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
     let output = backup(&server, pod.scratch.path(), from_ref(&volume));
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert_eq!(Place::read(&server).content("config/a").unwrap(), b"one");
+}
+
+#[test]
+fn without_a_sidecar_a_restore_at_value_is_recorded_with_the_first_backup_of_its_result() {
+    let server = S3::start();
+    let pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    let snapshot = "20261122T130500Z-1.1-auto";
+    let marker = pod.path(".vixens-backup/volume.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&marker).unwrap()).unwrap();
+    json["serving"] = serde_json::json!({"value": "2026-11-22T13:30:00Z", "snapshot": snapshot});
+    std::fs::write(&marker, json.to_string()).unwrap();
+    let volume = format!("--volume=data:config:{}", pod.volume.path().display());
+    let run = || {
+        let output = backup(&server, pod.scratch.path(), from_ref(&volume));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        Place::read(&server)
+    };
+    let place = run();
+    assert_eq!(place.newest().kind, Kind::Restored);
+    let key = keys::served("2026-11-22T13:30:00Z");
+    let served: Served = decode(&place.content(&key).unwrap()).unwrap();
+    assert_eq!(served.snapshot.to_string(), snapshot);
+    // Once: the marker says so until the next start, and means nothing any more.
+    pod.write("a", "two");
+    assert_eq!(run().newest().kind, Kind::Scheduled);
 }

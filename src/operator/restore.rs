@@ -63,7 +63,7 @@ impl Restore {
         let (mut order, undone) = self.stage(&opened, order).await?;
         let (files, _) = order.plan.totals();
         let lost = order.lose(&undone);
-        let placed = place(&order.plan, &self.to, &self.staging(), Mode::Whole)?;
+        let placed = place(&order.plan, &self.to, &self.staging(), None, Mode::Whole)?;
         remove(&self.staging())?;
         print(&self.summary(&order, &placed, &lost, began))?;
         if lost.is_empty() {

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod rclone;
 pub mod records;
 pub mod retention;
+pub mod served;
 pub mod snapshot;
 pub mod state;
 pub mod store_id;

@@ -15,6 +15,7 @@ use crate::agent::sidecar::backup::{Failure, Order, Site, all_done};
 use crate::agent::sidecar::batch::with_sources;
 use crate::agent::sidecar::volume::{Scope, Volume, is_writable};
 use crate::agent::snapshot::changes::Look as LookAtVolumes;
+use crate::agent::start::Serving;
 use crate::agent::volume::marker::{MARKER, Marker, MarkerStatus};
 use crate::agent::volume::{mount, own::OwnFolder};
 use crate::agent::watch::Changes;
@@ -24,7 +25,7 @@ use crate::store::rclone::{Rclone, Settings};
 use crate::store::records::{VERSION, encode};
 use crate::store::snapshot::Kind;
 use crate::store::state::{Mode, State};
-use crate::store::{Store, keys};
+use crate::store::{Store, keys, served};
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use std::path::Path;
@@ -50,6 +51,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let mut locks = Vec::new();
     let mut markers = Vec::new();
     let mut known = KnownStores::default();
+    let mut serving: Option<Serving> = None;
     for volume in &protection.volumes {
         let path = Path::new(&volume.mount_path);
         mount::check(path, arguments.folders.allow_plain_folder).map_err(|error| Error::Failed(error.to_string()))?;
@@ -58,6 +60,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
         // What can't be read is not known.
         let stores = OwnFolder::on(path).read::<KnownStores>(STORES).ok().flatten();
         known.stores.extend(stores.unwrap_or_default().stores);
+        serving = serving.or_else(|| marker.serving.clone());
         volumes.push(Volume {
             path: path.to_owned(),
             folder: marker.folder.clone(),
@@ -80,7 +83,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let mut errors = Vec::new();
     for (index, destination) in protection.destinations.iter().enumerate() {
         let known = known.of(&destination.to_string());
-        if let Err(failure) = one(arguments, index, destination, &claim, &known, &scope).await {
+        if let Err(failure) = one(arguments, index, destination, &claim, &known, serving.as_ref(), &scope).await {
             let why = format!("{destination}: {}", with_sources(&failure));
             errors.push(match failure {
                 Failure::Refused(_) | Failure::Fenced(_) => Error::Refused(why),
@@ -229,6 +232,7 @@ async fn one(
     destination: &Destination,
     claim: &Claim,
     known: &KnownStore,
+    serving: Option<&Serving>,
     scope: &Arc<Scope>,
 ) -> Result<(), Failure> {
     let scratch = arguments.folders.restore_dir.join("backup").join(index.to_string());
@@ -256,7 +260,7 @@ async fn one(
     };
     // From here on a pod that comes to the place waits for what this run saves, as it would for a sidecar's last backup.
     beat(&site, &summary).await?;
-    let result = save(arguments, destination, &mut site).await;
+    let result = save(arguments, destination, serving, &mut site).await;
     if !matches!(result, Err(Failure::Fenced(_) | Failure::Away(_))) {
         summary.released = true;
         summary.owed = result.is_err();
@@ -286,8 +290,20 @@ async fn beat(site: &Site, summary: &State) -> Result<(), Failure> {
 }
 
 /// One backup, and then what nobody wants kept goes.
-async fn save(arguments: &BackupArguments, destination: &Destination, site: &mut Site) -> Result<(), Failure> {
-    let kind = if arguments.is_manual() {
+async fn save(
+    arguments: &BackupArguments,
+    destination: &Destination,
+    serving: Option<&Serving>,
+    site: &mut Site,
+) -> Result<(), Failure> {
+    // The state that a restore-at value asked for is made a snapshot, and the value is never served again.
+    let serving = match serving {
+        Some(serving) if !served::is_served(site.store.as_ref(), &serving.value).await? => Some(serving),
+        _ => None,
+    };
+    let kind = if serving.is_some() {
+        Kind::Restored
+    } else if arguments.is_manual() {
         Kind::Manual
     } else {
         Kind::Scheduled
@@ -303,16 +319,19 @@ async fn save(arguments: &BackupArguments, destination: &Destination, site: &mut
                 resting: Vec::new(),
                 restless: None,
             },
-            always: arguments.is_manual(),
+            always: arguments.is_manual() || serving.is_some(),
             most: arguments.backups.max_shrink,
             accepted: arguments.accepted.clone(),
-            restored: None,
+            restored: serving.map(|serving| serving.snapshot),
             rest: Duration::ZERO,
             patience: PATIENCE,
         })
         .await?;
     for warning in &report.warnings {
         say(&format!("{destination}: {warning}"));
+    }
+    if let Some(serving) = serving {
+        served::record(site.store.as_ref(), &serving.value, serving.snapshot).await?;
     }
     let now = Timestamp::now();
     let day = |time: Timestamp| time.as_second().div_euclid(DAY);

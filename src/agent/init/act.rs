@@ -9,6 +9,7 @@ use super::{Error, Init};
 use crate::agent::arguments::RestorePolicy;
 use crate::agent::lease::inspect::Backup;
 use crate::agent::restore::plan::{Indexes, Plan, of_snapshot};
+use crate::agent::restore::undo::Undo;
 use crate::agent::restore::{self, Brought, Restore, aside};
 use crate::agent::start::Status;
 use crate::agent::volume::look::VolumeState;
@@ -163,6 +164,10 @@ async fn bring(
         snapshot: at.or(backup.newest()),
         mode,
         placing: placing.is_some(),
+        serves: match placing {
+            Some(placing) => placing.serves.clone(),
+            None => survey.at.as_ref().map(|serving| serving.value.clone()),
+        },
         time: Timestamp::now(),
     };
     // Said before anything is fetched: should the store forget its backup meanwhile, this is no new volume.
@@ -180,12 +185,17 @@ async fn bring(
         at,
         moved: &decided.moved,
     };
-    let mut aside = None;
+    let (mut aside, mut is_written) = (None, placing.is_some());
     let brought = retried(init, async || {
         restore
             .bring(async |plan| {
+                let undo = checked(subject, plan, mode)?;
                 if mode == Mode::Replace && placing.is_none() {
                     aside = set_aside(store, backup, plan, subject, survey).await?;
+                }
+                if let Some(undo) = undo {
+                    undo.write(&subject.own, !is_written)?;
+                    is_written = true;
                 }
                 // From here on the volume is neither what it was nor what it will be.
                 let placing = Restoring {
@@ -217,6 +227,16 @@ async fn bring(
         brought: Some(brought),
         ..Outcome::settled(why)
     })
+}
+
+/// Looks whether everything can be put in place, and how what gives way is to be put back.
+fn checked(subject: &Subject, plan: &Plan, mode: Mode) -> Result<Option<Undo>, restore::Error> {
+    if mode == Mode::Whole {
+        return Ok(None);
+    }
+    let undo = Undo::of(plan, subject.own.volume(), &subject.own.join(INCOMING), mode)?;
+    undo.check(subject.own.volume())?;
+    Ok(Some(undo).filter(|_| mode == Mode::Replace))
 }
 
 /// What is on the volume and in no snapshot goes into history before it is replaced. Says where it is, if there was any.

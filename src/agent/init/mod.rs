@@ -19,6 +19,7 @@ mod shared;
 mod subject;
 mod summary;
 mod survey;
+mod taken_back;
 
 use super::arguments::{InitArguments, Tier};
 use super::layers::{self, Laid, Layers};

@@ -10,7 +10,7 @@ use crate::agent::lease::judge::{Claimant, Since};
 use crate::agent::lease::known::{KnownStores, STORES};
 use crate::agent::start::{Start, StartedVolume, Status, Writing};
 use crate::agent::volume;
-use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, RESTORING};
+use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, OUTGOING, RESTORING, UNDO};
 use crate::store::decisions;
 use crate::store::records::VERSION;
 use jiff::Timestamp;
@@ -158,6 +158,11 @@ fn mark(subject: &Subject, outcome: &Outcome, marker: &Marker, known: &KnownStor
         subject.own.write(MARKER, marker)?;
     }
     subject.own.remove(RESTORING)?;
-    subject.own.remove(INCOMING)?;
+    for left in [UNDO, INCOMING, OUTGOING] {
+        if let Err(error) = subject.own.remove(left) {
+            // It takes room, and the next start tries again.
+            tracing::warn!("{}", crate::agent::sidecar::batch::with_sources(&error));
+        }
+    }
     Ok(())
 }

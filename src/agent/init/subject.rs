@@ -1,6 +1,7 @@
-//! What an init container is told of its volumes → each of them as it is found. Reads the volumes only.
+//! What an init container is told of its volumes → each of them as it is found. Reads the volumes, and takes a restore
+//! back that was interrupted and is not asked for any more.
 
-use super::Error;
+use super::{Error, taken_back};
 use crate::agent::arguments::InitArguments;
 use crate::agent::volume;
 use crate::agent::volume::look::{VolumeState, look};
@@ -37,6 +38,7 @@ impl Subject {
 
 /// Looks at each volume.
 pub(super) fn subjects(arguments: &InitArguments, owner: &Owner) -> Result<Vec<Subject>, Error> {
+    let value = arguments.restore_at.as_ref().map(ToString::to_string);
     let mut subjects = Vec::new();
     for volume in &arguments.protection.volumes {
         let path = Path::new(&volume.mount_path);
@@ -48,7 +50,7 @@ pub(super) fn subjects(arguments: &InitArguments, owner: &Owner) -> Result<Vec<S
             });
         }
         let own = OwnFolder::on(path);
-        let state = look(&own, owner)?;
+        let state = taken_back::settled(&own, owner, look(&own, owner)?, value.as_deref())?;
         if let VolumeState::Others(theirs) = &state {
             return Err(Error::AnothersVolume {
                 path: path.to_owned(),

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 mod empty;
+mod going_back;
 mod leases;
 mod objects;
 

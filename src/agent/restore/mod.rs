@@ -10,11 +10,13 @@ pub mod moved;
 pub mod place;
 pub mod plan;
 pub mod stage;
+pub mod undo;
 pub mod verify;
+pub mod way;
 
 use crate::agent::lease::inspect::Backup;
 use crate::agent::volume;
-use crate::agent::volume::marker::{INCOMING, Mode};
+use crate::agent::volume::marker::{INCOMING, Mode, OUTGOING};
 use crate::agent::volume::own::OwnFolder;
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Error as StoreError, Store};
@@ -96,7 +98,13 @@ impl Restore<'_> {
         self.own.create()?;
         let (plan, fallen_back) = self.staged(&incoming).await?;
         before_placing(&plan).await?;
-        let placed = place::place(&plan, self.own.volume(), &incoming, self.mode)?;
+        let placed = place::place(
+            &plan,
+            self.own.volume(),
+            &incoming,
+            Some(&self.own.join(OUTGOING)),
+            self.mode,
+        )?;
         Ok(Brought {
             snapshot: plan.snapshot,
             fallen_back,

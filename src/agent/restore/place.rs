@@ -2,16 +2,18 @@
 //! this needs no store; a kill at any moment leaves files that the next start takes for what they are.
 
 use super::attributes;
-use super::plan::{Plan, Planned};
+use super::plan::{Item, Plan, Planned};
+use super::undo::extras;
+use super::way::{Gate, is_way};
 use crate::agent::database;
 use crate::agent::litestream::local::{BESIDE, beside};
 use crate::agent::litestream::restore::aside_name;
 use crate::agent::volume::Error;
 use crate::agent::volume::marker::Mode;
+use crate::agent::volume::own::remove_all;
 use crate::store::index::Attributes;
-use crate::store::keys::OWN_FOLDER;
 use jiff::Timestamp;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -34,32 +36,41 @@ pub struct Placed {
     pub removed: u64,
 }
 
-/// Puts everything into its place.
-pub fn place(plan: &Plan, volume: &Path, incoming: &Path, mode: Mode) -> Result<Placed, Error> {
+/// Puts everything into its place. What has to give way is moved to `outgoing`; without that, and where it is from an
+/// earlier attempt, it is removed.
+pub fn place(
+    plan: &Plan,
+    volume: &Path,
+    incoming: &Path,
+    outgoing: Option<&Path>,
+    mode: Mode,
+) -> Result<Placed, Error> {
     let mut placed = Placed::default();
+    let mut way = Way::new(volume, outgoing, mode);
     if mode == Mode::Replace {
-        placed.removed = remove_extras(plan, volume)?;
+        for extra in extras(plan, volume)? {
+            way.give(&extra)?;
+            placed.removed += 1;
+        }
     }
-    let mut way = Way::new(volume, mode);
     for item in &plan.items {
-        let target = volume.join(&item.path);
         if !way.cleared(&item.path)? {
             placed.kept += 1;
             continue;
         }
         match &item.what {
             Planned::Folder(_) => {
-                if !make_folder(&target, mode)? {
+                if !make_folder(&item.path, &way)? {
                     way.bar(&item.path);
                     placed.kept += 1;
                 }
             }
             Planned::File(content, given) => {
                 let staged = incoming.join(&content.key);
-                place_file(&staged, &target, given.as_ref(), mode, &mut placed)?;
+                place_file(&staged, &item.path, given.as_ref(), &way, &mut placed)?;
                 placed.bytes += content.size;
             }
-            Planned::Link(to, given) => place_link(to, &target, incoming, given, mode, &mut placed)?,
+            Planned::Link(to, given) => place_link(to, &item.path, incoming, given, &way, &mut placed)?,
         }
     }
     // Placing what is in a folder changes its time.
@@ -70,16 +81,23 @@ pub fn place(plan: &Plan, volume: &Path, incoming: &Path, mode: Mode) -> Result<
             finish_folder(&item.path, volume, given, mode, &mut placed)?;
         }
     }
+    let is_finished = |folder: &Path| {
+        let is_it = |item: &Item| matches!(item.what, Planned::Folder(_)) && volume.join(&item.path) == folder;
+        mode != Mode::Missing && plan.items.iter().any(is_it)
+    };
+    let closed = way.gate.close(is_finished);
+    closed.map_err(|source| Error::of("giving back the modes of folders on", volume, source))?;
     Ok(placed)
 }
 
 fn place_file(
     staged: &Path,
-    target: &Path,
+    path: &Path,
     given: Option<&Attributes>,
-    mode: Mode,
+    way: &Way<'_>,
     placed: &mut Placed,
 ) -> Result<(), Error> {
+    let (target, mode) = (&way.volume.join(path), way.mode);
     let exists = fs::symlink_metadata(target).ok();
     if mode == Mode::Missing && (exists.is_some() || is_log_of_another(target)) {
         placed.kept += 1;
@@ -92,20 +110,28 @@ fn place_file(
     let failed = |source| Error::of("writing", target, source);
     let (file, now) = match (&arrived, &exists) {
         (Some(arrived), _) => (staged, arrived),
-        (None, Some(there)) => (target, there),
+        (None, Some(there)) => (target.as_path(), there),
         (None, None) => return Err(failed(io::ErrorKind::NotFound.into())),
     };
     let given = match given {
         Some(given) => *given,
         None => by_hand(now, target),
     };
-    let owner_given = attributes::give_over(now, file, &given).map_err(failed)?;
-    placed.owners_not_given += u64::from(!owner_given);
-    if arrived.is_some() {
-        if exists.is_some_and(|found| found.is_dir()) {
-            fs::remove_dir_all(target).map_err(|source| Error::of("removing", target, source))?;
+    match attributes::give_over(now, file, &given) {
+        Ok(given) => placed.owners_not_given += u64::from(!given),
+        // It was there, with the right content, and is somebody else's.
+        Err(error) if arrived.is_none() && error.kind() == io::ErrorKind::PermissionDenied => {
+            placed.owners_not_given += 1;
         }
-        fs::rename(staged, target).map_err(failed)?;
+        Err(error) => return Err(failed(error)),
+    }
+    if arrived.is_some() {
+        if exists.is_some() {
+            way.give(path)?;
+        }
+        way.gate
+            .through(staged, target, || fs::rename(staged, target))
+            .map_err(failed)?;
     }
     placed.files += 1;
     Ok(())
@@ -148,20 +174,18 @@ fn by_hand(own: &fs::Metadata, target: &Path) -> Attributes {
 
 fn place_link(
     to: &Path,
-    target: &Path,
+    path: &Path,
     incoming: &Path,
     given: &Attributes,
-    mode: Mode,
+    way: &Way<'_>,
     placed: &mut Placed,
 ) -> Result<(), Error> {
+    let target = &way.volume.join(path);
     let failed = |source| Error::of("writing", target, source);
-    match fs::symlink_metadata(target) {
-        Ok(_) if mode == Mode::Missing => {
-            placed.kept += 1;
-            return Ok(());
-        }
-        Ok(found) if found.is_dir() => fs::remove_dir_all(target).map_err(failed)?,
-        Ok(_) | Err(_) => {}
+    let exists = fs::symlink_metadata(target).is_ok();
+    if exists && way.mode == Mode::Missing {
+        placed.kept += 1;
+        return Ok(());
     }
     let staged = incoming.join(".link");
     match fs::remove_file(&staged) {
@@ -172,55 +196,84 @@ fn place_link(
     symlink(to, &staged).map_err(failed)?;
     let owner_given = attributes::give_to_link(&staged, given).map_err(failed)?;
     placed.owners_not_given += u64::from(!owner_given);
-    fs::rename(&staged, target).map_err(failed)?;
+    if exists {
+        way.give(path)?;
+    }
+    way.gate
+        .through(&staged, target, || fs::rename(&staged, target))
+        .map_err(failed)?;
     placed.files += 1;
     Ok(())
 }
 
 /// Makes a folder; `false` where something else is there and stays.
-fn make_folder(target: &Path, mode: Mode) -> Result<bool, Error> {
+fn make_folder(path: &Path, way: &Way<'_>) -> Result<bool, Error> {
+    let target = &way.volume.join(path);
     match fs::symlink_metadata(target) {
         Ok(found) if found.is_dir() => return Ok(true),
-        Ok(_) if mode == Mode::Missing => return Ok(false),
-        Ok(_) => fs::remove_file(target).map_err(|source| Error::of("removing", target, source))?,
+        Ok(_) if way.mode == Mode::Missing => return Ok(false),
+        Ok(_) => way.give(path)?,
         Err(_) => {}
     }
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .create(target)
+    way.gate
+        .through(target, target, || fs::DirBuilder::new().mode(0o700).create(target))
         .map(|()| true)
         .map_err(|source| Error::of("writing", target, source))
-}
-
-/// Whether nothing but folders lies on the way from a volume to a path on it, as far as anything does. What is to be
-/// found behind a link is not on the volume.
-#[must_use]
-pub fn is_way(volume: &Path, path: &Path) -> bool {
-    let mut on_the_way = volume.to_owned();
-    path.parent().unwrap_or(path).components().all(|component| {
-        on_the_way.push(component);
-        fs::symlink_metadata(&on_the_way).map_or(true, |found| found.is_dir())
-    })
 }
 
 /// The folders above what is placed.
 struct Way<'a> {
     volume: &'a Path,
+    /// Where to what is in the way goes.
+    outgoing: Option<&'a Path>,
     mode: Mode,
     /// The last folder that was seen to be there: what follows is in it, mostly.
     there: PathBuf,
     /// Folders of the plan that are something else on the volume, and stay so: what is below them is kept out.
     barred: BTreeSet<PathBuf>,
+    gate: Gate,
 }
 
 impl<'a> Way<'a> {
-    fn new(volume: &'a Path, mode: Mode) -> Self {
+    fn new(volume: &'a Path, outgoing: Option<&'a Path>, mode: Mode) -> Self {
         Self {
             volume,
+            outgoing,
             mode,
             there: PathBuf::new(),
             barred: BTreeSet::new(),
+            gate: Gate::default(),
         }
+    }
+
+    /// Moves what is at a path out of the way. Where an earlier attempt has moved something from there, what is there now
+    /// is that one's own.
+    fn give(&self, path: &Path) -> Result<(), Error> {
+        let target = self.volume.join(path);
+        let failed = |source| Error::of("removing", &target, source);
+        let to = self
+            .outgoing
+            .filter(|outgoing| is_way(outgoing, path))
+            .map(|outgoing| outgoing.join(path));
+        if let Some(to) = to.filter(|to| fs::symlink_metadata(to).is_err()) {
+            let above = to.parent().unwrap_or(&to);
+            fs::create_dir_all(above).map_err(|source| Error::of("making", above, source))?;
+            return self
+                .gate
+                .through(&target, &to, || fs::rename(&target, &to))
+                .map_err(failed);
+        }
+        let removed = self.gate.through(&target, &target, || remove_all(&target));
+        removed.map(drop).map_err(failed)
+    }
+
+    /// A folder that no entry names: of a place made by hand, or of a few paths of a snapshot. It gets its owner from the
+    /// folder that it is in.
+    fn make_unnamed(&self, folder: &Path, above: &Path) -> io::Result<()> {
+        self.gate.through(folder, folder, || fs::create_dir(folder))?;
+        let above = fs::metadata(above)?;
+        let _ = lchown(folder, Some(above.uid()), Some(above.gid()));
+        Ok(())
     }
 
     fn bar(&mut self, folder: &Path) {
@@ -251,11 +304,11 @@ impl<'a> Way<'a> {
                     return Ok(false);
                 }
                 Ok(_) => {
-                    fs::remove_file(&folder).map_err(|source| Error::of("removing", &folder, source))?;
-                    make_unnamed(&folder, &above).map_err(failed)?;
+                    self.give(&below)?;
+                    self.make_unnamed(&folder, &above).map_err(failed)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    make_unnamed(&folder, &above).map_err(failed)?;
+                    self.make_unnamed(&folder, &above).map_err(failed)?;
                 }
                 Err(error) => return Err(failed(error)),
             }
@@ -264,15 +317,6 @@ impl<'a> Way<'a> {
         parent.clone_into(&mut self.there);
         Ok(true)
     }
-}
-
-/// A folder that no entry names: of a place made by hand, or of a few paths of a snapshot. It gets its owner from the
-/// folder that it is in.
-fn make_unnamed(folder: &Path, above: &Path) -> io::Result<()> {
-    fs::create_dir(folder)?;
-    let above = fs::metadata(above)?;
-    let _ = lchown(folder, Some(above.uid()), Some(above.gid()));
-    Ok(())
 }
 
 fn finish_folder(path: &Path, volume: &Path, given: &Attributes, mode: Mode, placed: &mut Placed) -> Result<(), Error> {
@@ -294,8 +338,12 @@ fn finish_folder(path: &Path, volume: &Path, given: &Attributes, mode: Mode, pla
         }
         return Ok(());
     }
-    let owner_given = attributes::give(&target, given).map_err(|source| Error::of("writing", &target, source))?;
-    placed.owners_not_given += u64::from(!owner_given);
+    match attributes::give(&target, given) {
+        Ok(given) => placed.owners_not_given += u64::from(!given),
+        // It was there before, and is somebody else's.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => placed.owners_not_given += 1,
+        Err(source) => return Err(Error::of("writing", &target, source)),
+    }
     Ok(())
 }
 
@@ -304,56 +352,12 @@ fn found_is_ours(found: &fs::Metadata) -> bool {
     found.mode() & 0o7777 == 0o700
 }
 
-/// Removes what the plan lacks. It was set aside before.
-fn remove_extras(plan: &Plan, volume: &Path) -> Result<u64, Error> {
-    let planned: HashMap<&Path, bool> = plan
-        .items
-        .iter()
-        .flat_map(|item| {
-            let is_folder = matches!(item.what, Planned::Folder(_));
-            // Folders on the way to a path are wanted, named or not.
-            let above = item.path.ancestors().skip(1).map(|folder| (folder, true));
-            above.chain([(item.path.as_path(), is_folder)])
-        })
-        .collect();
-    let mut removed = 0;
-    let mut folders = vec![volume.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let failed = |source| Error::of("reading", &folder, source);
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let path = entry.path();
-            let below = path.strip_prefix(volume).unwrap_or(&path);
-            if below == Path::new(OWN_FOLDER) || below == Path::new("lost+found") {
-                continue;
-            }
-            let is_folder = entry.file_type().map_err(failed)?.is_dir();
-            match planned.get(below) {
-                Some(wanted) if *wanted == is_folder => {
-                    if is_folder {
-                        folders.push(path);
-                    }
-                }
-                _ => {
-                    let gone = if is_folder {
-                        fs::remove_dir_all(&path)
-                    } else {
-                        fs::remove_file(&path)
-                    };
-                    gone.map_err(|source| Error::of("removing", &path, source))?;
-                    removed += 1;
-                }
-            }
-        }
-    }
-    Ok(removed)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Content, Item};
+    use super::super::plan::Content;
     use super::super::stage::stage;
     use super::*;
+    use crate::store::keys::OWN_FOLDER;
     use crate::store::memory::Memory;
     use crate::store::{Depth, Store, listed};
     use tempfile::TempDir;
@@ -409,7 +413,7 @@ mod tests {
             let incoming = self.volume.path().join(OWN_FOLDER).join("incoming");
             let volume = self.volume.path();
             stage(&store, &self.plan, volume, &incoming, mode).await.unwrap();
-            place(&self.plan, volume, &incoming, mode).unwrap()
+            place(&self.plan, volume, &incoming, None, mode).unwrap()
         }
     }
 
@@ -440,7 +444,7 @@ mod tests {
         stage(&store, &plan, volume.path(), &incoming, Mode::Missing)
             .await
             .unwrap();
-        place(&plan, volume.path(), &incoming, Mode::Missing).unwrap();
+        place(&plan, volume.path(), &incoming, None, Mode::Missing).unwrap();
         let names = fs::read_dir(volume.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name());

@@ -1,9 +1,9 @@
 //! A plan → its files, verified, in the folder `incoming` of the volume. Nothing else of the volume is touched, so that
 //! a kill here costs nothing, and the next start goes on with what is there.
 
-use super::place::is_way;
 use super::plan::{Content, Plan, Planned};
 use super::verify::{Expected, Verifier, is_as_planned};
+use super::way::is_way;
 use crate::agent::volume;
 use crate::agent::volume::marker::Mode;
 use crate::store::{Error as StoreError, Store, Undone, keys};

@@ -22,10 +22,10 @@ use crate::agent::start::{Serving, Start, Writing};
 use crate::agent::watch::Changes;
 use crate::contract::question::Question;
 use crate::store::claims;
-use crate::store::records::{Request, Served, VERSION, decode, encode};
+use crate::store::records::{Request, VERSION, decode, encode};
 use crate::store::snapshot::{Kind, SnapshotId};
 use crate::store::state::{HEARTBEAT, State};
-use crate::store::{Store, keys};
+use crate::store::{Store, keys, served};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -664,7 +664,7 @@ impl Worker {
                 resting: Vec::new(),
                 restless,
             },
-            always: kind == Kind::Restored,
+            always: self.serving.is_some(),
             most: self.destination.max_shrink,
             accepted,
             restored: self.serving.as_ref().map(|serving| serving.snapshot),
@@ -708,7 +708,7 @@ impl Worker {
                 took = ?begun.elapsed(),
                 "saved"
             );
-            self.served(kind).await?;
+            self.served().await?;
             if kind != Kind::Final {
                 self.beat(Hold::Held).await?;
             }
@@ -728,21 +728,9 @@ impl Worker {
     }
 
     /// The state that a restore-at value asked for is a snapshot now: it is never served again.
-    async fn served(&mut self, kind: Kind) -> Result<(), Failure> {
-        if kind != Kind::Restored {
-            return Ok(());
-        }
+    async fn served(&mut self) -> Result<(), Failure> {
         if let Some(serving) = &self.serving {
-            let served = Served {
-                version: VERSION,
-                value: serving.value.clone(),
-                snapshot: serving.snapshot,
-                time: Timestamp::now(),
-            };
-            self.destination
-                .store
-                .write(&keys::served(&serving.value), &encode(&served))
-                .await?;
+            served::record(self.destination.store.as_ref(), &serving.value, serving.snapshot).await?;
             self.serving = None;
         }
         Ok(())

@@ -25,17 +25,21 @@ pub enum VolumeState {
 
 /// Looks at the volume of this owner.
 pub fn look(own: &OwnFolder, us: &Owner) -> Result<VolumeState, Error> {
-    let is_other = |owner: &Owner| owner.kinship(us) == Kinship::Other;
     if let Some(restoring) = own.read::<Restoring>(RESTORING)? {
-        return Ok(if is_other(&restoring.owner) {
+        return Ok(if restoring.owner.kinship(us) == Kinship::Other {
             VolumeState::Others(restoring.owner)
         } else {
             VolumeState::Interrupted(restoring)
         });
     }
+    look_past(own, us)
+}
+
+/// The same, where a restore that was interrupted means nothing.
+pub fn look_past(own: &OwnFolder, us: &Owner) -> Result<VolumeState, Error> {
     let marker: Option<Marker> = own.read(MARKER)?;
     Ok(match marker {
-        Some(marker) if is_other(&marker.owner) => VolumeState::Others(marker.owner),
+        Some(marker) if marker.owner.kinship(us) == Kinship::Other => VolumeState::Others(marker.owner),
         Some(marker) => match marker.status {
             MarkerStatus::Settled | MarkerStatus::Fenced => VolumeState::Initialised(marker),
             MarkerStatus::Provisional => VolumeState::Provisional(marker),
@@ -142,6 +146,7 @@ mod tests {
             snapshot: None,
             mode: Mode::Whole,
             placing: false,
+            serves: None,
             time: Timestamp::UNIX_EPOCH,
         };
         own.write(RESTORING, &restoring).unwrap();

@@ -15,6 +15,11 @@ pub const RESTORING: &str = "restoring.json";
 /// Where a restore stages its files.
 pub const INCOMING: &str = "incoming";
 
+/// Where a restore moves what it replaces and removes, until its start has come to its end.
+pub const OUTGOING: &str = "outgoing";
+/// What a restore is about to change: see [`crate::agent::restore::undo`].
+pub const UNDO: &str = "undo";
+
 /// `volume.json`: a start has come to its end on this volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
@@ -80,6 +85,9 @@ pub struct Restoring {
     pub mode: Mode,
     /// Everything is staged, and set aside: files are going to their places. Before that, nothing was changed.
     pub placing: bool,
+    /// The `restore-at` value that it serves; none: no value asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves: Option<String>,
     /// When it began.
     pub time: Timestamp,
 }

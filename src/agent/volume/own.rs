@@ -70,12 +70,17 @@ impl OwnFolder {
 
     /// Writes a JSON object.
     pub fn write<T: Serialize>(&self, name: &str, object: &T) -> Result<(), Error> {
+        self.write_bytes(name, &encode(object))
+    }
+
+    /// Writes a file.
+    pub fn write_bytes(&self, name: &str, content: &[u8]) -> Result<(), Error> {
         self.create()?;
         let path = self.path.join(name);
         let partial = self.path.join(format!(".{name}.partial"));
         let replace = || -> io::Result<()> {
             let mut file = fs::File::create(&partial)?;
-            file.write_all(&encode(object))?;
+            file.write_all(content)?;
             file.set_permissions(fs::Permissions::from_mode(0o600))?;
             file.sync_all()?;
             fs::rename(&partial, &path)?;
@@ -84,19 +89,16 @@ impl OwnFolder {
         replace().map_err(|source| Error::of("writing", &path, source))
     }
 
-    /// Removes a file or a folder with all that is in it. What is not there is as good as removed.
+    /// Removes a file or a folder with all that is in it, for good. What is not there is as good as removed.
     pub fn remove(&self, name: &str) -> Result<(), Error> {
         let path = self.path.join(name);
-        let removed = match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
-            Ok(_) => fs::remove_file(&path),
-            Err(error) => Err(error),
+        let remove = || -> io::Result<()> {
+            if remove_all(&path)? {
+                fs::File::open(&self.path)?.sync_all()?;
+            }
+            Ok(())
         };
-        match removed {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(Error::of("removing", &path, source)),
-        }
+        remove().map_err(|source| Error::of("removing", &path, source))
     }
 
     /// Waits until everything that was written to the volume lies on its disk.
@@ -107,4 +109,32 @@ impl OwnFolder {
         };
         sync().map_err(|source| Error::of("writing", &self.volume, source))
     }
+}
+
+/// Removes a file, or a folder with all that is in it; folders of ours that forbid it are made to allow it. `false`: there
+/// was nothing.
+pub fn remove_all(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let mut folders = vec![path.to_owned()];
+                while let Some(folder) = folders.pop() {
+                    // What can't be opened says so when it is removed.
+                    let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
+                    let entries = fs::read_dir(&folder)?.filter_map(Result::ok);
+                    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                    folders.extend(below.map(|entry| entry.path()));
+                }
+                fs::remove_dir_all(path)
+            }
+            removed => removed,
+        },
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+    .map(|()| true)
+    .or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(false),
+        _ => Err(error),
+    })
 }
