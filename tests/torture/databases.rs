@@ -378,9 +378,10 @@ impl Databases {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mode = if self.dice.in_hundred(70) { "wal" } else { "delete" };
         let connection = Connection::open(&path).unwrap();
+        // Litestream may be in the way for good.
+        connection.busy_timeout(Duration::from_millis(100)).unwrap();
+        let _ = connection.query_row(&format!("PRAGMA journal_mode={mode}"), [], |_| Ok(()));
         connection.busy_timeout(Duration::from_secs(60)).unwrap();
-        let change = connection.query_row(&format!("PRAGMA journal_mode={mode}"), [], |_| Ok(()));
-        drop(change);
         let database = self.all.entry(name).or_default();
         let file = database.committed.file;
         connection
@@ -428,8 +429,9 @@ impl Databases {
                     "PRAGMA wal_checkpoint(TRUNCATE)"
                 };
                 let connection = self.all[name].connection.as_ref().unwrap();
-                // Litestream may be in the way.
+                connection.busy_timeout(Duration::from_millis(100)).unwrap();
                 let _ = connection.query_row(statement, [], |_| Ok(()));
+                connection.busy_timeout(Duration::from_secs(60)).unwrap();
             }
             9..12 => self.insert(name, 700),
             _ => {
