@@ -417,6 +417,7 @@ impl Databases {
         let names: Vec<&'static str> = self.all.keys().copied().collect();
         let name = *self.dice.pick(&names).unwrap();
         match self.dice.range(0, 100) {
+            0..2 if self.without.iter().any(|without| without == "Replace") => self.insert(name, 1),
             0..2 => self.replace(name),
             2..5 => {
                 self.all.get_mut(name).unwrap().connection = None;

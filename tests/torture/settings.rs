@@ -14,7 +14,15 @@ use std::time::{Duration, Instant, SystemTime};
 pub const FORMER: &str = "former-release";
 
 /// Steps that the product does not hold through yet.
-const NOT_YET: [&str; 6] = ["Damage", "Holds", "Policy", "OtherTier", "ShortLives", "Unmount"];
+const NOT_YET: [&str; 7] = [
+    "Damage",
+    "Holds",
+    "Policy",
+    "OtherTier",
+    "ShortLives",
+    "Unmount",
+    "Replace",
+];
 
 /// What a run is told.
 pub struct Settings {
