@@ -102,10 +102,9 @@ fn line(progress: &Progress) -> String {
             bytes,
             remarks,
         } => {
-            let remarks: String = remarks
-                .iter()
-                .map(|remark| format!("{destination}: {remark}\n"))
-                .collect();
+            let remarks = remarks.iter().fold(String::new(), |said, remark| {
+                said + &format!("{destination}: {remark}\n")
+            });
             let id = snapshot
                 .as_deref()
                 .unwrap_or("there is nothing to save, and no snapshot yet");

@@ -32,7 +32,7 @@ pub enum Error {
         /// Where.
         destination: String,
         /// Why.
-        source: crate::store::Error,
+        source: Box<crate::store::Error>,
     },
     /// Something here.
     #[error("the folder {} can't be used for indexes", path.display())]
@@ -147,7 +147,7 @@ async fn pin(store: &Rclone, id: crate::store::snapshot::SnapshotId) -> Result<(
         .map_err(|source| Error::NotPinned {
             id: id.to_string(),
             destination: store.destination(),
-            source,
+            source: Box::new(source),
         })
 }
 

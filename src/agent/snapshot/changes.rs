@@ -479,7 +479,7 @@ impl Planner<'_> {
                 if known.entry.kind == Kind::File {
                     self.plan.vanishing.add(known.stored_size);
                 }
-                self.went(Change::Gone { known, vanished: true })
+                self.went(&Change::Gone { known, vanished: true })
             }
         }
     }
@@ -503,14 +503,14 @@ impl Planner<'_> {
 
     /// It leaves the mirror, and nobody needs to ask.
     fn leaves(&mut self, known: Record) -> Result<(), PlanError> {
-        self.went(Change::Gone { known, vanished: false })
+        self.went(&Change::Gone { known, vanished: false })
     }
 
-    fn went(&mut self, change: Change) -> Result<(), PlanError> {
-        if let Change::Gone { known, .. } = &change {
+    fn went(&mut self, change: &Change) -> Result<(), PlanError> {
+        if let Change::Gone { known, .. } = change {
             self.plan.folders_gone += u64::from(known.entry.kind == Kind::Folder);
         }
-        self.write(&change)
+        self.write(change)
     }
 
     /// The policy takes it no longer: it is carried along.

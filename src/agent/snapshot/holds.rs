@@ -270,13 +270,14 @@ impl Rewrite<'_> {
     }
 
     /// How a folder that is gone, or held, would be kept if nothing below it were; nothing: it is none of these.
-    fn folder(&self, record: Option<&Record>, change: Option<&Change>) -> Option<Option<Standing>> {
+    fn folder(&self, record: Option<&Record>, change: Option<&Change>) -> Option<ByItself> {
         match (record, change) {
             (_, Some(Change::Gone { known, vanished })) if known.entry.kind == Kind::Folder => {
-                Some((self.holds && *vanished).then_some(Standing::Held(self.judge.id)))
+                let held = Standing::Held(self.judge.id);
+                Some(ByItself((self.holds && *vanished).then_some(held)))
             }
             (Some(record), None) if record.entry.kind == Kind::Folder && self.releases => match record.standing {
-                standing @ Standing::Held(_) => Some(Some(standing)),
+                standing @ Standing::Held(_) => Some(ByItself(Some(standing))),
                 Standing::Live | Standing::Excluded => None,
             },
             _ => None,
@@ -293,12 +294,12 @@ impl Rewrite<'_> {
             let (record, change) = (record.as_ref(), change.as_ref());
             let path = path_of(record, change);
             while let Some(last) = open.pop_if(|last| !path.starts_with(&last.path)) {
-                close(last, &mut open, &mut decided);
+                close(&last, &mut open, &mut decided);
             }
             if let Some(last) = open.last_mut() {
                 last.has_children = true;
             }
-            if let Some(own) = self.folder(record, change) {
+            if let Some(ByItself(own)) = self.folder(record, change) {
                 open.push(Open {
                     path: path.to_vec(),
                     number: decided.len(),
@@ -323,7 +324,7 @@ impl Rewrite<'_> {
             }
         }
         while let Some(last) = open.pop() {
-            close(last, &mut open, &mut decided);
+            close(&last, &mut open, &mut decided);
         }
         Ok(decided)
     }
@@ -373,8 +374,11 @@ impl Rewrite<'_> {
     }
 }
 
+/// How a folder would be kept if nothing below it were.
+struct ByItself(Option<Standing>);
+
 /// A folder is kept for what is kept below it, and an empty one by itself.
-fn close(folder: Open, above: &mut [Open], decided: &mut [Option<Standing>]) {
+fn close(folder: &Open, above: &mut [Open], decided: &mut [Option<Standing>]) {
     let own = folder.own.filter(|_| !folder.has_children || folder.below.is_some());
     let kept = own.or(folder.below);
     if let (Some(last), Some(standing)) = (above.last_mut(), kept) {
