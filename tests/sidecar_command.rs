@@ -262,8 +262,8 @@ fn without_a_sidecar_a_restore_at_value_is_recorded_with_the_first_backup_of_its
     let place = run();
     assert_eq!(place.newest().kind, Kind::Restored);
     let key = keys::served("2026-11-22T13:30:00Z");
-    let served: Served = decode(&place.content(&key).unwrap()).unwrap();
-    assert_eq!(served.snapshot.to_string(), snapshot);
+    let record: Served = decode(&place.content(&key).unwrap()).unwrap();
+    assert_eq!(record.snapshot.to_string(), snapshot);
     // Once: the marker says so until the next start, and means nothing any more.
     pod.write("a", "two");
     assert_eq!(run().newest().kind, Kind::Scheduled);

@@ -140,13 +140,17 @@ mod tests {
             record("c/e", 9, Standing::Excluded),
         ];
         let mut tally = Tally::default();
-        records.iter().for_each(|record| tally.add(record));
+        for record in &records {
+            tally.add(record);
+        }
         assert_eq!(tally.totals(), Totals { files: 4, bytes: 24 });
         assert_eq!(tally.live.totals, Totals { files: 1, bytes: 3 });
         assert_eq!(tally.held[&HoldId::new(1)].entries, 2);
         let set = tally.excluded_set;
         let mut other_way_round = Tally::default();
-        records.iter().rev().for_each(|record| other_way_round.add(record));
+        for record in records.iter().rev() {
+            other_way_round.add(record);
+        }
         assert_eq!(other_way_round, tally);
         tally.remove(&records[5]);
         assert_ne!(tally.excluded_set, set);

@@ -100,7 +100,9 @@ mod tests {
             assert_eq!(case.exceeds(Percent(most)), exceeds, "{case:?} at {most}%");
         }
         let mut counted = Vanishing::default();
-        [LARGE + 1, 5, 7].into_iter().for_each(|bytes| counted.add(bytes));
+        for bytes in [LARGE + 1, 5, 7] {
+            counted.add(bytes);
+        }
         assert_eq!((counted.files, counted.largest), (3, 7));
     }
 

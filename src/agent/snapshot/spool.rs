@@ -248,7 +248,9 @@ mod tests {
             Change::Carried { record: held },
         ];
         let mut spool = Spool::create(&path).unwrap();
-        changes.iter().for_each(|change| spool.push(change).unwrap());
+        for change in &changes {
+            spool.push(change).unwrap();
+        }
         spool.finish().unwrap();
         let found: Vec<Change> = read(&path, 6).unwrap().map(Result::unwrap).collect();
         assert_eq!(found, changes);
