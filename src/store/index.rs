@@ -85,10 +85,17 @@ pub struct DatabasePosition {
     pub txid: String,
     /// The time of that transaction.
     pub time: Timestamp,
-    /// The snapshot has the database as a file too, because it could not be sent: the file holds this transaction, and what
-    /// came after it. A replica that ends here, or before, is older.
+    /// Under which run of Litestream that transaction was counted; the former release said nothing of it. One whose sequence
+    /// is 0 counts nothing: in this epoch Litestream had not begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Point>,
+    /// The snapshot has the database as a file too: it is not replicated, or could not be sent. The file holds this
+    /// transaction, and what came after it. A replica that ends here, or before, is older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// Under which run the file's transaction was counted, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_run: Option<Point>,
 }
 
 /// What a snapshot holds in all, whether its index has a base or not.

@@ -78,6 +78,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
         filters,
         databases: protection.databases.clone(),
         replication: None,
+        copies: Arc::default(),
         turn: Arc::default(),
     });
     let mut errors = Vec::new();

@@ -15,6 +15,7 @@ use crate::agent::start::Serving;
 use crate::agent::volume::look::VolumeState;
 use crate::store::claims::{self, Claim, Holder};
 use crate::store::{Error as StoreError, Store};
+use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
 mod coverage;
@@ -95,7 +96,7 @@ pub(super) struct Survey {
     /// What came of answers that were not believed.
     pub(super) weighed: Weighed,
     /// The destination with the newest backup.
-    best: Option<usize>,
+    pub(super) best: Option<usize>,
 }
 
 impl Survey {
@@ -114,6 +115,17 @@ impl Survey {
     /// What was seen of the holder of a destination; none: it was not looked at.
     pub(super) fn seen(&self, destination: usize) -> Option<Seen> {
         self.seen.get(destination).copied().flatten()
+    }
+
+    /// What each destination has, where it could be asked.
+    pub(super) fn backups(&self) -> impl Iterator<Item = (usize, &Backup)> {
+        let said = self.said.iter().enumerate();
+        said.filter_map(|(number, said)| Some((number, said.backup()?)))
+    }
+
+    /// Whether the first destination could not be asked, or not be believed.
+    pub(super) fn is_primary_away(&self) -> bool {
+        matches!(self.said.first(), Some(Said::Nothing(_)))
     }
 
     /// The claim that holds the first destination that has one; where that is damaged, the one before it.
@@ -366,7 +378,7 @@ async fn conclude(
     let best = said
         .iter()
         .enumerate()
-        .filter_map(|(number, said)| Some((said.backup()?.newest(), std::cmp::Reverse(number))))
+        .filter_map(|(number, said)| Some((lateness(said.backup()?), std::cmp::Reverse(number))))
         .max()
         .map(|(_, std::cmp::Reverse(number))| number);
     let mut survey = Survey {
@@ -410,6 +422,12 @@ async fn conclude(
         });
     }
     Ok(Survey { decided, ..survey })
+}
+
+/// What the newest snapshots of several destinations are compared by: under one claim they are counted apart, but by one
+/// clock.
+fn lateness(backup: &Backup) -> Option<(u64, Timestamp)> {
+    backup.newest().map(|newest| (newest.epoch, newest.time))
 }
 
 /// Another workload's place is an error; another cluster's that may be in use is no answer.

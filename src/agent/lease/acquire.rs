@@ -104,8 +104,13 @@ pub async fn claim(
         Judgement::Take => None,
     };
     let draft = start.claim(now);
-    let floor = start.epoch.max(backup.highest_epoch());
-    let taken = take(store, &draft, &backup, floor).await?;
+    // One epoch for all destinations of a start: what is saved under it is told apart by time.
+    let is_of_this_start = start
+        .destinations
+        .iter()
+        .any(|destination| matches!(&destination.writing, Writing::Claimed { holder } if holder.epoch == start.epoch));
+    let below = start.epoch.saturating_sub(u64::from(is_of_this_start));
+    let taken = take(store, &draft, &backup, below.max(backup.highest_epoch())).await?;
     if let (Some(question), Taken::Held(_)) = (&question, &taken) {
         decisions::record(store, &question.id, &question.text).await?;
     }

@@ -61,6 +61,12 @@ impl Before {
         })
     }
 
+    /// Its newest transaction.
+    #[must_use]
+    pub const fn txid(&self) -> Txid {
+        self.txid
+    }
+
     /// Whether the app has begun its log anew since.
     #[must_use]
     pub fn is_behind(&self, database: &Path) -> bool {

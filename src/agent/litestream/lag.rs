@@ -94,6 +94,9 @@ impl Supervisor {
         }
         let (mut first, mut passed) = (Vec::new(), Vec::new());
         for (path, database) in databases {
+            if database.run.is_none() {
+                continue;
+            }
             let Ok(newest) = tokio::time::timeout(LOOKING, self.newest(database)).await else {
                 return self.down(&format!("a replica was not listed within {} s", LOOKING.as_secs()));
             };
@@ -103,7 +106,8 @@ impl Supervisor {
                     if self.replication.listed(path, newest) {
                         passed.push(path.clone());
                     }
-                    if !database.replicated {
+                    // What was there before says nothing of what is there now.
+                    if !database.replicated && newest >= database.whole_from {
                         first.push(path.clone());
                     }
                 }

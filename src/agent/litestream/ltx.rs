@@ -6,6 +6,8 @@
 //! it was compacted, the others for as long as the profile says. A state is a snapshot (or a file that begins with
 //! transaction 1) and files that follow each other without a gap.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Every level of a replica.
@@ -34,6 +36,19 @@ impl Txid {
             .then(|| u64::from_str_radix(text, 16).ok())
             .flatten()
             .map(Self)
+    }
+}
+
+impl Serialize for Txid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Txid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a transaction id is 16 hexadecimal digits"))
     }
 }
 

@@ -2,6 +2,7 @@
 //! are. Written by the claim's holder before Litestream first sees a database, and kept on each volume too, so that a start
 //! without a store knows what to look at. A type ↔ an object.
 
+use super::lineage::Run;
 use crate::store::keys;
 use crate::store::records::{VERSION, decode, encode};
 use crate::store::snapshot::SnapshotId;
@@ -44,6 +45,9 @@ pub struct Registered {
     /// The newest snapshot when that was noticed: it and those before may name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needed_by: Option<SnapshotId>,
+    /// Who followed it, the last one last; written before Litestream begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Run>,
 }
 
 impl Default for Registry {
@@ -62,6 +66,18 @@ impl Registered {
         keys::database(&self.folder, &self.path)
     }
 
+    /// Its path of the index.
+    #[must_use]
+    pub fn path_of_index(&self) -> Vec<u8> {
+        format!("{}/{}", self.folder, self.path).into_bytes()
+    }
+
+    /// Whether its replica was followed by the last one who had the place.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        self.runs.last().is_none_or(|last| last.after.is_some())
+    }
+
     /// Whether it belongs to what a restore of now brings.
     #[must_use]
     pub fn is_missed(&self, now: Timestamp) -> bool {
@@ -72,12 +88,16 @@ impl Registered {
 impl Registry {
     /// Reads it; an empty one where there is none.
     pub async fn read(store: &dyn Store) -> Result<Self, Error> {
-        let key = keys::databases();
-        match store.read(&key).await {
-            Ok(bytes) => decode(&bytes).map_err(|damage| damage.of(store.destination(), key)),
+        match store.read(&keys::databases()).await {
+            Ok(bytes) => Self::of_bytes(store, &bytes),
             Err(error) if error.is_not_found() || matches!(error, Error::NoBucket { .. }) => Ok(Self::default()),
             Err(error) => Err(error),
         }
+    }
+
+    /// The one in these bytes of a store.
+    pub fn of_bytes(store: &dyn Store, bytes: &[u8]) -> Result<Self, Error> {
+        decode(bytes).map_err(|damage| damage.of(store.destination(), keys::databases()))
     }
 
     /// Writes it.
@@ -103,6 +123,30 @@ impl Registry {
             .find(|one| one.folder == folder && one.path == path)
     }
 
+    /// Notes that under this claim nobody follows the databases that are not `followed`, and which of them are gone.
+    /// Their paths of the index, of these volumes.
+    pub fn stop(
+        &mut self,
+        epoch: u64,
+        now: Timestamp,
+        followed: impl Fn(&Registered) -> bool,
+        is_there: impl Fn(&Registered) -> bool,
+    ) -> Vec<Vec<u8>> {
+        let mut left = Vec::new();
+        for database in self.databases.iter_mut().filter(|database| !followed(database)) {
+            if database.is_followed() {
+                Run::none(epoch).note(&mut database.runs);
+            }
+            if is_there(database) {
+                (database.gone, database.needed_by) = (None, None);
+            } else {
+                database.gone.get_or_insert(now);
+            }
+            left.push(database.path_of_index());
+        }
+        left
+    }
+
     /// Adds a database, or changes what is known of it.
     pub fn put(&mut self, database: Registered) {
         self.forget(&database);
@@ -120,6 +164,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ltx::Txid;
     use super::*;
     use crate::store::memory::Memory;
 
@@ -133,6 +178,7 @@ mod tests {
             replicated: false,
             gone: None,
             needed_by: None,
+            runs: Vec::new(),
         }
     }
 
@@ -179,5 +225,32 @@ mod tests {
         assert!(database("a.db").is_missed(now));
         assert!(gone("2026-11-22T12:30:00Z").is_missed(now));
         assert!(!gone("2026-11-22T11:30:00Z").is_missed(now));
+    }
+
+    #[test]
+    fn what_nobody_follows_is_written_down_once_and_what_is_gone_with_it() {
+        let now: Timestamp = "2026-11-22T13:00:00Z".parse().unwrap();
+        let mut registry = Registry::default();
+        for path in ["a.db", "b.db", "c.db"] {
+            let mut database = database(path);
+            Run::begun(&[], 3, Txid(0), None).note(&mut database.runs);
+            registry.put(database);
+        }
+        let stop = |registry: &mut Registry, epoch, now| {
+            registry.stop(epoch, now, |one| one.path == "a.db", |one| one.path != "c.db")
+        };
+        let left = stop(&mut registry, 4, now);
+        assert_eq!(left, [b"config/b.db".to_vec(), b"config/c.db".to_vec()]);
+        let state = |path| {
+            let one = registry.get("config", path).unwrap();
+            (one.is_followed(), one.gone.is_some())
+        };
+        assert_eq!(
+            [state("a.db"), state("b.db"), state("c.db")],
+            [(true, false), (false, false), (false, true)]
+        );
+        let before = registry.clone();
+        stop(&mut registry, 5, now + FORGOTTEN_AFTER);
+        assert_eq!(registry, before, "nobody has followed them since");
     }
 }

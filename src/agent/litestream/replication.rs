@@ -1,6 +1,8 @@
 //! What the sidecar's parts know together about replicated databases: backups find them and leave them out of the files, the
 //! supervisor replicates them, snapshots ask where they stand. No I/O but that last question, and what is there at the end.
 
+use super::copies::Copies;
+use super::lineage::{Run, Saved};
 use super::ltx::Txid;
 use super::{control, local, process};
 use crate::agent::arguments::{Databases, Profile};
@@ -12,7 +14,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -47,7 +49,11 @@ pub struct Database {
     pub profile: Profile,
     /// When it was found.
     pub since: Instant,
-    /// A replica of it was seen in the store.
+    /// The run of Litestream that has it; none: not in this life.
+    pub run: Option<Run>,
+    /// From here on the replica has what the database held when the run began.
+    pub whole_from: Txid,
+    /// A replica of it was seen in the store that has that.
     pub replicated: bool,
     /// The replica does not keep up, or never began: it is saved as a file too.
     pub failing: bool,
@@ -55,11 +61,8 @@ pub struct Database {
     pub complete: bool,
     /// What the store is known to have.
     pub sent: Txid,
-    /// Litestream's newest transaction of it, as far as it was ever seen.
+    /// Litestream's newest transaction of it, as far as it was ever seen in this run.
     pub newest: Txid,
-    /// It is in the last snapshot as a file, of this transaction and what came after it; [`Txid::MAX`]: newer than anything
-    /// that was sent before this life. The file stays until the replica is seen to be newer.
-    pub saved: Option<Txid>,
 }
 
 impl Database {
@@ -67,6 +70,12 @@ impl Database {
     #[must_use]
     pub fn key(&self) -> String {
         keys::database(&self.folder, &self.path)
+    }
+
+    /// Whether what the store is known to have is newer than this file.
+    fn is_newer_than(&self, saved: Saved) -> bool {
+        self.run
+            .is_some_and(|run| run.run == saved.run && self.sent > saved.txid)
     }
 }
 
@@ -93,8 +102,8 @@ pub struct Replication {
     /// The snapshots that stay, as the last pruning left them.
     kept: Mutex<Option<Vec<SnapshotId>>>,
     stopping: Mutex<Option<Instant>>,
-    /// What the newest snapshot has as files when the place is opened: [`Database::saved`], by path of the index.
-    inherited: Mutex<BTreeMap<Vec<u8>, Txid>>,
+    /// What the snapshots of the same destination have as files: a file stays until the replica is seen to be newer.
+    pub copies: Arc<Copies>,
     /// Something changed that the supervisor should look at.
     pub changed: Notify,
     told_to_stop: Notify,
@@ -120,7 +129,7 @@ impl Replication {
             ours: Mutex::new(Instant::now()),
             kept: Mutex::default(),
             stopping: Mutex::default(),
-            inherited: Mutex::default(),
+            copies: Arc::default(),
             changed: Notify::new(),
             told_to_stop: Notify::new(),
             news: AtomicBool::new(false),
@@ -162,8 +171,8 @@ impl Replication {
         locked(&self.databases).contains_key(path)
     }
 
-    /// A backup met a database at this path of the index, `file` on disk.
-    pub fn found(&self, path: &[u8], file: PathBuf) -> Treatment {
+    /// A backup met a database at this path of the index, `file` on disk. `stored`: the store has it as a file.
+    pub fn found(&self, path: &[u8], file: PathBuf, stored: bool) -> Treatment {
         let Some(slash) = path.iter().position(|byte| *byte == b'/') else {
             return Treatment::Saved;
         };
@@ -173,24 +182,21 @@ impl Replication {
         };
         // Nothing is sent any more of what is met only now.
         let too_late = self.stopping().is_some();
+        if stored {
+            self.copies.assume(path);
+        }
+        let saved = self.copies.get(path);
         let mut databases = locked(&self.databases);
         if let Some(database) = databases.get_mut(path) {
             database.failing |= too_late && !database.replicated;
-            return match *database {
+            return match database {
                 Database { failing: true, .. } => Treatment::Saved,
-                Database {
-                    replicated: true,
-                    saved,
-                    sent,
-                    ..
-                } if saved.is_none_or(|saved| sent > saved) => {
-                    database.saved = None;
+                Database { replicated: true, .. } if saved.is_none_or(|saved| database.is_newer_than(saved)) => {
                     Treatment::Replicated
                 }
                 _ => Treatment::Kept,
             };
         }
-        let saved = locked(&self.inherited).remove(path);
         databases.insert(
             path.to_vec(),
             Database {
@@ -199,12 +205,13 @@ impl Replication {
                 path: String::from_utf8_lossy(below).into_owned(),
                 profile,
                 since: Instant::now(),
+                run: None,
+                whole_from: Txid(0),
                 replicated: false,
                 failing: too_late,
                 complete: false,
                 sent: Txid(0),
                 newest: Txid(0),
-                saved,
             },
         );
         drop(databases);
@@ -341,11 +348,29 @@ impl Replication {
         self.news.swap(false, Ordering::Relaxed)
     }
 
-    /// Where each database stands now: its log is read to its end before, where Litestream runs.
-    pub async fn positions(&self) -> Vec<DatabasePosition> {
+    /// The last one of these runs of Litestream is about to begin with a database. `goes_on`: where the one before ended.
+    /// `replicated`: the store is known to have had a replica.
+    pub fn begin(&self, path: &[u8], runs: &[Run], listed: Txid, goes_on: bool, replicated: bool) {
+        let Some(run) = runs.last() else { return };
+        let after = run.after.unwrap_or_default();
+        self.copies.renumber(path, runs);
+        self.change(path, |database| {
+            database.run = Some(*run);
+            database.whole_from = if goes_on { after } else { Txid(after.0 + 1) };
+            database.replicated = goes_on && replicated;
+            database.complete = false;
+            database.sent = listed;
+            database.newest = after;
+        });
+    }
+
+    /// Where each database stands now; with `read`, its log is read to its end before, where Litestream runs. What no run has
+    /// in this life stands at [`Txid::MAX`], of none: nothing that a replica has is newer.
+    pub async fn positions(&self, read: bool, epoch: u64) -> Vec<DatabasePosition> {
         let databases = self.databases();
         let sockets: BTreeSet<PathBuf> = databases
             .values()
+            .filter(|_| read)
             .map(|database| process::socket(&self.folder, database.profile.as_str()))
             .filter(|socket| socket.exists())
             .collect();
@@ -360,76 +385,41 @@ impl Replication {
             }
         });
         futures::future::join_all(syncs).await;
-        databases
-            .iter()
-            .filter_map(|(path, database)| {
-                let position = local::position(&database.file);
-                let newest = position.map_or(Txid(0), |position| position.txid);
-                let mut newest = newest.max(database.newest).max(database.sent);
-                if newest == Txid(0) && self.stopping().is_some() {
-                    // Whatever a replica has of it: nothing newer than this end is ever sent.
-                    newest = Txid::MAX;
+        let position = |(path, database): (&Vec<u8>, &Database)| {
+            let local = local::position(&database.file);
+            let (run, txid) = match database.run {
+                Some(run) => {
+                    // Where Litestream's own folder is gone, what was seen of it is all that is known.
+                    let newest = local.map_or(Txid(0), |local| local.txid);
+                    let newest = newest.max(database.newest).max(database.sent);
+                    self.change(path, |database| database.newest = database.newest.max(newest));
+                    (run.run, newest)
                 }
-                self.change(path, |database| database.newest = newest);
-                // Where Litestream's own folder is gone, this is all that is known.
-                let txid = database
-                    .saved
-                    .or_else(|| (database.failing && newest > Txid(0)).then_some(newest));
-                let position = position.or_else(|| {
-                    let time = Timestamp::now();
-                    Some(local::Position { txid: txid?, time })
-                })?;
-                Some(DatabasePosition {
-                    folder: database.folder.clone(),
-                    path: database.path.clone(),
-                    txid: position.txid.to_string(),
-                    time: position.time,
-                    file: None,
-                })
-            })
-            .collect()
-    }
-
-    /// A backup has saved the database as a file, after [`Self::positions`] were asked.
-    pub fn saved(&self, path: &[u8]) {
-        self.change(path, |database| database.saved = Some(database.newest));
-    }
-
-    /// Notes which of them the snapshot has as files.
-    pub fn note_files(&self, positions: &mut [DatabasePosition]) {
-        let databases = locked(&self.databases);
-        for position in positions {
-            let path = format!("{}/{}", position.folder, position.path);
-            let saved = databases.get(path.as_bytes()).and_then(|database| database.saved);
-            position.file = saved.map(|txid| txid.to_string());
-        }
-    }
-
-    /// What the newest snapshot has as files, from its index, before anything is found.
-    pub fn inherit(&self, positions: &[DatabasePosition]) {
-        let files = positions.iter().filter_map(|position| {
-            let txid = Txid::parse(position.file.as_deref()?)?;
-            Some((format!("{}/{}", position.folder, position.path).into_bytes(), txid))
-        });
-        *locked(&self.inherited) = files.collect();
-    }
-
-    /// Whether the newest snapshot had this path as such a file.
-    #[must_use]
-    pub fn has_inherited(&self, path: &[u8]) -> bool {
-        locked(&self.inherited).contains_key(path)
+                None => {
+                    let Saved { run, txid } = Saved::alone(epoch);
+                    (run, txid)
+                }
+            };
+            DatabasePosition {
+                folder: database.folder.clone(),
+                path: database.path.clone(),
+                txid: txid.to_string(),
+                time: local.map_or_else(Timestamp::now, |local| local.time),
+                run: Some(run),
+                file: None,
+                file_run: None,
+            }
+        };
+        databases.iter().map(position).collect()
     }
 
     /// The store has everything up to `newest`. Whether with that it is newer than what was saved as a file.
     pub fn listed(&self, path: &[u8], newest: Txid) -> bool {
+        let saved = self.copies.get(path);
         let mut passed = false;
         self.change(path, |database| {
             database.sent = newest;
-            if database.saved == Some(Txid::MAX) {
-                // From here on it counts: what is listed now may be older than the file, or as new.
-                database.saved = Some(newest);
-            }
-            passed = database.saved.is_some_and(|saved| newest > saved);
+            passed = saved.is_some_and(|saved| database.is_newer_than(saved));
         });
         passed
     }
@@ -438,6 +428,26 @@ impl Replication {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::index::Header;
+
+    fn run(run: &str, after: u64) -> Run {
+        Run {
+            run: run.parse().unwrap(),
+            after: Some(Txid(after)),
+        }
+    }
+
+    fn header(databases: Vec<DatabasePosition>) -> Header {
+        Header {
+            id: "20261122T130500Z-1.42-auto".parse().unwrap(),
+            base: None,
+            time: Timestamp::UNIX_EPOCH,
+            volumes: Vec::new(),
+            databases,
+            skipped: BTreeMap::new(),
+            carried: Default::default(),
+        }
+    }
 
     fn replication(which: &str) -> Replication {
         Replication::new(which.parse().unwrap(), Profile::Standard, PathBuf::from("/nowhere"))
@@ -458,14 +468,14 @@ mod tests {
         assert_eq!(paths.profile_of(b"d.db"), None);
         assert_eq!(replication("none").profile_of(b"a.db"), None);
         let ephemeral = Replication::new(Databases::Auto, Profile::Ephemeral, PathBuf::new());
-        assert_eq!(ephemeral.found(b"config/a.db", "/a.db".into()), Treatment::Saved);
+        assert_eq!(ephemeral.found(b"config/a.db", "/a.db".into(), false), Treatment::Saved);
     }
 
     #[test]
     fn a_database_leaves_the_files_once_its_replica_was_seen_and_comes_back_when_that_fails() {
         let replication = replication("auto");
         let path = b"config/a.db";
-        let meet = || replication.found(path, "/config/a.db".into());
+        let meet = || replication.found(path, "/config/a.db".into(), false);
         assert_eq!(meet(), Treatment::Kept);
         assert!(replication.knows(path));
         replication.change(path, |database| database.replicated = true);
@@ -480,10 +490,10 @@ mod tests {
     fn a_database_that_is_met_by_the_last_backup_alone_is_saved_as_a_file() {
         let replication = replication("auto");
         let (path, another) = (b"config/a.db", b"config/b.db");
-        assert_eq!(replication.found(path, "/a.db".into()), Treatment::Kept);
+        assert_eq!(replication.found(path, "/a.db".into(), false), Treatment::Kept);
         replication.stop(Instant::now());
-        assert_eq!(replication.found(path, "/a.db".into()), Treatment::Saved);
-        assert_eq!(replication.found(another, "/b.db".into()), Treatment::Saved);
+        assert_eq!(replication.found(path, "/a.db".into(), false), Treatment::Saved);
+        assert_eq!(replication.found(another, "/b.db".into(), false), Treatment::Saved);
     }
 
     #[tokio::test]
@@ -491,56 +501,68 @@ mod tests {
         let replication = replication("auto");
         let (sent, unsent) = (b"config/a.db", b"config/b.db");
         let file = tempfile::NamedTempFile::new().unwrap();
-        let treatments = || [sent, unsent].map(|path| replication.found(path, file.path().into()));
+        let treatments = || [sent, unsent].map(|path| replication.found(path, file.path().into(), false));
         treatments();
         for path in [sent, unsent] {
-            replication.change(path, |database| {
-                database.replicated = true;
-                database.sent = Txid(7);
-            });
+            replication.begin(path, &[run("1.1", 7)], Txid(7), true, true);
         }
         replication.stop(Instant::now());
         assert_eq!(treatments(), [Treatment::Replicated; 2], "it is still being sent");
         replication.change(sent, |database| database.complete = true);
         replication.end();
         // Asked before the files are looked at: the snapshot has to say of what transaction the file is.
-        let mut positions = replication.positions().await;
+        let mut positions = replication.positions(true, 1).await;
         assert_eq!(treatments(), [Treatment::Replicated, Treatment::Saved]);
-        replication.saved(unsent);
-        replication.note_files(&mut positions);
+        let is_there = |path: &[u8]| path == unsent;
+        replication
+            .copies
+            .note(&mut positions, &[unsent.to_vec()].into(), 1, is_there);
         let files: Vec<_> = positions
             .iter()
             .map(|position| (&*position.path, position.file.as_deref()))
             .collect();
-        assert_eq!(files, [("b.db", Some("0000000000000007"))]);
+        assert_eq!(files, [("a.db", None), ("b.db", Some("0000000000000007"))]);
     }
 
     #[test]
     fn a_file_that_is_newer_than_its_replica_stays_until_the_replica_is_newer() {
-        let replication = replication("auto");
         let path = b"config/a.db";
-        let position = |file| DatabasePosition {
+        let position = |run: Option<&str>, file: Option<Txid>| DatabasePosition {
             folder: "config".to_owned(),
             path: "a.db".to_owned(),
             txid: Txid(7).to_string(),
             time: Timestamp::UNIX_EPOCH,
-            file,
+            run: run.map(|run| run.parse().unwrap()),
+            file: file.map(|txid| txid.to_string()),
+            file_run: None,
         };
-        for (saved, first) in [(Txid(7), 7), (Txid::MAX, 9)] {
-            replication.inherit(&[position(Some(saved.to_string()))]);
-            assert!(replication.has_inherited(path));
-            assert_eq!(replication.found(path, "/a.db".into()), Treatment::Kept);
-            replication.change(path, |database| database.replicated = true);
-            assert!(!replication.listed(path, Txid(first)));
-            assert_eq!(replication.found(path, "/a.db".into()), Treatment::Kept);
-            let mut positions = [position(None)];
-            replication.note_files(&mut positions);
-            assert_eq!(positions[0].file, Some(Txid(first).to_string()));
-            assert!(replication.listed(path, Txid(first + 1)));
-            assert_eq!(replication.found(path, "/a.db".into()), Treatment::Replicated);
-            replication.note_files(&mut positions);
-            assert_eq!(positions[0].file, None);
-            replication.lost(path);
+        // What the snapshot before said, the run that begins, whether it goes on, and what is newer than the file then.
+        for (said, begun, goes_on, newer) in [
+            // Sent before this life, or not: the run before says up to where it was.
+            (position(Some("1.1"), Some(Txid(7))), run("2.1", 9), true, 8),
+            (position(Some("1.1"), Some(Txid(70))), run("2.1", 9), false, 10),
+            (position(Some("2.0"), Some(Txid::MAX)), run("3.1", 9), false, 10),
+            // The former release's.
+            (position(None, Some(Txid(7))), run("2.1", 9), true, 8),
+            (position(None, Some(Txid::MAX)), run("2.1", 9), false, 10),
+        ] {
+            let replication = replication("auto");
+            replication.copies.inherit(&header(vec![said.clone()]));
+            let meet = || replication.found(path, "/a.db".into(), true);
+            assert_eq!(meet(), Treatment::Kept, "{said:?}");
+            replication.begin(path, &[run("1.1", 0), begun], Txid(9), goes_on, true);
+            let mut at = newer - 1;
+            if goes_on {
+                // It was sent before this life already.
+                assert!(replication.listed(path, Txid(9)));
+            } else {
+                assert!(!replication.listed(path, Txid(at)), "{said:?}");
+                assert_eq!(meet(), Treatment::Kept, "nobody has seen it whole");
+                at += 1;
+                assert!(replication.listed(path, Txid(at)));
+                replication.change(path, |database| database.replicated = true);
+            }
+            assert_eq!(meet(), Treatment::Replicated, "{said:?}");
         }
     }
 
@@ -548,23 +570,34 @@ mod tests {
     async fn a_snapshot_says_of_what_transaction_a_file_is_that_was_not_sent() {
         let replication = replication("auto");
         let path = b"config/a.db";
-        replication.found(path, "/nowhere/a.db".into());
-        assert_eq!(replication.positions().await, [], "nothing is known of it");
-        replication.change(path, |database| {
-            database.replicated = true;
-            database.failing = true;
-            database.sent = Txid(7);
-        });
-        let mut positions = replication.positions().await;
-        replication.note_files(&mut positions);
+        replication.found(path, "/nowhere/a.db".into(), false);
+        let note = async |saved: bool, is_there: bool| {
+            let mut positions = replication.positions(true, 4).await;
+            let saved = saved.then(|| path.to_vec()).into_iter().collect();
+            let noted = replication.copies.note(&mut positions, &saved, 4, |_| is_there);
+            replication.copies.publish(noted);
+            let said = positions.first();
+            said.map(|said| (said.txid.clone(), said.run.unwrap().to_string(), said.file.clone()))
+        };
+        assert_eq!(note(false, false).await, None, "nothing is known of it");
+        let all = Txid::MAX.to_string();
+        let alone = Some((all.clone(), "4.0".to_owned(), Some(all)));
         assert_eq!(
-            (positions.len(), &positions[0].file),
-            (1, &None),
-            "it was not saved yet"
+            note(true, true).await,
+            alone,
+            "newer than anything that was sent before this life"
         );
-        replication.saved(path);
-        replication.note_files(&mut positions);
-        assert_eq!(positions[0].file.as_deref(), Some("0000000000000007"));
+        replication.begin(path, &[run("4.1", 7)], Txid(7), false, false);
+        let seven = Txid(7).to_string();
+        let kept = Some((seven.clone(), "4.1".to_owned(), Some(seven.clone())));
+        assert_eq!(note(false, true).await, kept);
+        replication.listed(path, Txid(9));
+        let nine = Txid(9).to_string();
+        let behind = Some((nine.clone(), "4.1".to_owned(), Some(seven)));
+        assert_eq!(note(false, true).await, behind, "it is there still");
+        let again = Some((nine.clone(), "4.1".to_owned(), Some(nine.clone())));
+        assert_eq!(note(true, true).await, again);
+        assert_eq!(note(false, false).await, Some((nine, "4.1".to_owned(), None)));
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub enum Error {
     },
 }
 
-pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+pub(crate) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
     let what = format!("{what} {} failed", path.display());
     |source| Error::Local { what, source }
 }
@@ -90,7 +90,7 @@ pub struct Restore<'a> {
     pub own: &'a OwnFolder,
     /// A folder for configurations, in the pod's shared folder.
     pub folder: &'a Path,
-    /// What lies at the database's place was restored as a file, and holds this transaction and what came after it.
+    /// There is a file of it that holds this transaction, and what came after it.
     pub saved: Option<Txid>,
 }
 
@@ -111,8 +111,8 @@ pub fn on_volume(own: &OwnFolder, database: &Registered) -> Option<PathBuf> {
 }
 
 impl Restore<'_> {
-    /// Brings the database to its place.
-    pub async fn bring(&self, file: &Path, wanted: Wanted) -> Result<Restored, Error> {
+    /// Brings the database to its place; nothing where the file that there is holds as much.
+    pub async fn bring(&self, file: &Path, wanted: Wanted) -> Result<Option<Restored>, Error> {
         let staged = self.own.join(STAGED);
         let _ = fs::remove_dir_all(&staged);
         self.own.create().map_err(|error| Error::Local {
@@ -132,16 +132,10 @@ impl Restore<'_> {
             Wanted::At(txid) => Some(self.reachable(&replica, txid).await?),
             Wanted::Before(time) => Some(self.before(&replica, &configuration, file, time).await?),
         };
-        if let Some(saved) = self.saved.filter(|_| file.is_file())
+        if let Some(saved) = self.saved
             && self.is_older(&replica, limit, saved).await?
         {
-            local::forget(file).map_err(failed("clearing Litestream's state beside", file))?;
-            return Ok(Restored {
-                told: format!(
-                    "{}: as the snapshot has it as a file, with what was not sent after transaction {saved}",
-                    file.display()
-                ),
-            });
+            return Ok(None);
         }
         let output = staged.join("database");
         let told = match self.fetch(&configuration, file, limit, &output).await {
@@ -172,7 +166,7 @@ impl Restore<'_> {
                 aside.display()
             ),
         };
-        Ok(Restored { told })
+        Ok(Some(Restored { told }))
     }
 
     pub(super) fn no_replica(&self) -> Error {
@@ -312,7 +306,7 @@ fn point(got: Txid, wanted: Wanted) -> String {
 }
 
 /// Moves a whole database into place. What was there, if it was anything, goes to a name that says when.
-fn place(staged: &Path, file: &Path, database: &Registered) -> Result<Option<PathBuf>, Error> {
+pub fn place(staged: &Path, file: &Path, database: &Registered) -> Result<Option<PathBuf>, Error> {
     let found = fs::metadata(file).ok().filter(|found| found.len() > 0);
     let (uid, gid, mode) = match &found {
         Some(found) => (found.uid(), found.gid(), found.mode() & 0o7777),
@@ -397,6 +391,7 @@ mod tests {
             replicated: true,
             gone: None,
             needed_by: None,
+            runs: Vec::new(),
         }
     }
 

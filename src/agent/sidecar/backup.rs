@@ -15,7 +15,7 @@ use super::volume::Scope;
 use crate::agent::arguments::{Percent, QuestionId};
 use crate::agent::filters::Skipped;
 use crate::agent::lease::check::{Away, Fenced, Lease, NotHeld};
-use crate::agent::scan::{Record, TableError};
+use crate::agent::scan::{Kind, Record, TableError};
 use crate::agent::snapshot::changes::{Accepted, Look, Plan, PlanError, read_facts};
 use crate::agent::snapshot::questions;
 use crate::contract::question::Question;
@@ -193,6 +193,8 @@ struct Begun {
     id: SnapshotId,
     /// Where each replicated database stood.
     databases: Vec<DatabasePosition>,
+    /// Which databases were saved as files since (paths of the index).
+    saved: BTreeSet<Vec<u8>>,
     report: Report,
     outcomes: Outcomes,
     /// Something that a restore would notice.
@@ -235,12 +237,14 @@ impl Site {
         }
         self.require_claim().await?;
         // Of the moment of the scan, as the files are.
-        let databases = match &replication {
-            Some(replication) => replication.positions().await,
-            None => Vec::new(),
-        };
+        let databases = self
+            .scope
+            .copies
+            .positions(replication.as_deref(), self.lease.holder.epoch)
+            .await;
         let mut begun = Begun {
             databases,
+            saved: BTreeSet::new(),
             id: SnapshotId::new(Timestamp::now(), self.lease.holder.epoch, self.sequence + 1, order.kind),
             report,
             outcomes: Outcomes::create(&self.scratch.join("outcomes"))?,
@@ -414,9 +418,7 @@ impl Site {
                 begun.report.uploaded_bytes += piece.record.stored_size;
                 if piece.record.database {
                     self.databases.insert(piece.record.entry.path.clone(), Instant::now());
-                    if let Some(replication) = &self.scope.replication {
-                        replication.saved(&piece.record.entry.path);
-                    }
+                    begun.saved.insert(piece.record.entry.path.clone());
                 }
                 let stored = begun.id.point();
                 batch.outcome(piece.record.entry.path.clone(), Some(Record { stored, ..piece.record }));
@@ -600,9 +602,6 @@ impl Site {
     async fn publish(&mut self, begun: &mut Begun) -> Result<(), Failure> {
         let now = Timestamp::now();
         let id = begun.id;
-        if let Some(replication) = &self.scope.replication {
-            replication.note_files(&mut begun.databases);
-        }
         let difference = (self.known.changed_since_base() + begun.outcomes.count()) as u64;
         let base = self.known.base().filter(|(base, made)| {
             base.epoch == id.epoch
@@ -634,7 +633,8 @@ impl Site {
         let outcomes = begun.outcomes.read()?;
         let (known, index) = (self.known.clone(), self.scratch.join(format!("{id}.json")));
         let (path, placed) = (index.clone(), begun.placed);
-        let next = blocking(move || {
+        let (copies, saved) = (self.scope.copies.clone(), std::mem::take(&mut begun.saved));
+        let (next, noted) = blocking(move || {
             let next = if header.base.is_some() {
                 known.changed(outcomes)?.published(id)
             } else {
@@ -642,8 +642,10 @@ impl Site {
             }
             .held_since(placed);
             header.carried = next.carried(header.base.is_some())?;
+            let is_there = |path: &[u8]| matches!(next.get(path), Ok(Some(record)) if record.entry.kind == Kind::File);
+            let noted = copies.note(&mut header.databases, &saved, id.epoch, is_there);
             write_index(&next, &header, &path)?;
-            Ok::<_, Failure>(next)
+            Ok::<_, Failure>((next, noted))
         })
         .await?;
         if base.is_none() {
@@ -667,6 +669,7 @@ impl Site {
                 undone,
             });
         }
+        self.scope.copies.publish(noted);
         self.known = Arc::new(next);
         begun.report.snapshot = Some(id);
         Ok(())

@@ -25,6 +25,7 @@ pub mod volume;
 use crate::agent::arguments::{Databases, Port, SidecarArguments, Span, Tier};
 use crate::agent::filters::Filters;
 use crate::agent::http;
+use crate::agent::litestream::copies::Copies;
 use crate::agent::litestream::replication::Replication;
 use crate::agent::litestream::supervise::Supervisor;
 use crate::agent::litestream::target::{Origin, Target};
@@ -240,6 +241,7 @@ fn begin(
             Some((target, replication)) if index == 0 => {
                 let scope = Arc::new(Scope {
                     replication: Some(replication.clone()),
+                    copies: replication.copies.clone(),
                     ..Scope::clone(&scope)
                 });
                 let supervisor = Supervisor::new(
@@ -257,7 +259,14 @@ fn begin(
                 replicating = Some((replication.clone(), tokio::spawn(supervisor.run())));
                 scope
             }
-            _ => scope.clone(),
+            Some((_, replication)) => Arc::new(Scope {
+                copies: Arc::new(Copies::beside(replication.clone())),
+                ..Scope::clone(&scope)
+            }),
+            None => Arc::new(Scope {
+                copies: Arc::default(),
+                ..Scope::clone(&scope)
+            }),
         };
         let worker = Worker::new(Destination {
             store,
@@ -353,6 +362,7 @@ fn scope(arguments: &SidecarArguments, started: &Start, filters: &Filters, share
         databases: arguments.protection.databases.clone(),
         turn: Arc::default(),
         replication: None,
+        copies: Arc::default(),
     })
 }
 

@@ -7,6 +7,7 @@ use super::known::{Known, from_index};
 use super::stage::mirror_name;
 use super::volume::Scope;
 use crate::agent::lease::check::Lease;
+use crate::agent::litestream::registry::{Registered, Registry};
 use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter};
 use crate::store::claims;
 use crate::store::index::{self, IndexReader};
@@ -15,6 +16,7 @@ use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::State;
 use crate::store::{self, Depth, Store, listed, state, store_id, unwatched};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
@@ -82,7 +84,10 @@ impl Site {
             before: None,
         };
         let (store, claim) = (site.store.clone(), site.lease.holder.key());
-        let mut read = store.read_all(&[keys::STATE, keys::STORE_ID, &claim]).await?;
+        let databases = keys::databases();
+        let mut read = store
+            .read_all(&[keys::STATE, keys::STORE_ID, &claim, &databases])
+            .await?;
         let state = read.remove(keys::STATE);
         let state = state.and_then(|bytes| state::of_bytes(store.as_ref(), &bytes));
         site.before.clone_from(&state);
@@ -93,12 +98,46 @@ impl Site {
         if let Some(bytes) = read.remove(&claim) {
             site.lease.read_as(store.as_ref(), &bytes);
         }
-        let warnings = site.settle(true).await?;
+        let mut warnings = site.settle(true).await?;
         // Now that the place is seen to be ours.
         let found = read.remove(keys::STORE_ID);
         let found = found.and_then(|bytes| store_id::of_bytes(store.as_ref(), &bytes));
         site.lease.identify(store.as_ref(), found).await?;
+        if let Some(bytes) = read.remove(&databases) {
+            site.stop_following(&bytes, &mut warnings).await?;
+        }
         Ok((site, warnings))
+    }
+
+    /// Writes down which databases have a replica here that nobody follows from now on: what is saved of them is newer.
+    async fn stop_following(&self, registry: &[u8], warnings: &mut Vec<String>) -> Result<(), Failure> {
+        let known = match Registry::of_bytes(self.store.as_ref(), registry) {
+            Ok(known) => known,
+            Err(error) => {
+                warnings.push(with_sources(&error));
+                return Ok(());
+            }
+        };
+        let volume = |database: &Registered| {
+            let mut volumes = self.scope.volumes.iter();
+            volumes.find(|volume| volume.folder == database.folder)
+        };
+        let replication = self.scope.replication.as_deref();
+        let is_followed = |database: &Registered| {
+            // Whatever comes of a volume that is not ours to look at.
+            volume(database).is_none()
+                || replication.is_some_and(|replication| replication.profile_of(database.path.as_bytes()).is_some())
+        };
+        let is_there = |database: &Registered| {
+            volume(database).is_some_and(|volume| volume.path.join(&database.path).symlink_metadata().is_ok())
+        };
+        let mut next = known.clone();
+        let left = next.stop(self.lease.holder.epoch, Timestamp::now(), is_followed, is_there);
+        if next != known {
+            next.write(self.store.as_ref()).await?;
+        }
+        self.scope.copies.leave(left);
+        Ok(())
     }
 
     /// Finishes or undoes what was begun, and learns anew what the newest snapshot holds where that may be another.
@@ -167,16 +206,12 @@ impl Site {
             move |damage: Damage| Failure::from(damage.of(destination, keys::snapshot(&id)))
         };
         let header = read_index(&index).map_err(damaged(id))?.header().clone();
-        let replication = self.scope.replication.clone();
-        if let Some(replication) = &replication {
-            replication.inherit(&header.databases);
-        }
+        self.scope.copies.inherit(&header);
+        let (copies, is_followed) = (self.scope.copies.clone(), self.scope.replication.is_some());
         // An index does not tell databases from other files: of these it is known.
         let noted = move |entry: index::Entry| {
             let mut record = from_index(entry)?;
-            record.database = replication
-                .as_ref()
-                .is_some_and(|replication| replication.has_inherited(&record.entry.path));
+            record.database = is_followed && copies.get(&record.entry.path).is_some();
             Some(record)
         };
         let (base, base_id) = match header.base {

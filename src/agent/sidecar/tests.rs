@@ -270,6 +270,7 @@ impl Bench {
     async fn open_with(&self, volumes: Vec<Volume>, lives: usize, epoch: u64) -> Result<Site, Failure> {
         let scope = Scope {
             replication: None,
+            copies: Arc::default(),
             volumes,
             filters: self.filters.clone(),
             databases: Databases::Auto,

@@ -4,6 +4,7 @@
 use crate::agent::arguments::Databases;
 use crate::agent::database;
 use crate::agent::filters::Filters;
+use crate::agent::litestream::copies::Copies;
 use crate::agent::litestream::replication::{Replication, Treatment};
 use crate::agent::scan::{Entry, Kind};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -43,6 +44,8 @@ pub struct Scope {
     pub turn: Arc<Mutex<()>>,
     /// Tier 3, at the primary destination: databases that Litestream replicates are left out.
     pub replication: Option<Arc<Replication>>,
+    /// Which databases the destination has as files.
+    pub copies: Arc<Copies>,
 }
 
 /// What leads to a path.
@@ -188,12 +191,12 @@ impl Scope {
                 .is_some_and(|path| database::is_database(&path).unwrap_or(false))
     }
 
-    /// How a file is treated that may be a database: nothing where it is none.
+    /// How a file is treated that may be a database: nothing where it is none. `stored`: the store has it as a file.
     #[must_use]
-    pub fn treatment(&self, path: &[u8]) -> Option<Treatment> {
+    pub fn treatment(&self, path: &[u8], stored: bool) -> Option<Treatment> {
         let is_database = self.is_database(path);
         match &self.replication {
-            Some(replication) if is_database => Some(replication.found(path, self.on_disk(path)?)),
+            Some(replication) if is_database => Some(replication.found(path, self.on_disk(path)?, stored)),
             Some(replication) => {
                 replication.lost(path);
                 None

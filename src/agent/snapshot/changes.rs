@@ -368,7 +368,7 @@ impl Planner<'_> {
         if let Some(replication) = &self.scope.replication
             && (replication.knows(&entry.path) || known.as_ref().is_none_or(|known| known.database))
         {
-            match self.scope.treatment(&entry.path) {
+            match self.scope.treatment(&entry.path, known.is_some()) {
                 // It leaves the files for a replica: nothing vanishes.
                 Some(Treatment::Replicated) => return known.map_or(Ok(()), |known| self.leaves(known)),
                 Some(Treatment::Kept) => return Ok(()),
@@ -400,7 +400,7 @@ impl Planner<'_> {
     }
 
     fn save(&mut self, entry: Entry, known: Option<Record>) -> Result<(), PlanError> {
-        let database = match self.scope.treatment(&entry.path) {
+        let database = match self.scope.treatment(&entry.path, known.is_some()) {
             Some(Treatment::Saved) => true,
             Some(Treatment::Kept | Treatment::Replicated) => return Ok(()),
             None => false,
