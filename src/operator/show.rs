@@ -171,6 +171,14 @@ fn text(whole: &Whole, now: Timestamp) -> String {
         let _ = writeln!(text, "left out   {}: {reason}", amount::count(*count, "file"));
     }
     for database in &header.databases {
+        if database.is_a_file_alone() {
+            let _ = writeln!(
+                text,
+                "database   {}/{}, which is not replicated: it is among the files",
+                database.folder, database.path
+            );
+            continue;
+        }
         let _ = writeln!(
             text,
             "database   {}/{} at transaction {}, {}{}",

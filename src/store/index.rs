@@ -98,6 +98,14 @@ pub struct DatabasePosition {
     pub file_run: Option<Point>,
 }
 
+impl DatabasePosition {
+    /// Nobody followed it: the file is all that there is of this moment.
+    #[must_use]
+    pub fn is_a_file_alone(&self) -> bool {
+        self.file.is_some() && self.run.is_some_and(|run| run.sequence == 0)
+    }
+}
+
 /// What a snapshot holds in all, whether its index has a base or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {

@@ -44,6 +44,19 @@ impl App {
         }
     }
 
+    /// With another destination, of the same path at this server.
+    pub fn also(&mut self, second: &S3) {
+        for key in ["TYPE", "PROVIDER", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT"] {
+            let value = fs::read_to_string(second.rclone_dir().join(format!("RCLONE_CONFIG_MINIO_{key}"))).unwrap();
+            self.bed
+                .server
+                .configure(&format!("RCLONE_CONFIG_SECOND_{key}"), &value);
+        }
+        let flag = format!("--destination=second:{BUCKET}/app");
+        self.bed.flags.push(flag.clone());
+        self.sidecar_flags.push(flag);
+    }
+
     /// A path on the volume.
     pub fn path(&self, name: &str) -> PathBuf {
         self.bed.volume().join(name)

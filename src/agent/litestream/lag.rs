@@ -3,9 +3,10 @@
 
 use super::growth::{Room, Verdict};
 use super::ltx::Txid;
+use super::register::registered;
 use super::replica::Replica;
 use super::replication::Database;
-use super::supervise::{Supervisor, registered};
+use super::supervise::Supervisor;
 use super::turn::LOOKING;
 use super::{check, control, local};
 use crate::agent::sidecar::backup::Failure;

@@ -100,9 +100,15 @@ impl Saved {
     pub fn counted(&self, runs: &[Run]) -> Txid {
         let is_counted = runs.is_empty() || self.run.sequence == UNNAMED || runs.iter().any(|run| run.run == self.run);
         // Another replica's count says nothing of this one's.
-        let own = if is_counted { self.txid } else { Txid::MAX };
+        let txid = if is_counted { self.txid } else { Txid::MAX };
+        Self { txid, ..*self }.bounded(runs)
+    }
+
+    /// The transaction, or the last one that was sent before another run counted anew.
+    #[must_use]
+    pub fn bounded(&self, runs: &[Run]) -> Txid {
         let later = runs.iter().filter(|run| run.run > self.run);
-        later.filter_map(|run| run.after).fold(own, Txid::min)
+        later.filter_map(|run| run.after).fold(self.txid, Txid::min)
     }
 
     /// Whether a replica that reaches so far is newer.
@@ -168,6 +174,23 @@ mod tests {
             assert_eq!(saved.is_older_than(Some(Txid(*reached)), runs), *expected, "{what}");
             assert!(!saved.is_older_than(None, runs), "{what}: there is no replica");
         }
+    }
+
+    #[test]
+    fn what_a_later_run_counted_is_not_what_a_snapshot_meant() {
+        let runs = [run("3.1", Some(0)), run("4.1", Some(990))];
+        assert_eq!(
+            saved("3.1", 1000).bounded(&runs),
+            Txid(990),
+            "ten of them were never sent"
+        );
+        assert_eq!(saved("3.1", 900).bounded(&runs), Txid(900));
+        assert_eq!(saved("4.1", 1000).bounded(&runs), Txid(1000));
+        assert_eq!(
+            saved("1.1", 500).bounded(&runs[1..]),
+            Txid(500),
+            "so long ago that its run is forgotten"
+        );
     }
 
     #[test]

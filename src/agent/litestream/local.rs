@@ -73,6 +73,12 @@ pub fn waiting_since(database: &Path, sent: Txid) -> Option<Timestamp> {
     Timestamp::try_from(first.1.metadata().ok()?.modified().ok()?).ok()
 }
 
+/// Whether Litestream still has what it took in one transaction.
+#[must_use]
+pub fn has(database: &Path, txid: Txid) -> bool {
+    folder(database).join(format!("ltx/0/{txid}-{txid}.ltx")).is_file()
+}
+
 /// Takes away what Litestream kept: it begins with a fresh snapshot then.
 pub fn forget(database: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(folder(database)) {
@@ -116,6 +122,7 @@ mod tests {
         std::fs::write(level.join("000000000000000f-000000000000000f.ltx.tmp"), "").unwrap();
         std::fs::write(beside(&database, WAL), "123").unwrap();
         assert_eq!(position(&database).unwrap().txid, Txid(10));
+        assert!(has(&database, Txid(9)) && !has(&database, Txid(8)));
         assert_eq!(backlog(&database, Txid(0)), 18);
         assert_eq!(backlog(&database, Txid(9)), 8, "what the store has does not wait");
         assert!(waiting_since(&database, Txid(9)).is_some());

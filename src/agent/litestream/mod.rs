@@ -24,6 +24,7 @@ pub mod local;
 pub mod ltx;
 mod outlived;
 pub mod process;
+mod register;
 pub mod registry;
 pub mod replica;
 pub mod replication;

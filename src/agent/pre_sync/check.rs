@@ -246,15 +246,16 @@ impl Check<'_> {
     /// Databases whose replica has no state that a restore could begin with.
     async fn against_replicas(&self, databases: &[DatabasePosition]) -> Result<Vec<String>, StoreError> {
         let mut wrong = Vec::new();
-        if databases.is_empty() {
+        // What the snapshot has as a file needs no replica.
+        let mut databases = databases.iter().filter(|database| database.file.is_none()).peekable();
+        if databases.peek().is_none() {
             return Ok(wrong);
         }
         let target = match Target::of(self.destination, &self.arguments.folders.rclone_dir) {
             Ok(target) => target,
             Err(unsupported) => return Ok(vec![unsupported.to_string()]),
         };
-        // What the snapshot has as a file needs no replica.
-        for database in databases.iter().filter(|database| database.file.is_none()) {
+        for database in databases {
             let key = keys::database(&database.folder, &database.path);
             let replica = Replica {
                 store: self.store,

@@ -131,11 +131,27 @@ fn of_point(point: &Point, now: Timestamp) -> String {
         )
     };
     for database in &point.databases {
-        let _ = writeln!(
-            text,
-            "  database          {}/{} at {} (transaction {}), in its replica",
-            database.folder, database.path, database.time, database.txid
-        );
+        let _ = if database.is_a_file_alone() {
+            writeln!(
+                text,
+                "  database          {}/{}, among the files",
+                database.folder, database.path
+            )
+        } else {
+            writeln!(
+                text,
+                "  database          {}/{} at {} (transaction {}), {}",
+                database.folder,
+                database.path,
+                database.time,
+                database.txid,
+                if database.file.is_some() {
+                    "among the files"
+                } else {
+                    "in its replica"
+                }
+            )
+        };
     }
     text
 }

@@ -236,7 +236,7 @@ fn positions<'a>(snapshot: Option<&'a Snapshot<'_>>, folder: &str) -> impl Itera
 /// The point of a snapshot, as the replica counts.
 fn at(position: &DatabasePosition, snapshot: &SnapshotId, runs: &[Run]) -> Wanted {
     match Saved::position(position, snapshot) {
-        Some(saved) => Wanted::At(saved.counted(runs)),
+        Some(saved) => Wanted::At(saved.bounded(runs)),
         None => Wanted::Before(position.time),
     }
 }
@@ -315,10 +315,24 @@ impl Start<'_> {
         let own_target;
         let target = match (self.target, init.arguments.protection.destinations.first()) {
             (Some(target), _) => target,
-            (None, Some(primary)) => {
-                own_target = Target::of(primary, &init.arguments.folders.rclone_dir)?;
-                &own_target
-            }
+            (None, Some(primary)) => match Target::of(primary, &init.arguments.folders.rclone_dir) {
+                Ok(target) => {
+                    own_target = target;
+                    &own_target
+                }
+                Err(unsupported) => {
+                    let exists = expected.brought && file.is_file();
+                    let place = expected.file.map(|(place, _)| place);
+                    let Some(place) = place.or_else(|| exists.then_some(Place::Here)) else {
+                        return Err(unsupported.into());
+                    };
+                    tracing::warn!(
+                        "whether {} has a newer replica can't be asked: {unsupported}",
+                        file.display()
+                    );
+                    return self.file(expected, file, place, found).await;
+                }
+            },
             (None, None) => return Ok(None),
         };
         let folder: PathBuf = init.arguments.folders.restore_dir.join("litestream");
