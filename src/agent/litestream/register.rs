@@ -54,11 +54,12 @@ impl Supervisor {
         }
         let was_followed = runs.last().is_none_or(|last| last.after.is_some());
         let saved = self.replication.copies.get(path);
-        // A store that came back old wants what was taken away here long ago.
-        let can_go_on = beside.is_some_and(|beside| {
-            beside.txid() <= listed || local::has(&database.file, Txid(listed.0.saturating_add(1)))
+        let has_a_gap = beside.is_some_and(|beside| {
+            // A store that came back old wants what was taken away here long ago.
+            beside.txid() > listed && !local::has(&database.file, Txid(listed.0.saturating_add(1)))
         });
-        if !was_followed || saved.is_some_and(|saved| saved.txid == Txid::MAX) || !can_go_on {
+        let is_of_before = !was_followed || saved.is_some_and(|saved| saved.txid == Txid::MAX);
+        if beside.is_some() && (is_of_before || has_a_gap) {
             // Nobody knows what was written since by whom: it is sent as a whole, whatever lies beside it.
             local::forget(&database.file).map_err(|source| Error::Local {
                 what: format!("{} can't be removed", local::folder(&database.file).display()),
