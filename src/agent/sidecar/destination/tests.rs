@@ -97,6 +97,7 @@ impl Bed {
     fn start(&mut self, writing: Writing) {
         let scope = Scope {
             replication: None,
+            copies: Arc::default(),
             volumes: vec![Volume {
                 path: self.volume.path().to_owned(),
                 folder: "config".to_owned(),
