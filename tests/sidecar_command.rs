@@ -13,6 +13,7 @@ mod support;
 use std::slice::from_ref;
 use support::S3;
 use support::pod::{Place, Pod, agent_backup as backup, free_address, tree, until_place};
+use vixens_backup::contract::question::Question;
 use vixens_backup::store::keys;
 use vixens_backup::store::records::{Served, decode};
 use vixens_backup::store::snapshot::Kind;
@@ -225,6 +226,7 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
     assert!(text(&output.stdout).contains("is under way: waiting for it"));
     assert!(text(&output.stderr).contains("did not end within 1s"));
     pod.write("sub/b", "two and a half");
+    pod.write("sub/c", "three");
     let output = std::thread::scope(|scope| {
         let second = scope.spawn(|| backup(&server, pod.scratch.path(), from_ref(&volume)));
         // However early it is let go, the second run ends well.
@@ -234,6 +236,28 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
     });
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(Place::read(&server).content("config/sub/b").unwrap(), b"two and a half");
+    // Most of it vanishes: the run that holds it is seen to, and those after it say so.
+    for name in ["sub/b", "sub/c"] {
+        std::fs::remove_file(pod.path(name)).unwrap();
+    }
+    let output = backup(&server, pod.scratch.path(), from_ref(&volume));
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("what is new is saved; but vixens-backup asks hold-"),
+        "{said}"
+    );
+    let output = backup(&server, pod.scratch.path(), from_ref(&volume));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let question = Question::find(&said).expect("the question");
+    assert!(said.lines().last().unwrap().contains("-scheduled"), "{said}");
+    assert_eq!(Place::read(&server).content("config/sub/b").unwrap(), b"two and a half");
+    let accept = format!("--accept={}", question.id);
+    let output = backup(&server, pod.scratch.path(), &[volume.clone(), accept]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let place = Place::read(&server);
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
     // A newer claim: this volume's turn is over.
     Pod::new(&server, "bb").init(&server);
     pod.write("a", "too late");

@@ -20,6 +20,7 @@ use crate::agent::volume::marker::{MARKER, Marker, MarkerStatus};
 use crate::agent::volume::{mount, own::OwnFolder};
 use crate::agent::watch::Changes;
 use crate::contract::last_words::Saved;
+use crate::contract::question::Question;
 use crate::store::claims::{Claim, ClaimedVolume, Holder};
 use crate::store::rclone::{Rclone, Settings};
 use crate::store::records::{VERSION, encode};
@@ -84,12 +85,19 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let mut errors = Vec::new();
     for (index, destination) in protection.destinations.iter().enumerate() {
         let known = known.of(&destination.to_string());
-        if let Err(failure) = one(arguments, index, destination, &claim, &known, serving.as_ref(), &scope).await {
-            let why = format!("{destination}: {}", with_sources(&failure));
-            errors.push(match failure {
-                Failure::Refused(_) | Failure::Fenced(_) => Error::Refused(why),
-                _ => Error::Failed(why),
-            });
+        match one(arguments, index, destination, &claim, &known, serving.as_ref(), &scope).await {
+            Ok(None) => {}
+            // The run that places a hold is seen to; those after it only say so.
+            Ok(Some(question)) => errors.push(Error::Refused(format!(
+                "{destination}: what is new is saved; but {question}"
+            ))),
+            Err(failure) => {
+                let why = format!("{destination}: {}", with_sources(&failure));
+                errors.push(match failure {
+                    Failure::Refused(_) | Failure::Fenced(_) => Error::Refused(why),
+                    _ => Error::Failed(why),
+                });
+            }
         }
     }
     drop(locks);
@@ -227,6 +235,7 @@ async fn lock(volume: &Path) -> Result<Option<std::fs::File>, Error> {
     }
 }
 
+/// Backs up to one destination. What its guard holds since this backup is asked about.
 async fn one(
     arguments: &BackupArguments,
     index: usize,
@@ -235,7 +244,7 @@ async fn one(
     known: &KnownStore,
     serving: Option<&Serving>,
     scope: &Arc<Scope>,
-) -> Result<(), Failure> {
+) -> Result<Option<Question>, Failure> {
     let scratch = arguments.folders.restore_dir.join("backup").join(index.to_string());
     let store: Arc<dyn Store> = Arc::new(Rclone::new(
         destination.remote(),
@@ -296,7 +305,7 @@ async fn save(
     destination: &Destination,
     serving: Option<&Serving>,
     site: &mut Site,
-) -> Result<(), Failure> {
+) -> Result<Option<Question>, Failure> {
     // The state that a restore-at value asked for is made a snapshot, and the value is never served again.
     let serving = match serving {
         Some(serving) if !served::is_served(site.store.as_ref(), &serving.value).await? => Some(serving),
@@ -357,6 +366,10 @@ async fn save(
         };
         last_words::leave(&saved.to_string());
     }
+    for question in &report.questions {
+        say(&format!("{destination}: {question}"));
+        last_words::leave(&question.to_string());
+    }
     let id = last.map_or_else(|| "there is nothing to save".to_owned(), |id| id.to_string());
     match report.snapshot {
         Some(_) => say(&format!(
@@ -365,5 +378,5 @@ async fn save(
         )),
         None => say(&format!("{destination}: nothing has changed since\n{id}")),
     }
-    Ok(())
+    Ok(report.placed)
 }
