@@ -1,5 +1,6 @@
-//! What a run of the CronJob that does the work itself leaves as its last words, for the controller: which snapshot each
-//! destination holds. Questions have words of their own (`question`). Types only.
+//! What containers leave as their last words for the controller: a run of the CronJob that does the work itself, which
+//! snapshot each destination holds; a start, what it has brought back. Questions have words of their own (`question`).
+//! Types only.
 
 use std::fmt;
 
@@ -51,6 +52,40 @@ impl fmt::Display for Saved {
     }
 }
 
+/// What a start has brought back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Whether somebody should look at it: it is not what would be expected, such as an older snapshot.
+    pub is_unexpected: bool,
+    /// In words, on one line. Says nothing of other namespaces: it is shown in Events.
+    pub text: String,
+}
+
+const RESTORED: &str = "vixens-backup restored: ";
+const UNEXPECTED: &str = "vixens-backup restored, please look: ";
+
+impl Restored {
+    /// What was restored, in the words of [`fmt::Display`], found in what a container said.
+    #[must_use]
+    pub fn find(text: &str) -> Option<Self> {
+        text.lines().find_map(|line| {
+            let of = |is_unexpected, text: &str| Self {
+                is_unexpected,
+                text: text.to_owned(),
+            };
+            let unexpected = line.strip_prefix(UNEXPECTED).map(|text| of(true, text));
+            unexpected.or_else(|| line.strip_prefix(RESTORED).map(|text| of(false, text)))
+        })
+    }
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = if self.is_unexpected { UNEXPECTED } else { RESTORED };
+        write!(f, "{head}{}", self.text.replace('\n', " "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +101,17 @@ mod tests {
         let said = format!("{}\n{}\nvixens-backup asks hold-1a2b3c4d: …\n", both[0], both[1]);
         assert_eq!(Saved::find_all(&said).collect::<Vec<_>>(), both);
         assert_eq!(Saved::find_all("b2:b/app: no route to host").count(), 0);
+    }
+
+    #[test]
+    fn what_was_restored_is_found_again_in_what_was_said() {
+        for is_unexpected in [false, true] {
+            let restored = Restored {
+                is_unexpected,
+                text: "volume data: restored from 20261122T130500Z-3.42-auto".to_owned(),
+            };
+            assert_eq!(Restored::find(&format!("{restored}\n")), Some(restored));
+        }
+        assert_eq!(Restored::find("the store could not be asked"), None);
     }
 }

@@ -2,12 +2,14 @@
 
 use super::events::{News, shortened};
 use super::key::{Key, workload_of_pod};
-use super::restore::reason;
+use super::restore::{OLD, reason};
 use super::slim::{ContainerStatus, Event, Pod, Terminated};
 use super::watch::Change;
 use crate::agent::arguments::WorkloadKind;
+use crate::contract::last_words::Restored;
 use crate::contract::question::Question;
 use crate::inject::{INIT_CONTAINER, RCLONE_VOLUME, SECRETS_VOLUME, SIDECAR_CONTAINER, VANILLA_VOLUME};
+use jiff::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -83,6 +85,7 @@ impl Pods {
                     return Vec::new();
                 };
                 let news = missing_in_status(&pod).chain(start_failed(&pod));
+                let news = news.chain(restored(&pod, Timestamp::now()));
                 let about = news.map(|news| (injected.workload.clone(), news)).collect();
                 self.known.insert(key, injected);
                 about
@@ -211,6 +214,29 @@ fn start_failed(pod: &Pod) -> Option<News> {
     Some(News::warning("BackupStartFailed", note).on(format!("{uid}|{said}")))
 }
 
+/// What a start that came to its end has brought back.
+fn restored(pod: &Pod, now: Timestamp) -> Option<News> {
+    let status = ours(&pod.status.init_container_statuses, INIT_CONTAINER)?;
+    let ended = status.state.terminated.as_ref().filter(|ended| ended.exit_code == 0)?;
+    // What ended longer ago was told then.
+    let finished = ended.finished_at.as_ref()?.0;
+    if now.duration_since(finished) > OLD {
+        return None;
+    }
+    let Restored { is_unexpected, text } = Restored::find(&ended.message)?;
+    let (namespace, name) = key_of(pod);
+    let note = format!(
+        "pod {name}: {} (kubectl -n {namespace} logs {name} -c {INIT_CONTAINER})",
+        shortened(&text, WORDS)
+    );
+    let news = if is_unexpected {
+        News::warning("BackupRestored", note)
+    } else {
+        News::normal("BackupRestored", note)
+    };
+    Some(news.on(pod.metadata.uid.clone().unwrap_or_default()))
+}
+
 /// Whether a container has failed at least once, or can't begin, and has not succeeded since.
 fn is_failing(status: &ContainerStatus) -> bool {
     let state = &status.state;
@@ -294,6 +320,7 @@ pub(super) fn outdated(namespace: &str, pod: &str, revision: &str, uid: &str) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::events::Severity;
     use super::*;
     use crate::agent::arguments::QuestionKind;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -365,6 +392,29 @@ mod tests {
         );
         let note = start_failed(&killed).unwrap().note;
         assert!(note.contains("OOMKilled (exit code 137)"), "{note}");
+    }
+
+    #[test]
+    fn what_a_start_has_brought_back_is_told_for_as_long_as_it_is_news() {
+        let told = |is_unexpected: bool, now: &str| {
+            let text = "volume data: restored from s1".to_owned();
+            let words = Restored { is_unexpected, text }.to_string();
+            let state = json!({"terminated": {"exitCode": 0, "message": words, "finishedAt": "2026-11-22T13:05:00Z"}});
+            restored(&pod(&init(&state, 0)), now.parse().unwrap())
+        };
+        let news = told(false, "2026-11-22T13:06:00Z").unwrap();
+        assert_eq!((news.severity, news.reason), (Severity::Normal, "BackupRestored"));
+        assert_eq!(
+            news.note,
+            "pod db-0: volume data: restored from s1 (kubectl -n media logs db-0 -c init-config)"
+        );
+        assert_eq!(told(true, "2026-11-22T13:06:00Z").unwrap().severity, Severity::Warning);
+        assert_eq!(told(true, "2026-11-22T13:50:00Z"), None);
+        let silent = json!({"terminated": {"exitCode": 0, "finishedAt": "2026-11-22T13:05:00Z"}});
+        assert_eq!(
+            restored(&pod(&init(&silent, 0)), "2026-11-22T13:06:00Z".parse().unwrap()),
+            None
+        );
     }
 
     #[test]

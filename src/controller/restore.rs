@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 /// What ended longer ago was told then.
-const OLD: SignedDuration = SignedDuration::from_mins(30);
+pub(super) const OLD: SignedDuration = SignedDuration::from_mins(30);
 
 /// A Job that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

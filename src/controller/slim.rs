@@ -235,6 +235,7 @@ pub(super) struct Terminated {
     pub(super) exit_code: i32,
     pub(super) reason: String,
     pub(super) message: String,
+    pub(super) finished_at: Option<Time>,
 }
 
 /// A Job.

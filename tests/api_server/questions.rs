@@ -124,3 +124,25 @@ fn what_a_start_asks_and_why_another_failed_are_told_from_their_last_words() {
         assert!(note.starts_with("missing-00c0ffee"), "{note}");
     });
 }
+
+#[test]
+fn what_a_start_has_brought_back_is_told_from_its_last_words() {
+    with_app("questions-restored", |namespace| {
+        let pod = pod(namespace, "app=app");
+        let words = "vixens-backup restored, please look: volume config: restored from s1; s2 could not be restored: its index is \
+                     damaged";
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let through = json!({"terminated": {"exitCode": 0, "message": words, "finishedAt": now}});
+        let through = container("init-config", 0, &through);
+        status(namespace, &pod, &json!({"initContainerStatuses": [through]}));
+        let note = told(namespace, "BackupRestored");
+        let name = pod["metadata"]["name"].as_str().expect("a name");
+        assert_eq!(
+            note,
+            format!(
+                "pod {name}: volume config: restored from s1; s2 could not be restored: its index is damaged (kubectl -n \
+                 questions-restored logs {name} -c init-config)"
+            )
+        );
+    });
+}

@@ -22,8 +22,9 @@ mod survey;
 mod taken_back;
 
 use super::arguments::{InitArguments, Tier};
+use super::last_words;
 use super::layers::{self, Laid, Layers};
-use super::restore::{self, Brought};
+use super::restore;
 use super::volume;
 use super::volume::look::VolumeState;
 use super::volume::marker::{MARKER, Marker, MarkerStatus};
@@ -38,7 +39,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 use subject::Subject;
-use summary::Summary;
+use summary::{Restoration, Summary};
 use survey::doubt::Expected;
 
 /// Why the app does not start.
@@ -237,18 +238,28 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
     shared.write_known(&known)?;
     shared.write_start(&start)?;
 
-    let brought: Vec<(String, Brought)> = subjects
-        .iter()
-        .zip(outcomes)
-        .filter_map(|(subject, outcome)| Some((subject.folder.clone(), outcome.brought?)))
+    let brought = subjects.iter().zip(outcomes).zip(&survey.decided);
+    let brought: Vec<Restoration> = brought
+        .filter_map(|((subject, outcome), decided)| {
+            Some(Restoration {
+                volume: subject.name.clone(),
+                folder: subject.folder.clone(),
+                brought: outcome.brought?,
+                is_unexpected: decided.because.is_some(),
+            })
+        })
         .collect();
-    tell(&Summary {
+    let summary = Summary {
         start: &start,
         brought: &brought,
         databases: &databases,
         laid: &laid,
         took: began.elapsed(),
-    });
+    };
+    tell(&summary);
+    if let Some(restored) = summary.restored() {
+        last_words::leave(&restored.to_string());
+    }
     Ok(())
 }
 

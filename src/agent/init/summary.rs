@@ -3,21 +3,64 @@
 use crate::agent::layers::Laid;
 use crate::agent::restore::Brought;
 use crate::agent::start::{Start, Status, Writing};
+use crate::contract::last_words::Restored;
 use std::fmt::{self, Write};
 use std::time::Duration;
+
+/// What was restored of one volume.
+pub(super) struct Restoration {
+    /// The pod volume.
+    pub(super) volume: String,
+    /// Its folder in the bucket.
+    pub(super) folder: String,
+    /// What came.
+    pub(super) brought: Brought,
+    /// Whether it is not what an owner would expect of a start.
+    pub(super) is_unexpected: bool,
+}
 
 /// A start, as it is told.
 pub(super) struct Summary<'a> {
     /// What it came to.
     pub(super) start: &'a Start,
-    /// What was restored, by folder.
-    pub(super) brought: &'a [(String, Brought)],
+    /// What was restored.
+    pub(super) brought: &'a [Restoration],
     /// Databases that were restored, a line each.
     pub(super) databases: &'a [String],
     /// Layers 1 and 3.
     pub(super) laid: &'a Laid,
     /// How long it took.
     pub(super) took: Duration,
+}
+
+impl Summary<'_> {
+    /// What it has brought back, for an Event; nothing where it has brought nothing.
+    pub(super) fn restored(&self) -> Option<Restored> {
+        if self.brought.is_empty() && self.databases.is_empty() {
+            return None;
+        }
+        let brought = |name: &str| self.brought.iter().find(|brought| brought.volume == name);
+        let volumes = self
+            .start
+            .volumes
+            .iter()
+            .filter(|volume| brought(&volume.name).is_some());
+        let mut parts: Vec<String> = volumes
+            .map(|volume| format!("volume {}: {}", volume.name, volume.why))
+            .collect();
+        for Restoration { brought, .. } in self.brought {
+            let fallen_back = brought.fallen_back.iter();
+            parts.extend(fallen_back.map(|(id, why)| format!("{id} could not be restored: {why}")));
+        }
+        parts.extend(self.databases.iter().map(|database| format!("database {database}")));
+        Some(Restored {
+            is_unexpected: self
+                .brought
+                .iter()
+                .any(|restoration| restoration.is_unexpected || !restoration.brought.fallen_back.is_empty()),
+            text: parts.join("; "),
+        })
+    }
 }
 
 impl fmt::Display for Summary<'_> {
@@ -49,7 +92,7 @@ impl fmt::Display for Summary<'_> {
                 volume.why
             )?;
         }
-        for (folder, brought) in *brought {
+        for Restoration { folder, brought, .. } in *brought {
             let placed = &brought.placed;
             let from = brought
                 .snapshot
