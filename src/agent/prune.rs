@@ -2,6 +2,7 @@
 //! holder of the place may call this, with no backup under way; it never touches the mirror.
 
 use crate::agent::arguments::Retention;
+use crate::agent::snapshot::deletions::undeleted;
 use crate::store::records::{Damage, Pin, decode};
 use crate::store::retention::{self, Listing, Plan, Rules};
 use crate::store::snapshot::SnapshotId;
@@ -52,6 +53,19 @@ pub struct Pruned {
     pub undone: Vec<Undone>,
 }
 
+impl Pruned {
+    /// The snapshots that stay, the newest last. What could not be deleted does.
+    #[must_use]
+    pub fn kept(&self) -> Vec<SnapshotId> {
+        let mut kept = self.plan.kept.clone();
+        if !self.undone.is_empty() {
+            kept.extend(&self.plan.dropped);
+            kept.sort_unstable();
+        }
+        kept
+    }
+}
+
 /// Removes what nobody wants kept. On an error, what was removed until then was in order.
 pub async fn prune(store: &dyn Store, retention: &Retention, look: Look, now: Timestamp) -> Result<Pruned, Error> {
     let mut rules = Rules::from(*retention);
@@ -85,7 +99,7 @@ pub async fn prune(store: &dyn Store, retention: &Retention, look: Look, now: Ti
         plan = retention::plan(&rules, &listing, now);
     }
     for (folder, names) in plan.steps() {
-        let undone = store.delete(folder, names).await?;
+        let undone = undeleted(store, folder, names).await?;
         if !undone.is_empty() {
             return Ok(Pruned { plan, undone });
         }
@@ -176,8 +190,10 @@ fn id_in(text: &str) -> Option<SnapshotId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::faulty::Fault;
     use crate::store::memory::Memory;
     use crate::store::records::{VERSION, encode};
+    use std::sync::Arc;
 
     const PLACE: [&str; 10] = [
         "config/a",
@@ -295,5 +311,16 @@ mod tests {
                 "snapshots/20261122T115900Z-1.4-auto.json",
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn where_nothing_is_deleted_what_was_to_go_counts_as_kept_and_that_is_no_failure() {
+        let store = crate::store::faulty::Faulty::new(&Arc::new(place().await), Fault::RefusesDeletions);
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        let rules = "last=1".parse().unwrap();
+        let pruned = prune(&store, &rules, Look::Thoroughly, now).await.unwrap();
+        assert!(!pruned.undone.is_empty());
+        assert_eq!(keys_of(&store.memory).len(), PLACE.len());
+        assert_eq!(pruned.kept().len(), 4, "all of them can be restored still");
     }
 }

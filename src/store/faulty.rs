@@ -24,6 +24,8 @@ pub enum Fault {
     ListsHalf,
     /// Downloads bring the first half of each file, and succeed.
     HalfFiles,
+    /// Nothing is deleted.
+    RefusesDeletions,
 }
 
 /// A store with a fault, over a store in memory.
@@ -32,6 +34,7 @@ pub struct Faulty {
     pub memory: Arc<Memory>,
     fault: Fault,
     calls: AtomicUsize,
+    refusals: AtomicUsize,
 }
 
 impl Faulty {
@@ -42,12 +45,18 @@ impl Faulty {
             memory: memory.clone(),
             fault,
             calls: AtomicUsize::new(0),
+            refusals: AtomicUsize::new(0),
         }
     }
 
     /// How many calls there were.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// How often a deletion was refused.
+    pub fn refusals(&self) -> usize {
+        self.refusals.load(Ordering::Relaxed)
     }
 
     fn away(&self) -> Error {
@@ -160,6 +169,13 @@ impl Store for Faulty {
     fn delete<'a>(&'a self, prefix: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
         Box::pin(async move {
             let count = self.call(names.len()).await?;
+            if self.fault == Fault::RefusesDeletions {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+                return Err(Error::Refused {
+                    destination: self.destination(),
+                    why: "AccessDenied: Access Denied.".to_owned(),
+                });
+            }
             let undone = self.memory.delete(prefix, &names[..count]).await?;
             self.ended(count, names.len(), undone)
         })

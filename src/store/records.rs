@@ -81,6 +81,9 @@ pub struct Pending {
     pub id: SnapshotId,
     /// When it began.
     pub time: Timestamp,
+    /// It was undone, and its mark could not be removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undone: bool,
 }
 
 /// `pins/<name>.json`: a snapshot that retention must keep.

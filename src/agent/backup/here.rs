@@ -11,7 +11,7 @@ use crate::agent::lease::check::{Away, Fenced, Lease};
 use crate::agent::lease::known::{KnownStore, KnownStores, STORES};
 use crate::agent::owner;
 use crate::agent::prune::{Look, prune};
-use crate::agent::sidecar::backup::{Failure, Order, Site, all_done};
+use crate::agent::sidecar::backup::{Failure, Order, Site};
 use crate::agent::sidecar::batch::with_sources;
 use crate::agent::sidecar::volume::{Scope, Volume, is_writable};
 use crate::agent::snapshot::changes::Look as LookAtVolumes;
@@ -352,11 +352,10 @@ async fn save(
     }
     let retention = &arguments.backups.retention;
     let pruned = prune(site.store.as_ref(), retention, Look::Lightly, now).await?;
-    all_done(
-        "not everything that nobody wants kept could be removed",
-        &[],
-        pruned.undone,
-    )?;
+    site.deletions.note(&pruned.undone);
+    if let Some(news) = site.deletions.news(&destination.to_string()) {
+        say(&news);
+    }
     let last = site.known.last();
     if let Some(snapshot) = last {
         let saved = Saved {

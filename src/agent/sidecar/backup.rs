@@ -17,6 +17,7 @@ use crate::agent::filters::Skipped;
 use crate::agent::lease::check::{Away, Fenced, Lease, NotHeld};
 use crate::agent::scan::{Kind, Record, TableError};
 use crate::agent::snapshot::changes::{Accepted, Look, Plan, PlanError, read_facts};
+use crate::agent::snapshot::deletions::Deletions;
 use crate::agent::snapshot::questions;
 use crate::contract::question::Question;
 use crate::store::index::{Carried, DatabasePosition, Header, Hold, HoldId, IndexWriter, IndexedVolume, Totals};
@@ -68,6 +69,8 @@ pub struct Site {
     pub leftovers: BTreeMap<String, [u8; 32]>,
     /// What the mirror has that no snapshot knows (names below the destination).
     pub strangers: BTreeSet<String>,
+    /// What the place does not delete.
+    pub deletions: Deletions,
     /// The summary that the place had when it was opened.
     pub before: Option<State>,
 }
@@ -205,6 +208,8 @@ struct Begun {
     withdrawn: Vec<(String, Vec<u8>)>,
     /// What of the mirror no snapshot knows, this one included: what is uploaded is none any more.
     strangers: BTreeSet<String>,
+    /// They leave the mirror with this snapshot.
+    parts: bool,
     /// What this batch replaces, and has kept in history: an undone backup puts that back.
     replaced: BTreeSet<String>,
     /// What this backup holds from now on.
@@ -230,8 +235,9 @@ impl Site {
             self.known = Arc::new(blocking(move || known.refreshed(read_facts(&path, facts)?)).await?);
         }
         let report = self.reported(&plan, &answers);
-        // Only a full scan knows that a stranger is not about to be saved under its name.
-        let parts = plan.full && !self.strangers.is_empty();
+        // Only a full scan knows that a stranger is not about to be saved under its name; and where it can't be taken away, it
+        // is not kept in history again and again.
+        let parts = plan.full && !self.strangers.is_empty() && !self.deletions.are_refused();
         if plan.changes == 0 && !order.always && !parts {
             return Ok(report);
         }
@@ -252,6 +258,7 @@ impl Site {
             marked: false,
             withdrawn: Vec::new(),
             strangers: self.strangers.clone(),
+            parts,
             replaced: BTreeSet::new(),
             placed: placed.map(|id| (id, Timestamp::now())),
         };
@@ -261,7 +268,7 @@ impl Site {
         }
         if begun.report.snapshot.is_some() {
             // Whatever came after: what this snapshot knows must never leave the mirror as a stranger.
-            self.strangers = if plan.full { BTreeSet::new() } else { begun.strangers };
+            self.strangers = if parts { BTreeSet::new() } else { begun.strangers };
         }
         self.unfinished |= begun.marked && result.is_err();
         if let (Some(replication), true) = (&replication, news && result.is_err()) {
@@ -294,7 +301,7 @@ impl Site {
             return Ok(());
         }
         self.mark(begun).await?;
-        if plan.full {
+        if begun.parts {
             self.part(begun).await?;
         }
         self.scope.trouble().map_err(Refusal::from)?;
@@ -364,6 +371,7 @@ impl Site {
             version: VERSION,
             id: begun.id,
             time: Timestamp::now(),
+            undone: false,
         };
         begun.marked = true;
         self.sequence = begun.id.sequence;
@@ -392,6 +400,8 @@ impl Site {
             let mut replaced = batch.replaced();
             // A stranger under the name of what is uploaded now is replaced as well.
             for name in batch.pieces.iter().map(Piece::name) {
+                // What lies there since it could not be deleted is in history, and is replaced.
+                self.deletions.forget(&name);
                 if begun.strangers.remove(&name) {
                     self.leftovers.remove(&name);
                     replaced.push(name);
@@ -678,7 +688,7 @@ impl Site {
     /// The mirror copies of deleted files go, and last the pending mark.
     async fn clean(&mut self, plan: &Plan, begun: &Begun) -> Result<(), Failure> {
         let mut names: Vec<String> = begun.withdrawn.iter().map(|(name, _)| name.clone()).collect();
-        if plan.full {
+        if begun.parts {
             names.extend(begun.strangers.iter().cloned());
         }
         if begun.report.deleted > 0 {
@@ -686,16 +696,14 @@ impl Site {
                 names.extend(change.map_err(PlanError::from)?.leaves_the_mirror());
             }
         }
+        // The snapshot is there: what can't be deleted costs it nothing.
+        let store = self.store.clone();
         if !names.is_empty() {
-            all_done(
-                "not every deleted file left the mirror",
-                &names,
-                self.store.delete("", &names).await?,
-            )?;
+            self.deletions.delete(store.as_ref(), "", &names).await?;
         }
         let pending = [format!("{}.pending", begun.id)];
-        let undone = self.store.delete(keys::SNAPSHOTS, &pending).await?;
-        all_done("the pending mark could not be removed", &pending, undone)
+        self.deletions.delete(store.as_ref(), keys::SNAPSHOTS, &pending).await?;
+        Ok(())
     }
 
     fn unusable(&self, source: io::Error) -> Failure {

@@ -1,7 +1,7 @@
 //! One destination, for as long as the pod lives: opens it, backs up what settled, scans each interval, beats its
 //! heart, answers requests, and makes the last backup. It degrades, reports and retries; it never gives up by itself.
 
-use super::backup::{Failure, Order, Report, Site, all_done};
+use super::backup::{Failure, Order, Report, Site};
 use super::batch::with_sources;
 use super::credentials::Credentials;
 use super::inbox::{Ask, Event, Inbox, Progress, Stop, Work};
@@ -216,6 +216,7 @@ impl Worker {
             tokio::task::yield_now().await;
             let stop = self.destination.inbox.stopping();
             if let Err(failure) = self.ready().await {
+                self.turn_away(&failure);
                 match self.failed(failure, stop).await {
                     Some(end) => return end,
                     None => continue,
@@ -236,6 +237,7 @@ impl Worker {
                 None if later.is_some_and(|later| Instant::now() >= later) => self.due().await,
                 None => self.pulse().await,
             };
+            self.tell_refused();
             match result {
                 Ok(()) => self.failures = 0,
                 Err(failure) => {
@@ -245,6 +247,19 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    /// Whoever asks is told at once why nothing comes of it.
+    fn turn_away(&self, failure: &Failure) {
+        for ask in self.destination.inbox.take_asks() {
+            self.tell(
+                &ask,
+                Event::Failed {
+                    refused: matches!(failure, Failure::Refused(_) | Failure::Fenced(_) | Failure::Waiting(_)),
+                    why: with_sources(failure),
+                },
+            );
         }
     }
 
@@ -375,15 +390,8 @@ impl Worker {
             other => {
                 let store = matches!(other, Failure::Store(_) | Failure::Undone { .. } | Failure::Away(_));
                 let why = with_sources(&other);
-                if waits {
-                    // Whoever asks is told at once why nothing comes of it.
-                    for ask in self.destination.inbox.take_asks() {
-                        let (refused, why) = (true, why.clone());
-                        self.tell(&ask, Event::Failed { refused, why });
-                    }
-                }
                 if let Failure::Away(_) = other {
-                    self.is_away(&why);
+                    self.is_away();
                 }
                 shared.failed(&self.name, why.clone(), store);
                 self.say(&why);
@@ -423,6 +431,20 @@ impl Worker {
                 "the last backup was refused, and the place could not be released, so the next pod waits until this one has been silent for three minutes: {}",
                 with_sources(&failure)
             ),
+        }
+    }
+
+    /// Deletions that the store refuses are said once.
+    fn tell_refused(&mut self) {
+        let Some(site) = &mut self.site else { return };
+        let news = site.deletions.news(&self.name);
+        if let Some(news) = &news {
+            tracing::warn!(destination = %self.name, "{news}");
+        }
+        if news.is_some() || !site.deletions.are_refused() {
+            self.destination
+                .shared
+                .destination(&self.name, |status| status.undeleted = news);
         }
     }
 
@@ -506,6 +528,7 @@ impl Worker {
             && let Some(site) = &mut self.site
         {
             self.next_reconcile = Instant::now() + DAILY;
+            site.delete_again().await?;
             for warning in site.reconcile().await? {
                 tracing::warn!(destination = %self.name, "{warning}");
             }
@@ -532,10 +555,10 @@ impl Worker {
     /// What the owner does not want kept any more goes: thoroughly at first and once a day, else only where there is
     /// something new.
     async fn prune(&mut self) -> Result<(), Failure> {
-        let Some(site) = &self.site else { return Ok(()) };
+        let Some(site) = &mut self.site else { return Ok(()) };
         let last = site.known.last();
         let thoroughly = self.next_thorough <= Instant::now();
-        if last == self.pruned && !thoroughly {
+        if !thoroughly && (last == self.pruned || site.deletions.are_refused()) {
             return Ok(());
         }
         let look = if thoroughly {
@@ -544,28 +567,25 @@ impl Worker {
             prune::Look::Lightly
         };
         let store = self.destination.store.clone();
-        let pruned = prune::prune(store.as_ref(), &self.destination.retention, look, Timestamp::now()).await?;
-        all_done(
-            "not everything that nobody wants kept could be removed",
-            &[],
-            pruned.undone,
-        )?;
-        if let Some(replication) = &self.destination.scope.replication {
-            replication.keep(pruned.plan.kept);
-        }
         if thoroughly {
             let claims = claims::list(store.as_ref()).await?;
-            // Old by the bucket's rules is what is never written again.
             site.lease.check_in(store.as_ref(), &claims).await?;
+            // Old by the bucket's rules is what is never written again.
             site.lease.write_again(store.as_ref()).await?;
             let outlived: Vec<String> = claims::outlived(&claims)
                 .iter()
                 .filter_map(|claim| claim.key().strip_prefix("claims/").map(str::to_owned))
                 .collect();
             if !outlived.is_empty() {
-                let undone = store.delete(keys::CLAIMS, &outlived).await?;
-                all_done("not every old claim could be removed", &outlived, undone)?;
+                site.deletions.delete(store.as_ref(), keys::CLAIMS, &outlived).await?;
             }
+        }
+        let pruned = prune::prune(store.as_ref(), &self.destination.retention, look, Timestamp::now()).await?;
+        site.deletions.note(&pruned.undone);
+        if let Some(replication) = &self.destination.scope.replication {
+            replication.keep(pruned.kept());
+        }
+        if thoroughly {
             self.next_thorough = Instant::now() + DAILY;
         }
         self.pruned = last;
@@ -793,8 +813,12 @@ impl Worker {
         let store = self.destination.store.clone();
         if Timestamp::now().duration_since(request.time) > REQUEST_EXPIRES {
             let names = [format!("{id}.json")];
-            let undone = store.delete(keys::REQUESTS, &names).await?;
-            return all_done("an old request could not be removed", &names, undone);
+            if let Some(site) = &mut self.site
+                && !site.deletions.are_refused()
+            {
+                site.deletions.delete(store.as_ref(), keys::REQUESTS, &names).await?;
+            }
+            return Ok(());
         }
         if request.answer.is_none() {
             let event = self.requested(&request).await;

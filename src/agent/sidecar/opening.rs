@@ -9,10 +9,11 @@ use super::volume::Scope;
 use crate::agent::lease::check::Lease;
 use crate::agent::litestream::registry::{Registered, Registry};
 use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter};
+use crate::agent::snapshot::deletions::Deletions;
 use crate::store::claims;
 use crate::store::index::{self, IndexReader};
 use crate::store::keys::{self, NAMES, SnapshotObject};
-use crate::store::records::Damage;
+use crate::store::records::{Damage, Pending, VERSION, decode, encode};
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::State;
 use crate::store::{self, Depth, Store, listed, state, store_id, unwatched};
@@ -81,6 +82,7 @@ impl Site {
             unreconciled: true,
             strangers: BTreeSet::new(),
             leftovers: BTreeMap::new(),
+            deletions: Deletions::default(),
             before: None,
         };
         let (store, claim) = (site.store.clone(), site.lease.holder.key());
@@ -158,20 +160,17 @@ impl Site {
         if anew || newest != self.known.last() {
             self.known = Arc::new(self.learn(newest, &mut warnings).await?);
         }
-        for id in &seen.pending {
-            if seen.indexes.contains(id) {
-                self.finish(id).await?;
-                warnings.push(format!("the backup {id} was finished: its index was there"));
-            } else {
-                let restored = self.undo(id).await?;
-                self.unreconciled = true;
-                warnings.push(format!(
-                    "the backup {id} was undone: it had ended before its index was there; {restored} files of the mirror are what they were before"
-                ));
+        let (published, begun): (Vec<SnapshotId>, Vec<SnapshotId>) =
+            seen.pending.iter().partition(|id| seen.indexes.contains(id));
+        warnings.extend(self.undo_all(&begun).await?);
+        for id in published.iter().rev() {
+            // Where nothing is deleted, marks pile up, and nothing comes of what they ask for.
+            if self.deletions.are_refused() {
+                break;
             }
-            let mark = [format!("{id}.pending")];
-            let undone = self.store.delete(keys::SNAPSHOTS, &mark).await?;
-            all_done("the pending mark could not be removed", &mark, undone)?;
+            if self.finish(id).await? {
+                warnings.push(format!("the backup {id} was finished: its index was there"));
+            }
         }
         if self.unreconciled && self.known.last().is_some() {
             warnings.extend(self.reconcile().await?);
@@ -326,23 +325,81 @@ impl Site {
         .map_err(Failure::from)
     }
 
-    /// The index is there: what it deleted leaves the mirror, if it is still there.
-    async fn finish(&self, id: &SnapshotId) -> Result<(), Failure> {
+    /// The index is there: what it deleted leaves the mirror, if it is still there. Whether all of that was done.
+    async fn finish(&mut self, id: &SnapshotId) -> Result<bool, Failure> {
         let gone = self.kept_by(id, |name, known| !known.contains(name)).await?;
-        let undone = self.store.delete("", &gone).await?;
-        all_done("not every deleted file left the mirror", &gone, undone)
+        let store = self.store.clone();
+        let is_gone = self.deletions.delete(store.as_ref(), "", &gone).await?;
+        Ok(self.unmark(id).await? && is_gone)
+    }
+
+    /// Takes a pending mark away; whether it is gone.
+    async fn unmark(&mut self, id: &SnapshotId) -> Result<bool, Failure> {
+        let (store, mark) = (self.store.clone(), [format!("{id}.pending")]);
+        Ok(self.deletions.delete(store.as_ref(), keys::SNAPSHOTS, &mark).await?)
+    }
+
+    /// Undoes backups that have no index. One that was undone before, and whose mark could not be removed, says so: the mirror
+    /// is newer by now.
+    async fn undo_all(&mut self, begun: &[SnapshotId]) -> Result<Vec<String>, Failure> {
+        let keys: Vec<String> = begun.iter().map(keys::pending).collect();
+        let wanted: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let marks = if wanted.is_empty() {
+            store::Contents::new()
+        } else {
+            self.store.read_all(&wanted).await?
+        };
+        let mut warnings = Vec::new();
+        for (id, key) in begun.iter().zip(&keys) {
+            // A mark that can't be read is one all the same.
+            let mark = marks.get(key).and_then(|bytes| decode::<Pending>(bytes).ok());
+            if mark.is_some_and(|mark| mark.undone) {
+                if !self.deletions.are_refused() {
+                    self.unmark(id).await?;
+                }
+                continue;
+            }
+            let restored = self.undo(id).await?;
+            self.unreconciled = true;
+            warnings.push(format!(
+                "the backup {id} was undone: it had ended before its index was there; {restored} files of the mirror are what they were before"
+            ));
+        }
+        Ok(warnings)
     }
 
     /// The index is not there: the mirror gets back what was replaced. What was only added is found when the listing is
     /// reconciled with the index.
-    async fn undo(&self, id: &SnapshotId) -> Result<usize, Failure> {
+    async fn undo(&mut self, id: &SnapshotId) -> Result<usize, Failure> {
         let history = keys::history_of(id);
         let kept = self.kept_by(id, |_, _| true).await?;
         let undone = self.store.copy(&history, "", &kept).await?;
         all_done("the mirror could not be put back", &kept, undone)?;
-        let undone = self.store.delete(&history, &kept).await?;
-        all_done("an undone history could not be removed", &kept, undone)?;
+        let store = self.store.clone();
+        let is_gone = self.deletions.delete(store.as_ref(), &history, &kept).await?;
+        if !(is_gone && self.unmark(id).await?) {
+            // Before anything newer is written: it must not be undone twice.
+            let mark = Pending {
+                version: VERSION,
+                id: *id,
+                time: Timestamp::now(),
+                undone: true,
+            };
+            store.write(&keys::pending(id), &encode(&mark)).await?;
+        }
         Ok(kept.len())
+    }
+
+    /// Once a day: what was refused may be allowed by now.
+    pub async fn delete_again(&mut self) -> Result<(), Failure> {
+        if self.deletions.are_refused() {
+            let store = self.store.clone();
+            self.require_claim().await?;
+            self.deletions.try_again(store.as_ref()).await?;
+            // Marks are looked through.
+            self.unfinished = true;
+        }
+        Ok(())
     }
 
     /// The names of the mirror that a backup kept in history, as far as they are `wanted` in the light of the newest

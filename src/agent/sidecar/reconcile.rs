@@ -48,6 +48,8 @@ impl Site {
             result.map_err(failed)?;
         }
         to.flush().map_err(failed)?;
+        // A listing says nothing of a place that is not ours, or not there, by now.
+        self.require_claim().await?;
         let (known, path) = (self.known.clone(), spool.clone());
         let folders: BTreeSet<Vec<u8>> = self
             .scope
@@ -55,10 +57,13 @@ impl Site {
             .iter()
             .map(|volume| volume.folder.clone().into_bytes())
             .collect();
-        let found = blocking(move || compare(&known, &folders, &path)).await?;
+        let mut found = blocking(move || compare(&known, &folders, &path)).await?;
+        found.strangers.retain(|name| !self.deletions.leaves(name));
         let mut warnings = Vec::new();
         let destination = self.store.destination();
-        if let Some(first) = found.strangers.first() {
+        if let Some(first) = found.strangers.first()
+            && !self.deletions.are_refused()
+        {
             warnings.push(format!(
                 "{destination} has {} files that no snapshot knows, such as {first}: they go to history with the next full backup",
                 found.strangers.len()

@@ -75,6 +75,9 @@ pub struct DestinationStatus {
     pub held: Option<HeldStatus>,
     /// Files that the policy takes no longer, and that are carried along.
     pub excluded: u64,
+    /// What the store does not delete, and why, where that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undeleted: Option<String>,
     /// What only a person decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub questions: Vec<Question>,

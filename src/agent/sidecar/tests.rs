@@ -19,11 +19,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
 mod holds;
+mod undeleted;
 
 /// A store that dies: after so many calls none is answered any more, and half of the last one is done.
 struct Mortal {
@@ -35,6 +36,8 @@ struct Mortal {
     stumbles: bool,
     /// The last call is done wholly, and nobody hears of it.
     unheard: bool,
+    /// Nothing is deleted.
+    refuses: AtomicBool,
 }
 
 impl Mortal {
@@ -46,6 +49,7 @@ impl Mortal {
             lives,
             stumbles: false,
             unheard: false,
+            refuses: AtomicBool::new(false),
         }
     }
 
@@ -151,6 +155,12 @@ impl Store for Mortal {
     fn delete<'a>(&'a self, prefix: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
         Box::pin(async move {
             let count = self.share(names.len())?;
+            if self.refuses.load(Ordering::Relaxed) && !names.is_empty() {
+                return Err(Error::Refused {
+                    destination: self.destination(),
+                    why: "AccessDenied".to_owned(),
+                });
+            }
             self.inner.delete(prefix, &names[..count]).await?;
             self.rest(count, names.len())
         })
@@ -175,6 +185,8 @@ struct Bench {
     memory: Arc<Memory>,
     filters: Filters,
     order: Order,
+    /// Nothing is deleted there.
+    refuses: bool,
     /// What the volume held when each snapshot was made.
     published: BTreeMap<SnapshotId, BTreeMap<String, Vec<u8>>>,
 }
@@ -206,6 +218,7 @@ impl Bench {
                 rest: Duration::ZERO,
                 patience: Duration::from_secs(1),
             },
+            refuses: false,
             published: BTreeMap::new(),
         };
         mark(bench.volume.path());
@@ -258,16 +271,27 @@ impl Bench {
     }
 
     async fn open(&self, lives: usize, epoch: u64) -> Result<Site, Failure> {
-        let volume = Volume {
+        self.open_with(vec![self.only_volume()], lives, epoch).await
+    }
+
+    fn only_volume(&self) -> Volume {
+        Volume {
             path: self.volume.path().to_owned(),
             folder: "config".to_owned(),
             id: "aa".to_owned(),
             writable: true,
-        };
-        self.open_with(vec![volume], lives, epoch).await
+        }
     }
 
     async fn open_with(&self, volumes: Vec<Volume>, lives: usize, epoch: u64) -> Result<Site, Failure> {
+        let store = Arc::new(Mortal {
+            refuses: AtomicBool::new(self.refuses),
+            ..Mortal::new(&self.memory, lives)
+        });
+        self.open_over(store, volumes, epoch).await
+    }
+
+    async fn open_over(&self, store: Arc<Mortal>, volumes: Vec<Volume>, epoch: u64) -> Result<Site, Failure> {
         let scope = Scope {
             replication: None,
             copies: Arc::default(),
@@ -276,7 +300,6 @@ impl Bench {
             databases: Databases::Auto,
             turn: Arc::default(),
         };
-        let store = Arc::new(Mortal::new(&self.memory, lives));
         let (lease, scratch) = (Self::holder(epoch).into(), self.scratch.path().to_owned());
         Site::open(store, lease, Arc::new(scope), scratch)
             .await

@@ -1,7 +1,7 @@
 //! A destination whose store answers and is not the one that was there: nothing is written, changes are kept, and it is looked
 //! at again until it is back, or until a person says to begin anew there. Part of [`Worker`].
 
-use super::{Away, ClaimedSince, Destination, Event, Failure, KnownStores, Lease, Worker, acquire};
+use super::{Away, ClaimedSince, Destination, Failure, KnownStores, Lease, Worker, acquire};
 use crate::agent::arguments::QuestionKind;
 use crate::agent::lease::absence::{Absence, Step};
 use crate::agent::lease::check::Fenced;
@@ -51,15 +51,10 @@ impl Worker {
     }
 
     /// What answers is not the store that was here.
-    pub(super) fn is_away(&mut self, why: &str) {
+    pub(super) fn is_away(&mut self) {
         self.absence.get_or_insert_with(|| Absence::begins(Instant::now()));
         if let Some(site) = &mut self.site {
             site.doubt();
-        }
-        // Whoever asks is told at once why nothing comes of it.
-        for ask in self.destination.inbox.take_asks() {
-            let (refused, why) = (false, why.to_owned());
-            self.tell(&ask, Event::Failed { refused, why });
         }
     }
 

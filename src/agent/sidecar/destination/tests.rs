@@ -9,6 +9,7 @@ use crate::agent::sidecar::status::DestinationStatus;
 use crate::agent::sidecar::volume::Volume;
 use crate::agent::start::{StartedVolume, Status};
 use crate::store::claims::{Claim, Holder, Owner, Taken};
+use crate::store::faulty::{Fault, Faulty};
 use crate::store::index::IndexReader;
 use crate::store::keys::SnapshotObject;
 use crate::store::memory::Memory;
@@ -22,6 +23,7 @@ type Objects = BTreeMap<String, Vec<u8>>;
 
 struct Bed {
     memory: Arc<Memory>,
+    store: Arc<Faulty>,
     volume: TempDir,
     restore: TempDir,
     started: Start,
@@ -76,6 +78,7 @@ impl Bed {
         let taken = claims::take(memory.as_ref(), started.claim(started.time), &[], 0).await;
         assert_eq!(taken.unwrap(), Taken::Held(1));
         Self {
+            store: Arc::new(Faulty::new(&memory, Fault::None)),
             memory,
             volume,
             restore: tempfile::tempdir().unwrap(),
@@ -109,7 +112,7 @@ impl Bed {
             turn: Arc::default(),
         };
         let worker = Worker::new(Destination {
-            store: self.memory.clone(),
+            store: self.store.clone(),
             writing,
             started: Arc::new(self.started.clone()),
             scope: Arc::new(scope),
@@ -121,7 +124,7 @@ impl Bed {
             settle: Duration::from_secs(1),
             max_shrink: Percent(50),
             accepted: self.accepted.clone(),
-            retention: "7d".parse().unwrap(),
+            retention: "last=2".parse().unwrap(),
             restore_dir: self.restore.path().to_owned(),
         });
         self.worker = Some(tokio::spawn(worker.run()));
@@ -460,5 +463,32 @@ async fn a_place_that_was_never_there_is_waited_for_by_nobody() {
     let begun = Instant::now();
     bed.until_saved(&["a"]).await;
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    bed.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_deletions_are_refused_backups_go_on_and_that_is_said_once_and_tried_again_once_a_day() {
+    let mut bed = Bed::new().await;
+    bed.store = Arc::new(Faulty::new(&bed.memory, Fault::RefusesDeletions));
+    bed.start_claimed();
+    bed.until_saved(&["a"]).await;
+    for name in ["b", "c", "d"] {
+        bed.write(name);
+        let saved = bed.saved().len() + 1;
+        bed.until("a snapshot", |bed| bed.saved().len() == saved).await;
+    }
+    fs::remove_file(bed.volume.path().join("b")).unwrap();
+    bed.until_saved(&["a", "c", "d"]).await;
+    let status = bed.status();
+    assert_eq!(status.phase, "ready");
+    assert!(status.undeleted.unwrap().contains("AccessDenied"));
+    let tried = bed.store.refusals();
+    tokio::time::sleep(Duration::from_secs(3 * 24 * 3_600)).await;
+    assert_eq!(bed.status().phase, "ready");
+    assert!(bed.status().undeleted.is_some());
+    let again = bed.store.refusals() - tried;
+    assert!((3..=30).contains(&again), "{again} times in three days");
+    bed.write("e");
+    bed.until_saved(&["a", "c", "d", "e"]).await;
     bed.kill().await;
 }
