@@ -16,6 +16,7 @@ use support::{path_with_tools, rclone_after, write};
 use vixens_backup::agent::start::{Status, Writing};
 use vixens_backup::store::Store;
 use vixens_backup::store::index::{Attributes, Entry, Standing, What};
+use vixens_backup::store::store_id;
 
 const FIRST: &str = "20261122T130500Z-3.1-auto";
 
@@ -49,13 +50,15 @@ async fn a_restore_asks_for_nothing_twice() {
     rclone_after(here.path(), &format!("echo \"$1\" >> {}", calls.display()));
     bed.claim(bed.owner(), 3, "ab12", "app-1", "").await;
     bed.heartbeat(3, "ab12", Timestamp::now(), true).await;
+    let id = "1".repeat(32).parse().unwrap();
+    store_id::write(&bed.store(), &id).await.unwrap();
     let mut path = here.path().as_os_str().to_owned();
     path.push(":");
     path.push(path_with_tools());
     let output = bed.init().env("PATH", path).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(seen(&bed.volume()), seen(before.path()));
-    // Claims and snapshots; claim, summary and index; the files; our claim; who holds the place now.
+    // Claims and snapshots; claim, summary, store-id and index; the files; our claim; who holds the place now.
     let calls = fs::read_to_string(calls).unwrap();
     let calls: Vec<&str> = calls.lines().collect();
     assert_eq!(calls, ["lsjson", "copy", "copy", "rcat", "lsjson"]);

@@ -287,7 +287,7 @@ pub enum Error {
     /// A newer release wrote this object, so nobody here knows what it and the others mean. Nothing is started from such a
     /// place, and nothing is written to it.
     #[error(
-        "{key} in {destination} is of a newer release of vixens-backup: {why}; nothing is written there, so update this one"
+        "{key} in {destination} is of a newer release of vixens-backup: {why}; nothing is written there: update vixens-backup"
     )]
     Newer {
         /// Which destination.

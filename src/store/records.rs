@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "requests/r1.json in minio:b/app is of a newer release of vixens-backup: its version is 2, and this release reads \
-             up to 1; nothing is written there, so update this one"
+             up to 1; nothing is written there: update vixens-backup"
         );
     }
 

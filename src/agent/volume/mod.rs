@@ -35,7 +35,7 @@ pub enum Error {
     },
     /// A newer release wrote a file of ours on the volume.
     #[error(
-        "{} was written by a newer release of vixens-backup ({why}): nothing was changed; update this one",
+        "{} was written by a newer release of vixens-backup ({why}): nothing was changed: update vixens-backup",
         path.display()
     )]
     Newer {
