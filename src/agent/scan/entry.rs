@@ -81,6 +81,29 @@ impl Entry {
                 && (self.changed != known.changed || self.inode != known.inode))
     }
 
+    /// The entry of an object that somebody else has put into a store, of which nothing is known but its name and size.
+    #[must_use]
+    pub const fn only_listed(path: Vec<u8>, size: u64) -> Self {
+        Self {
+            path,
+            kind: Kind::File,
+            size,
+            modified: i64::MIN,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            inode: 0,
+            changed: 0,
+            target: Vec::new(),
+        }
+    }
+
+    /// Whether nothing is known of it but its name and size.
+    #[must_use]
+    pub const fn is_only_listed(&self) -> bool {
+        self.modified == i64::MIN
+    }
+
     /// Whether owner or mode are others than `known` says.
     #[must_use]
     pub const fn ownership_differs(&self, known: &Self) -> bool {

@@ -222,7 +222,12 @@ impl Site {
         self.scope.trouble().map_err(Refusal::from)?;
         let answers = self.answers(&order).await?;
         let plan = self.plan(&order.look, &answers.accepted, order.rest).await?;
-        let (plan, placed) = self.judge(&order, &answers.accepted, plan).await?;
+        let (mut plan, placed) = self.judge(&order, &answers.accepted, plan).await?;
+        let lost = if placed.is_some() || plan.excluded > 0 {
+            self.read_kept(&mut plan).await?
+        } else {
+            Vec::new()
+        };
         let replication = self.scope.replication.clone();
         let news = replication.as_ref().is_some_and(|replication| replication.take_news());
         let order = Order {
@@ -234,7 +239,8 @@ impl Site {
             let facts = plan.facts;
             self.known = Arc::new(blocking(move || known.refreshed(read_facts(&path, facts)?)).await?);
         }
-        let report = self.reported(&plan, &answers);
+        let mut report = self.reported(&plan, &answers);
+        report.warnings.extend(lost);
         // Only a full scan knows that a stranger is not about to be saved under its name; and where it can't be taken away, it
         // is not kept in history again and again.
         let parts = plan.full && !self.strangers.is_empty() && !self.deletions.are_refused();
@@ -495,17 +501,7 @@ impl Site {
             return Ok(());
         }
         // What the mirror has lost can't be kept; anything else must be.
-        let mut there = BTreeSet::new();
-        let folders: BTreeSet<&str> = undone
-            .iter()
-            .filter_map(|one| one.name.rsplit_once('/'))
-            .map(|(folder, _)| folder)
-            .collect();
-        for folder in folders {
-            for object in listed(self.store.as_ref(), folder, Depth::One).await? {
-                there.insert(format!("{folder}/{}", object.name));
-            }
-        }
+        let there = self.there(&undone).await?;
         let (kept, lost): (Vec<Undone>, Vec<Undone>) = undone.into_iter().partition(|one| there.contains(&one.name));
         for one in lost {
             begun.report.warnings.push(format!(
@@ -522,6 +518,22 @@ impl Site {
             count: names.len(),
             undone: kept,
         })
+    }
+
+    /// What is in the mirror beside these, and these as far as they are.
+    pub(super) async fn there(&self, undone: &[Undone]) -> Result<BTreeSet<String>, Failure> {
+        let mut there = BTreeSet::new();
+        let folders: BTreeSet<&str> = undone
+            .iter()
+            .filter_map(|one| one.name.rsplit_once('/'))
+            .map(|(folder, _)| folder)
+            .collect();
+        for folder in folders {
+            for object in listed(self.store.as_ref(), folder, Depth::One).await? {
+                there.insert(format!("{folder}/{}", object.name));
+            }
+        }
+        Ok(there)
     }
 
     /// Keeps the strangers that are left in history, before they leave the mirror.
@@ -706,7 +718,7 @@ impl Site {
         Ok(())
     }
 
-    fn unusable(&self, source: io::Error) -> Failure {
+    pub(super) fn unusable(&self, source: io::Error) -> Failure {
         Failure::Scratch {
             path: self.scratch.clone(),
             source,

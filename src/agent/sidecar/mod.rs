@@ -17,6 +17,7 @@ pub mod inbox;
 mod judging;
 pub mod known;
 pub mod opening;
+mod reading;
 pub mod reconcile;
 pub mod stage;
 pub mod status;

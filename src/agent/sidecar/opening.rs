@@ -296,18 +296,10 @@ impl Site {
                 if !object.name.starts_with(NAMES) {
                     records.push(Record {
                         stored_size: object.size,
-                        ..Record::unsaved(Entry {
-                            path: format!("{folder}/{}", object.name).into_bytes(),
-                            kind: Kind::File,
-                            size: object.size,
-                            modified: i64::MIN,
-                            mode: 0,
-                            uid: 0,
-                            gid: 0,
-                            inode: 0,
-                            changed: 0,
-                            target: Vec::new(),
-                        })
+                        ..Record::unsaved(Entry::only_listed(
+                            format!("{folder}/{}", object.name).into_bytes(),
+                            object.size,
+                        ))
                     });
                 }
             }

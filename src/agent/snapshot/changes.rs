@@ -162,6 +162,17 @@ impl Plan {
         Ok(())
     }
 
+    /// Each change as `anew` has it, about the same path.
+    pub fn rewrite(&mut self, anew: impl Fn(Change) -> Change) -> Result<(), PlanError> {
+        let path = self.spool.with_extension("anew");
+        let mut to = Spool::create(&path)?;
+        for change in self.changes()? {
+            to.push(&anew(change?))?;
+        }
+        to.finish()?;
+        self.replace(&path, self.changes)
+    }
+
     /// Where [`Plan::changes`] lie.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -513,8 +524,11 @@ impl Planner<'_> {
         self.write(change)
     }
 
-    /// The policy takes it no longer: it is carried along.
+    /// The policy takes it no longer: what was saved of it is carried along.
     fn excluded(&mut self, known: Record) -> Result<(), PlanError> {
+        if known.entry.is_only_listed() {
+            return self.leaves(known);
+        }
         self.plan.excluded += 1;
         self.write(&Change::Carried {
             record: Record {

@@ -381,3 +381,56 @@ async fn a_volume_that_is_protected_no_longer_stays_in_each_snapshot() {
             .all(|entry| entry.standing == Standing::Live)
     );
 }
+
+#[tokio::test]
+async fn what_a_place_made_by_hand_has_and_the_volume_lacks_is_held_with_its_content() {
+    let mut bench = Bench::new();
+    bench.order.most = Percent(50);
+    for number in 0..10 {
+        let key = format!("config/by-hand/{number}");
+        bench.memory.objects().insert(key, format!("by hand {number}").into_bytes());
+    }
+    bench.memory.objects().insert("config/a.log".to_owned(), b"not taken".to_vec());
+    bench.write("by-hand/0", "by hand 0");
+    bench.write("new", "new");
+    let mut site = bench.open(usize::MAX, 1).await.unwrap();
+    let report = bench.scanned(&mut site).await;
+    assert_eq!(report.holds[0].totals.files, 9);
+    let files = bench.newest_is_whole();
+    assert_eq!(files.len(), 11, "what the policy does not take goes to history as ever");
+    assert_eq!(files["config/by-hand/7"], b"by hand 7");
+}
+
+#[tokio::test]
+async fn a_death_at_any_call_loses_nothing_of_what_is_held_and_decides_nothing_by_itself() {
+    for lives in 0.. {
+        let (mut bench, mut site) = Bench::guarded().await;
+        bench.clear("store");
+        bench.write("new", "new");
+        site.store = Arc::new(Mortal::new(&bench.memory, lives));
+        let placed = bench.backup(&mut site, Kind::Auto).await;
+        bench.claim(2);
+        let mut site = bench.open(usize::MAX, 2).await.unwrap();
+        let held = bench.scanned(&mut site).await;
+        assert_eq!(held.holds[0].totals.files, 40, "after {lives} calls");
+        assert_eq!(bench.newest_is_whole().len(), 42, "after {lives} calls");
+        // And in the middle of letting it go.
+        site.store = Arc::new(Mortal::new(&bench.memory, lives));
+        bench.order.accepted = vec![held.questions[0].id.clone()];
+        let accepted = bench.backup(&mut site, Kind::Auto).await;
+        bench.claim(3);
+        let mut site = bench.open(usize::MAX, 3).await.unwrap();
+        let report = bench.scanned(&mut site).await;
+        assert_eq!((report.holds, report.questions), (vec![], vec![]), "after {lives} calls");
+        assert_eq!((bench.newest_is_whole(), bench.pending()), (bench.tree(), vec![]));
+        for id in bench.snapshots() {
+            bench.restored(&id);
+        }
+        let first = bench.snapshots().into_iter().min().unwrap();
+        assert_eq!(bench.restored(&first).len(), 41);
+        if placed.is_ok() && accepted.is_ok() {
+            assert!(lives > 8, "only {lives} deaths were tried");
+            break;
+        }
+    }
+}
