@@ -198,6 +198,7 @@ fn unasked(path: &[u8], epoch: u64) -> Option<DatabasePosition> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::index::Carried;
 
     fn id(epoch: u64) -> SnapshotId {
         format!("20261122T130500Z-{epoch}.42-auto").parse().unwrap()
@@ -224,7 +225,7 @@ mod tests {
             volumes: Vec::new(),
             databases,
             skipped: BTreeMap::new(),
-            carried: Default::default(),
+            carried: Carried::default(),
         });
         copies
     }

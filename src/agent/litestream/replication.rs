@@ -387,18 +387,15 @@ impl Replication {
         futures::future::join_all(syncs).await;
         let position = |(path, database): (&Vec<u8>, &Database)| {
             let local = local::position(&database.file);
-            let (run, txid) = match database.run {
-                Some(run) => {
-                    // Where Litestream's own folder is gone, what was seen of it is all that is known.
-                    let newest = local.map_or(Txid(0), |local| local.txid);
-                    let newest = newest.max(database.newest).max(database.sent);
-                    self.change(path, |database| database.newest = database.newest.max(newest));
-                    (run.run, newest)
-                }
-                None => {
-                    let Saved { run, txid } = Saved::alone(epoch);
-                    (run, txid)
-                }
+            let (run, txid) = if let Some(run) = database.run {
+                // Where Litestream's own folder is gone, what was seen of it is all that is known.
+                let newest = local.map_or(Txid(0), |local| local.txid);
+                let newest = newest.max(database.newest).max(database.sent);
+                self.change(path, |database| database.newest = database.newest.max(newest));
+                (run.run, newest)
+            } else {
+                let Saved { run, txid } = Saved::alone(epoch);
+                (run, txid)
             };
             DatabasePosition {
                 folder: database.folder.clone(),
@@ -428,7 +425,7 @@ impl Replication {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::index::Header;
+    use crate::store::index::{Carried, Header};
 
     fn run(run: &str, after: u64) -> Run {
         Run {
@@ -445,7 +442,7 @@ mod tests {
             volumes: Vec::new(),
             databases,
             skipped: BTreeMap::new(),
-            carried: Default::default(),
+            carried: Carried::default(),
         }
     }
 

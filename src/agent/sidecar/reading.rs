@@ -56,7 +56,7 @@ impl Site {
             )
         });
         let warnings = warnings.into_iter().collect();
-        self.fill(plan, contents)?;
+        self.fill(plan, &contents)?;
         Ok(warnings)
     }
 
@@ -91,7 +91,7 @@ impl Site {
     }
 
     /// Writes what was read into the plan.
-    fn fill(&self, plan: &mut Plan, contents: Contents) -> Result<(), PlanError> {
+    fn fill(&self, plan: &mut Plan, contents: &Contents) -> Result<(), PlanError> {
         plan.rewrite(|change| match change {
             Change::Carried { record } if is_unread(&record) => {
                 match contents.get(&record.entry.path).copied().flatten() {

@@ -7,6 +7,7 @@ use super::batch::blocking;
 use super::known::{Known, Marks};
 use super::stage::mirror_name;
 use crate::agent::scan::{Kind, TableError};
+use crate::store::index::Standing;
 use crate::store::keys::{self, NAMES};
 use crate::store::{Depth, Object};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ struct Found {
     strangers: BTreeSet<String>,
     /// Paths of the index.
     lost: Vec<Vec<u8>>,
+    /// Held and excluded files that were not listed.
+    unseen: u64,
 }
 
 impl Site {
@@ -76,6 +79,12 @@ impl Site {
                 String::from_utf8_lossy(first)
             ));
         }
+        if found.unseen > 0 {
+            warnings.push(format!(
+                "{destination} does not list {} files that are held or excluded, and on no volume: they stay in each snapshot, and can be restored once the store shows them again",
+                found.unseen
+            ));
+        }
         if !found.lost.is_empty() {
             let gone = found.lost.into_iter().map(|path| Ok((path, None)));
             self.known = Arc::new(self.known.changed(gone)?);
@@ -105,9 +114,12 @@ fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, spool: &Path) -> Result<F
         let record = known
             .mark(path, &mut marks)?
             .filter(|record| record.entry.kind == Kind::File && mirror_name(record) == name);
-        let same = record
-            .as_ref()
-            .is_some_and(|record| record.stored_size.to_string() == size);
+        // What is held or excluded can't be saved anew: a listing that shows it otherwise is no reason to forget it.
+        let is_carried = record.as_ref().is_some_and(|record| record.standing != Standing::Live);
+        let same = is_carried
+            || record
+                .as_ref()
+                .is_some_and(|record| record.stored_size.to_string() == size);
         if !same && found.strangers.len() < MOST {
             found.strangers.insert(name.to_owned());
         }
@@ -119,7 +131,11 @@ fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, spool: &Path) -> Result<F
         let record = record?;
         let folder = record.entry.path.split(|byte| *byte == b'/').next().unwrap_or_default();
         if record.entry.kind == Kind::File && folders.contains(folder) {
-            found.lost.push(record.entry.path);
+            if record.standing == Standing::Live {
+                found.lost.push(record.entry.path);
+            } else {
+                found.unseen += 1;
+            }
         }
     }
     found.lost.sort();

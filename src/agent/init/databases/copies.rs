@@ -234,16 +234,15 @@ async fn newest_of<'a>(
     let id = backup.newest()?;
     let along = backup.indexes.get(&keys::snapshot(&id));
     let header = along.and_then(|bytes| Some(IndexReader::new(bytes.as_slice()).ok()?.header().clone()));
-    let header = match header {
-        Some(header) => header,
-        None => {
-            let incoming = subject.own.join(INCOMING).join(format!("destination-{number}"));
-            match Indexes::new(store, &incoming).totals(&id).await {
-                Ok((header, _)) => header,
-                Err(error) => {
-                    tracing::warn!("{error}");
-                    return None;
-                }
+    let header = if let Some(header) = header {
+        header
+    } else {
+        let incoming = subject.own.join(INCOMING).join(format!("destination-{number}"));
+        match Indexes::new(store, &incoming).totals(&id).await {
+            Ok((header, _)) => header,
+            Err(error) => {
+                tracing::warn!("{error}");
+                return None;
             }
         }
     };
@@ -284,7 +283,7 @@ pub(super) async fn held(snapshots: &mut [Snapshot<'_>], subject: &Subject, path
 mod tests {
     use super::*;
     use crate::agent::litestream::ltx::Txid;
-    use crate::store::index::DatabasePosition;
+    use crate::store::index::{Carried, DatabasePosition};
     use crate::store::memory::Memory;
     use std::collections::BTreeMap;
 
@@ -311,13 +310,14 @@ mod tests {
                 volumes: Vec::new(),
                 databases: databases.into_iter().collect(),
                 skipped: BTreeMap::new(),
-                carried: Default::default(),
+                carried: Carried::default(),
             },
             backup: Cow::Owned(Backup::default()),
             entries: None,
         }
     }
 
+    #[expect(clippy::large_stack_arrays, reason = "a table, read once")]
     #[test]
     fn the_newest_file_of_a_database_is_taken_from_whichever_destination_has_it() {
         const ALL: Option<u64> = Some(u64::MAX);

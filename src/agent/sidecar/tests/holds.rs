@@ -388,9 +388,15 @@ async fn what_a_place_made_by_hand_has_and_the_volume_lacks_is_held_with_its_con
     bench.order.most = Percent(50);
     for number in 0..10 {
         let key = format!("config/by-hand/{number}");
-        bench.memory.objects().insert(key, format!("by hand {number}").into_bytes());
+        bench
+            .memory
+            .objects()
+            .insert(key, format!("by hand {number}").into_bytes());
     }
-    bench.memory.objects().insert("config/a.log".to_owned(), b"not taken".to_vec());
+    bench
+        .memory
+        .objects()
+        .insert("config/a.log".to_owned(), b"not taken".to_vec());
     bench.write("by-hand/0", "by hand 0");
     bench.write("new", "new");
     let mut site = bench.open(usize::MAX, 1).await.unwrap();
@@ -421,7 +427,11 @@ async fn a_death_at_any_call_loses_nothing_of_what_is_held_and_decides_nothing_b
         bench.claim(3);
         let mut site = bench.open(usize::MAX, 3).await.unwrap();
         let report = bench.scanned(&mut site).await;
-        assert_eq!((report.holds, report.questions), (vec![], vec![]), "after {lives} calls");
+        assert_eq!(
+            (report.holds, report.questions),
+            (vec![], vec![]),
+            "after {lives} calls"
+        );
         assert_eq!((bench.newest_is_whole(), bench.pending()), (bench.tree(), vec![]));
         for id in bench.snapshots() {
             bench.restored(&id);
