@@ -8,7 +8,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,7 +23,7 @@ const LIMIT: usize = 64 << 10;
 const LATE: f64 = 900.0;
 
 /// `/status`, as far as it matters here. Its fields stay across releases.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 pub(super) struct Status {
     idle: Option<String>,
@@ -31,7 +32,7 @@ pub(super) struct Status {
     unsaved_change_age: f64,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 struct Volume {
     path: String,
@@ -39,7 +40,7 @@ struct Volume {
     why: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 struct Destination {
     phase: String,
@@ -48,7 +49,15 @@ struct Destination {
     store_id: Option<String>,
     snapshot: Option<String>,
     refusal: Option<String>,
+    #[serde(deserialize_with = "understood")]
     questions: Vec<Question>,
+}
+
+/// The questions that this release understands: one of a release to come is no reason to hear nothing of the rest.
+fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Question>, D::Error> {
+    let questions = Vec::<Value>::deserialize(deserializer)?;
+    let questions = questions.into_iter().map(serde_json::from_value);
+    Ok(questions.filter_map(Result::ok).collect())
 }
 
 impl Status {
@@ -169,7 +178,7 @@ pub(super) fn judge(status: &Status, pod: &str, uid: &str) -> Vec<News> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn news(status: Value) -> Vec<News> {
         let status: Status = serde_json::from_value(status).unwrap();
@@ -182,6 +191,15 @@ mod tests {
             "destinations": {"minio:b/app": {"phase": "ready", "last_success": "2026-11-22T13:05:00Z"}}, "unsaved_change_age": 3.0});
         assert_eq!(news(fine), []);
         assert_eq!(news(json!({})), [], "of a release to come");
+    }
+
+    #[test]
+    fn what_is_asked_is_heard_beside_what_a_release_to_come_asks() {
+        let status = json!({"destinations": {"minio:b/app": {"phase": "ready", "questions": [
+            {"id": {"of": "another", "form": 1}}, {"id": "hold-1a2b3c4d", "text": "files vanished", "since": "now"}]}}});
+        let status: Status = serde_json::from_value(status).unwrap();
+        let ids: Vec<&str> = status.questions().map(|question| question.id.as_str()).collect();
+        assert_eq!(ids, ["hold-1a2b3c4d"]);
     }
 
     #[test]

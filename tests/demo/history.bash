@@ -97,7 +97,7 @@ an_emptied_volume_is_not_mirrored() {
 	expect 'every file is back' is "$before" "$(listing_of_app)"
 }
 
-refusals='would vanish|no backup was made'
+refusals='asks hold-|no backup was made'
 sidecar_refuses() {
 	local log
 	log=$(kubectl -n "$namespace" logs deployment/app -c backup-sidecar)
