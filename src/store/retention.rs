@@ -32,6 +32,9 @@ const ALL: SignedDuration = SignedDuration::from_hours(1);
 /// least as long, whatever the counts say.
 const HOURLY: SignedDuration = SignedDuration::from_hours(24);
 
+/// What a restore set aside stays for so long at least: `init` says so when it does.
+const ASIDE_STAYS: SignedDuration = SignedDuration::from_hours(30 * 24);
+
 /// What the owner wants kept: the union of all that is set. Where nothing is, only the newest snapshot stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -175,7 +178,7 @@ pub fn plan(rules: &Rules, listing: &Listing, now: Timestamp) -> Plan {
             .iter()
             .filter(|id| must(id) || (wanted.contains(id) && !sacrificed.contains(id)));
         let kept = with_bases(chosen, listing);
-        let needed = needed(&history, &kept, &listing.pins);
+        let needed = needed(&history, &kept, &listing.pins, now);
         let bytes: u64 = history
             .iter()
             .zip(&needed)
@@ -347,9 +350,10 @@ fn with_bases<'a>(chosen: impl Iterator<Item = &'a SnapshotId>, listing: &Listin
 }
 
 /// For each object of history, sorted by file and then by backup: whether a kept snapshot may need it.
-fn needed(history: &[&Kept], kept: &BTreeSet<SnapshotId>, pins: &BTreeSet<SnapshotId>) -> Vec<bool> {
+fn needed(history: &[&Kept], kept: &BTreeSet<SnapshotId>, pins: &BTreeSet<SnapshotId>, now: Timestamp) -> Vec<bool> {
     let points: Vec<Point> = kept.iter().map(SnapshotId::point).collect();
-    // What was set aside belongs to no snapshot: it goes with the ones of its time, which a pin does not prolong.
+    // What was set aside belongs to no snapshot: it goes with the ones of its time, which a pin does not prolong, and not
+    // before its owner has had a month to look for it.
     let oldest_unpinned = kept.iter().find(|id| !pins.contains(id)).map(SnapshotId::point);
     let mut before: Option<(&str, usize)> = None;
     history
@@ -357,7 +361,8 @@ fn needed(history: &[&Kept], kept: &BTreeSet<SnapshotId>, pins: &BTreeSet<Snapsh
         .map(|object| {
             let point = object.backup.point();
             if object.file.starts_with(keys::ASIDE) {
-                return oldest_unpinned.is_some_and(|oldest| oldest < point);
+                let is_young = now.duration_since(object.backup.time) < ASIDE_STAYS;
+                return is_young || oldest_unpinned.is_some_and(|oldest| oldest < point);
             }
             // So many kept snapshots are older than that backup; the newest of them is the one that may need it.
             let older = points.partition_point(|kept| *kept < point);

@@ -345,7 +345,7 @@ fn the_budget_of_history_costs_the_oldest_snapshots_and_never_the_last_good_or_a
 }
 
 #[test]
-fn what_a_restore_set_aside_goes_with_the_snapshots_of_its_time() {
+fn what_a_restore_set_aside_goes_with_the_snapshots_of_its_time_and_not_within_a_month() {
     let listing = made_at(&["2026-11-01T10:00:00Z", "2026-11-22T10:00:00Z", "2026-11-22T10:10:00Z"]);
     let mut listing = with_history(
         listing,
@@ -357,8 +357,12 @@ fn what_a_restore_set_aside_goes_with_the_snapshots_of_its_time() {
         last: Some(2),
         ..Rules::default()
     };
-    let plan = plan(&last, &listing, time("2026-11-22T12:00:00Z"));
-    assert_eq!(plan.history, ["20261122T100000Z-1.2-auto/.vixens-aside/config/a"]);
+    let goes = |now| plan(&last, &listing, time(now)).history;
+    assert_eq!(goes("2026-12-22T09:59:59Z"), [""; 0]);
+    assert_eq!(
+        goes("2026-12-22T10:00:00Z"),
+        ["20261122T100000Z-1.2-auto/.vixens-aside/config/a"]
+    );
 }
 
 #[test]
