@@ -216,7 +216,7 @@ fn an_app_starts_from_its_second_destination_while_the_primary_is_gone_and_loses
     app.until("and a snapshot of it", |_| {
         let snapshots = fs::read_dir(second.bucket().join("app/snapshots")).unwrap();
         let mut names = snapshots.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.any(|name| name.contains("Z-2.") && name.ends_with(".json"))
+        names.any(|name| name.contains("Z-2.") && name.rsplit_once('.').is_some_and(|(_, kind)| kind == "json"))
     });
     app.kill();
     // It comes back with what it had.

@@ -83,7 +83,7 @@ impl Life {
         let paths = expected.iter().filter(|(path, seen)| found.get(*path) != Some(seen));
         let differing: Vec<_> = paths.map(|(path, _)| path).collect();
         let is_older = |path: &&Vec<u8>| found.get(*path).is_none_or(|seen| self.app.ever_was(path, &seen.what));
-        if differing.len() <= 1 && wrong.len() <= 1 && differing.iter().all(|path| is_older(path)) {
+        if differing.len() <= 1 && wrong.len() <= 1 && differing.iter().all(&is_older) {
             wrong.clear();
         }
         if wrong.is_empty() {
