@@ -15,6 +15,7 @@ use support::bed::{Bed, FOLDER, entries, lived_in, seen};
 use support::{path_with_tools, rclone_after, write};
 use vixens_backup::agent::start::{Status, Writing};
 use vixens_backup::store::Store;
+use vixens_backup::store::decisions;
 use vixens_backup::store::index::{Attributes, Entry, Standing, What};
 use vixens_backup::store::store_id;
 
@@ -298,7 +299,7 @@ async fn a_missing_bucket_is_named_and_made() {
 }
 
 #[tokio::test]
-async fn a_damaged_newest_snapshot_falls_back_loudly_to_the_one_before() {
+async fn of_a_damaged_file_the_newest_older_version_comes_loudly() {
     let mut bed = Bed::new();
     let volume = tempfile::tempdir().unwrap();
     write(&volume.path().join("a"), "first");
@@ -315,21 +316,54 @@ async fn a_damaged_newest_snapshot_falls_back_loudly_to_the_one_before() {
     bed.server.place("app/config/a", "secone");
     let (said, start) = bed.start();
     assert_eq!(fs::read_to_string(bed.volume().join("a")).unwrap(), "first");
-    assert_eq!(start.volumes[0].restored, Some(FIRST.parse().unwrap()));
-    assert!(said.contains("WARNING") && said.contains(second), "{said}");
+    assert_eq!(start.volumes[0].restored, Some(second.parse().unwrap()));
+    let told = format!("WARNING: a is an older version, of {FIRST}");
+    assert!(said.contains(&told), "{said}");
+    let mark = fs::read_to_string(bed.restore_dir().join(".restore-success")).unwrap();
+    assert!(mark.contains("a is an older version"), "{mark}");
 }
 
 #[tokio::test]
-async fn when_no_snapshot_verifies_nothing_is_put_in_place() {
+async fn what_nobody_has_is_asked_once_everything_else_is_in_its_place_and_the_answer_counts_once() {
     let mut bed = Bed::new();
     let volume = tempfile::tempdir().unwrap();
-    write(&volume.path().join("a"), "good");
-    write(&volume.path().join("b"), "good");
+    for (name, content) in [("a", "good"), ("b", "same"), ("c", "same"), ("d", "other")] {
+        write(&volume.path().join(name), content);
+    }
     bed.backup(volume.path(), FIRST).await;
     bed.server.place("app/config/a", "evil");
-    let said = bed.refused();
-    assert!(said.contains("config/a"), "{said}");
-    assert!(!bed.volume().join("b").exists());
+    // Of this one there is a copy under another name.
+    bed.server.place("app/config/b", "evil");
+    let question = bed.asked();
+    assert!(question.text.contains(": a ("), "{question}");
+    let names = |bed: &Bed| {
+        let entries = fs::read_dir(bed.volume()).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&bed), [".vixens-backup", "b", "c", "d"]);
+    assert_eq!(fs::read_to_string(bed.volume().join("b")).unwrap(), "same");
+    assert_eq!(bed.asked(), question, "the same question each time");
+    // Somebody mends it in the bucket: nothing is to be asked any more.
+    bed.server.place("app/config/a", "good");
+    bed.start();
+    assert_eq!(names(&bed), [".vixens-backup", "a", "b", "c", "d"]);
+    // Or accepts that it is lost.
+    bed.lose_volume();
+    bed.server.place("app/config/a", "evil");
+    let question = bed.asked();
+    let bed = bed.with(&format!("--accept={}", question.id));
+    let (said, start) = bed.start();
+    assert_eq!(names(&bed), [".vixens-backup", "b", "c", "d"]);
+    assert_eq!(start.destinations[0].damaged, ["config/a", "config/b"]);
+    assert!(said.contains("a is MISSING"), "{said}");
+    assert!(decisions::is_decided(&bed.store(), &question.id).await.unwrap());
+    // Should the same be lost again, it is another question.
+    bed.lose_volume();
+    assert_ne!(bed.asked().id, question.id);
 }
 
 #[tokio::test]
@@ -361,5 +395,9 @@ async fn an_index_of_a_newer_release_is_never_no_backup() {
         "{\"version\":2,\"snapshot\":{},\"entries\":[\n]}\n",
     );
     let said = bed.refused();
-    assert!(said.contains("update vixens-backup"), "{said}");
+    assert!(
+        said.contains("newer release") && said.contains("update this one"),
+        "{said}"
+    );
+    assert!(!said.contains("trying again"), "{said}");
 }

@@ -7,7 +7,7 @@ use support::bed::{Bed, FOLDER, lived_in};
 use support::laptop::{Said, said};
 use support::{BUCKET, write};
 use vixens_backup::store::Store;
-use vixens_backup::store::records::{Pin, decode};
+use vixens_backup::store::records::{Pin, Request, decode};
 
 const FIRST: &str = "20260101T100000Z-1.1-auto";
 const SECOND: &str = "20260101T110000Z-1.2-auto";
@@ -99,13 +99,16 @@ async fn a_missing_file_stops_the_sync_and_what_is_whole_is_pinned() {
     let said = check(&bed, &["--pin"]);
     assert!(said.out.contains("config/added is missing"), "{said:#?}");
     assert!(
-        said.out.contains("a restore would fall back") && said.out.contains(FIRST),
+        said.out.contains("a restore brings the rest") && said.out.contains(FIRST),
         "{said:#?}"
     );
     let error = said.failed(1);
     assert!(error.contains("can't be trusted") && error.contains(SECOND), "{error}");
     let pin: Pin = decode(&bed.store().read("pins/presync.json").await.unwrap()).unwrap();
     assert_eq!(pin.snapshot.to_string(), FIRST);
+    // A sidecar that has the file is asked to save it anew.
+    let request: Request = decode(&bed.store().read("requests/presync.json").await.unwrap()).unwrap();
+    assert_eq!(request.damaged, ["config/added"]);
 }
 
 #[tokio::test]

@@ -195,11 +195,13 @@ mod tests {
     use crate::store::records::{VERSION, encode};
     use std::sync::Arc;
 
-    const PLACE: [&str; 10] = [
+    const PLACE: [&str; 12] = [
         "config/a",
         "history/20261101T100100Z-1.2-auto/config/a",
         "history/20261122T100000Z-1.3-auto/config/a",
         "history/20261122T115900Z-1.4-auto/config/a",
+        "snapshots/20261020T100000Z-0.1-auto.json",
+        "snapshots/20261020T100000Z-0.1-auto.base",
         "snapshots/20261101T100000Z-1.1-auto.json",
         "snapshots/20261101T100000Z-1.1-auto.base",
         "snapshots/20261101T100100Z-1.2-auto.json",
@@ -234,7 +236,10 @@ mod tests {
             keys_of(&store),
             [
                 "config/a",
+                "history/20261101T100100Z-1.2-auto/config/a",
                 "history/20261122T115900Z-1.4-auto/config/a",
+                "snapshots/20261101T100000Z-1.1-auto.base",
+                "snapshots/20261101T100000Z-1.1-auto.json",
                 "snapshots/20261122T100000Z-1.3-auto.base",
                 "snapshots/20261122T100000Z-1.3-auto.json",
                 "snapshots/20261122T115900Z-1.4-auto.json",
@@ -254,23 +259,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_damaged_pin_keeps_what_is_left_of_it_names_or_else_one_snapshot_of_each_day_and_stops_nothing() {
-        let pinned = "20261101T100000Z-1.1-auto";
+        let pinned = "20261020T100000Z-0.1-auto";
         for (name, content, kept) in [
             ("sync", format!("{{\"version\":1,\"snapshot\":\"{pinned}\",\"ti"), true),
             (&*format!("before-{pinned}"), String::new(), true),
-            // Of that day, the second is the newest.
             ("sync", String::new(), false),
         ] {
             let store = place().await;
+            // Of that day, this is the newest.
+            for extension in ["json", "base"] {
+                let key = format!("snapshots/20261020T100100Z-0.2-auto.{extension}");
+                store.write(&key, b"x").await.unwrap();
+            }
             store.write(&keys::pin(name), content.as_bytes()).await.unwrap();
             store.write("pins/.DS_Store", b"x").await.unwrap();
             let pruned = pruned(&store, "last=1", Look::Thoroughly).await.unwrap();
             let dropped: Vec<String> = pruned.plan.dropped.iter().map(ToString::to_string).collect();
+            let other = if kept { "20261020T100100Z-0.2-auto" } else { pinned };
+            // The newest of the other day.
             let expected: &[&str] = if kept {
-                &["20261101T100100Z-1.2-auto"]
+                &[other, "20261101T100100Z-1.2-auto"]
             } else {
-                // The first is what the second builds on.
-                &[]
+                &[other]
             };
             assert_eq!(dropped, expected, "{name} {content}");
         }
@@ -287,14 +297,16 @@ mod tests {
         };
         store.write("pins/before-sync.json", &encode(&pin)).await.unwrap();
         let pruned = pruned(&store, "last=1", Look::Lightly).await.unwrap();
-        assert_eq!(pruned.plan.dropped, []);
-        assert_eq!(keys_of(&store).len(), PLACE.len() + 1);
+        assert_eq!(pruned.plan.dropped, ["20261020T100000Z-0.1-auto".parse().unwrap()]);
+        // The pin came, an index and its mark went.
+        assert_eq!(keys_of(&store).len(), PLACE.len() + 1 - 2);
     }
 
     #[tokio::test]
     async fn what_an_interrupted_pruning_left_behind_goes_with_the_next_thorough_one() {
         let store = place().await;
         for key in [
+            "snapshots/20261020T100000Z-0.1-auto.json",
             "snapshots/20261101T100000Z-1.1-auto.json",
             "snapshots/20261101T100100Z-1.2-auto.json",
         ] {
@@ -321,6 +333,6 @@ mod tests {
         let pruned = prune(&store, &rules, Look::Thoroughly, now).await.unwrap();
         assert!(!pruned.undone.is_empty());
         assert_eq!(keys_of(&store.memory).len(), PLACE.len());
-        assert_eq!(pruned.kept().len(), 4, "all of them can be restored still");
+        assert_eq!(pruned.kept().len(), 5, "all of them can be restored still");
     }
 }

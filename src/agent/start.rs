@@ -61,6 +61,10 @@ pub struct StartedDestination {
     pub writing: Writing,
     /// One sentence for people: why it is so.
     pub why: String,
+    /// Names below the destination: what its mirror has there is not what the newest snapshot says. It was found by the restore,
+    /// and is to be saved anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
 }
 
 /// Whether the sidecar may write to a destination.
@@ -228,6 +232,7 @@ mod tests {
                     },
                 },
                 why: "claimed".to_owned(),
+                damaged: Vec::new(),
             }],
             volumes: vec![StartedVolume {
                 name: "data".to_owned(),

@@ -4,11 +4,14 @@ use super::Error;
 use super::access::{Access, Opened, Wanted};
 use super::selection::select;
 use crate::agent::amount;
-use crate::agent::restore::plan::{History, Indexes, Plan, Planned, of_listing, of_snapshot};
+use crate::agent::restore::knowledge;
+use crate::agent::restore::plan::{Plan, of_listing};
+use crate::store::history::History;
 use crate::store::index::{Entry, Header, What};
+use crate::store::indexes::Indexes;
+use crate::store::keys;
 use crate::store::snapshot::SnapshotId;
-use crate::store::{Undone, keys};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -20,6 +23,14 @@ pub(super) struct Order {
     pub(super) snapshot: Option<(SnapshotId, Header)>,
     /// Each volume in a folder of its own.
     pub(super) plan: Plan,
+    /// The newest snapshot that the plan was made of.
+    pub(super) newest: Option<SnapshotId>,
+    /// What history held.
+    pub(super) history: History,
+    /// Newer snapshots, and why they can't be read.
+    pub(super) lost: Vec<(SnapshotId, String)>,
+    /// Files that only the mirror's listing knows, because of that.
+    pub(super) unverified: Vec<PathBuf>,
     /// Files that changed while they were read.
     torn: Vec<PathBuf>,
 }
@@ -31,7 +42,12 @@ impl Order {
         let mut order = if by_hand {
             Self::by_hand(access, opened).await?
         } else {
-            Self::of_snapshot(access, opened, opened.snapshot(at)?).await?
+            let id = opened.snapshot(at)?;
+            let wanted = match at {
+                Wanted::Newest => knowledge::Wanted::Newest,
+                Wanted::Point(_) | Wanted::At(_) => knowledge::Wanted::Exactly(id),
+            };
+            Self::of_snapshot(access, opened, wanted).await?
         };
         let bytes: Vec<&[u8]> = order
             .plan
@@ -51,26 +67,52 @@ impl Order {
         Ok(order)
     }
 
-    async fn of_snapshot(access: &Access, opened: &Opened, id: SnapshotId) -> Result<Self, Error> {
+    async fn of_snapshot(access: &Access, opened: &Opened, wanted: knowledge::Wanted) -> Result<Self, Error> {
         let failed = |error| access.failed(error);
         let indexes = Indexes::new(&opened.store, opened.scratch.path());
-        let (header, entries) = indexes.read(&id).await.map_err(failed)?;
+        let backup = &opened.backup;
+        let named = backup.state.as_ref().and_then(|state| state.last);
+        let mut known = knowledge::read(&indexes, &backup.snapshots, named, wanted)
+            .await
+            .map_err(failed)?;
+        if let (knowledge::Wanted::Exactly(_), None) = (wanted, &known.whole)
+            && let Some((id, why)) = known.lost.pop()
+        {
+            return Err(Error::Nothing(format!(
+                "the snapshot {id} can't be read: {why}; an older snapshot may be whole: vixens-backup snapshots lists them"
+            )));
+        }
         let history = History::list(&opened.store).await.map_err(failed)?;
-        let folders: BTreeSet<&[u8]> = entries.iter().map(|entry| entry.place().0).collect();
-        let mut items = Vec::new();
+        let newest = known.newest();
+        let torn = known
+            .whole
+            .as_ref()
+            .map(|(_, _, entries)| torn(entries))
+            .unwrap_or_default();
+        let mut folders = known.folders();
+        if !known.lost.is_empty() {
+            folders.extend(opened.folders.iter().cloned());
+        }
+        let is_settled = backup.pending.is_empty();
+        let (mut items, mut unverified) = (Vec::new(), Vec::new());
         for folder in folders {
-            // A folder of the layout has a name that every store can hold.
-            let folder = String::from_utf8_lossy(folder);
-            let plan = of_snapshot(id, entries.clone(), &folder, Some(&history));
+            let planned = known.plan(&opened.store, &folder, Some(&history), is_settled);
+            let knowledge::Planned { plan, unverified: of } = planned.await.map_err(failed)?;
+            unverified.extend(of.iter().map(|path| Path::new(&folder).join(path)));
             items.extend(below(&folder, plan).items);
         }
+        let snapshot = known.whole.take().map(|(id, header, _)| (id, header));
         Ok(Self {
-            snapshot: Some((id, header)),
             plan: Plan {
-                snapshot: Some(id),
+                snapshot: snapshot.as_ref().map(|(id, _)| *id),
                 items,
             },
-            torn: torn(&entries),
+            snapshot,
+            newest,
+            history,
+            lost: known.lost,
+            unverified,
+            torn,
         })
     }
 
@@ -84,28 +126,12 @@ impl Order {
         Ok(Self {
             snapshot: None,
             plan,
+            newest: None,
+            history: History::default(),
+            lost: Vec::new(),
+            unverified: Vec::new(),
             torn: Vec::new(),
         })
-    }
-
-    /// Leaves out what could not be had, and says of each file why.
-    pub(super) fn lose(&mut self, undone: &[Undone]) -> Vec<(PathBuf, String)> {
-        let why: HashMap<&str, &str> = undone
-            .iter()
-            .map(|undone| (undone.name.as_str(), undone.why.as_str()))
-            .collect();
-        let mut lost = Vec::new();
-        self.plan.items.retain(|item| {
-            let Planned::File(content, _) = &item.what else {
-                return true;
-            };
-            let Some(why) = why.get(content.key.as_str()) else {
-                return true;
-            };
-            lost.push((item.path.clone(), format!("{why} ({})", content.key)));
-            false
-        });
-        lost
     }
 
     /// The snapshot, or what there is instead.
@@ -120,7 +146,17 @@ impl Order {
     pub(super) fn notes(&self, destination: &str) -> String {
         let mut notes = String::new();
         // Writing to a String does not fail.
-        if self.snapshot.is_none() {
+        for (id, why) in &self.lost {
+            let _ = writeln!(notes, "LOST: {id} can't be restored as it was: {why}");
+        }
+        for path in &self.unverified {
+            let _ = writeln!(
+                notes,
+                "note: {} lies there, and no index that can be read knows it: nothing verified it",
+                amount::name(path.as_os_str().as_bytes())
+            );
+        }
+        if self.snapshot.is_none() && self.lost.is_empty() {
             let _ = writeln!(
                 notes,
                 "note: without an index nothing says what these files should be: only their sizes were compared"
@@ -169,47 +205,4 @@ fn below(folder: &str, mut plan: Plan) -> Plan {
         };
     }
     plan
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agent::restore::plan::{Content, Item};
-
-    fn file(path: &str) -> Item {
-        let content = Content {
-            key: path.to_owned(),
-            size: 1,
-            sha256: None,
-        };
-        Item {
-            path: path.into(),
-            what: Planned::File(content, None),
-        }
-    }
-
-    #[test]
-    fn what_could_not_be_had_is_left_out_and_named() {
-        let mut order = Order {
-            snapshot: None,
-            plan: Plan {
-                snapshot: None,
-                items: vec![file("config/a"), file("config/b")],
-            },
-            torn: Vec::new(),
-        };
-        let undone = Undone {
-            name: "config/a".to_owned(),
-            why: "size or SHA-256 differs".to_owned(),
-        };
-        let lost = order.lose(&[undone]);
-        assert_eq!(
-            lost,
-            [(
-                PathBuf::from("config/a"),
-                "size or SHA-256 differs (config/a)".to_owned()
-            )]
-        );
-        assert_eq!(order.plan.items, [file("config/b")]);
-    }
 }

@@ -9,10 +9,12 @@ use super::{Error, run};
 use crate::agent::amount;
 use crate::agent::restore::place::{Placed, place};
 use crate::agent::restore::plan::{Plan, Planned};
-use crate::agent::restore::stage::{self, Watch, stage_what_can_be};
+use crate::agent::restore::salvage::{Salvage, Salvaged};
+use crate::agent::restore::stage::{self, Fetch, Lacking, Watch};
 use crate::agent::volume;
 use crate::agent::volume::marker::Mode;
-use crate::store::{Undone, keys};
+use crate::store::indexes::Indexes;
+use crate::store::keys;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -60,42 +62,68 @@ impl Restore {
         }
         check_target(&self.to, self.overwrite, &order.plan)?;
         let began = Instant::now();
-        let (mut order, undone) = self.stage(&opened, order).await?;
         let (files, _) = order.plan.totals();
-        let lost = order.lose(&undone);
+        let (order, salvaged) = self.stage(&opened, order).await?;
         let placed = place(&order.plan, &self.to, &self.staging(), None, Mode::Whole)?;
         remove(&self.staging())?;
-        print(&self.summary(&order, &placed, &lost, began))?;
-        if lost.is_empty() {
-            return Ok(());
+        print(&self.summary(&order, &placed, &salvaged, began))?;
+        let Salvaged {
+            from_older, missing, ..
+        } = salvaged;
+        if !missing.is_empty() {
+            return Err(Error::Partly(format!(
+                "{} of {files} could not be restored from {}, nor any older version of them; the rest is in its place: another \
+                 destination of the workload may have them (--destination)",
+                amount::count(missing.len() as u64, "file"),
+                order.name()
+            )));
         }
-        Err(Error::Partly(format!(
-            "{} of {files} could not be restored from {}; an older snapshot may have what is missing: vixens-backup \
-             snapshots lists them",
-            amount::count(lost.len() as u64, "file"),
-            order.name()
-        )))
+        if !from_older.is_empty() {
+            return Err(Error::Partly(format!(
+                "{} of {files} could not be restored as of {}, and are older versions; the rest is in its place: another \
+                 destination of the workload may have the newer ones (--destination)",
+                amount::count(from_older.len() as u64, "file"),
+                order.name()
+            )));
+        }
+        match order.lost.first() {
+            None => Ok(()),
+            Some((id, _)) => Err(Error::Partly(format!(
+                "{id} can't be restored as it was: what is in its place is {}, and what others tell of it",
+                order.name()
+            ))),
+        }
     }
 
     fn staging(&self) -> PathBuf {
         self.to.join(STAGING)
     }
 
-    /// Fetches everything beside its place. Returns what could not be had.
-    async fn stage(&self, opened: &Opened, order: Order) -> Result<(Order, Vec<Undone>), Error> {
-        let undone = self.fetch(opened, &order.plan).await?;
-        let Some((id, _)) = order.snapshot.as_ref().filter(|_| !undone.is_empty()) else {
-            return Ok((order, undone));
+    /// Fetches everything beside its place, and looks elsewhere for what can't be had.
+    async fn stage(&self, opened: &Opened, mut order: Order) -> Result<(Order, Salvaged), Error> {
+        let mut lacking = self.fetched(opened, &order).await?;
+        if !lacking.is_empty() && !opened.backup.snapshots.is_empty() {
+            // A backup may have been made meanwhile: what it replaced has moved to history.
+            order = Order::of(&self.access, opened, &self.at, &self.paths).await?;
+            lacking = self.fetched(opened, &order).await?;
+        }
+        let staging = self.staging();
+        let salvage = Salvage {
+            fetch: self.fetch(opened, &staging, Watch::nobody()),
+            indexes: &Indexes::new(&opened.store, opened.scratch.path()),
+            snapshots: &opened.backup.snapshots,
+            newest: order.newest,
+            history: &order.history,
+            folder: None,
+            others: &[],
         };
-        // A backup may have been made meanwhile: what it replaced has moved to history.
-        let same = Wanted::Point(id.point());
-        let order = Order::of(&self.access, opened, &same, &self.paths).await?;
-        let undone = self.fetch(opened, &order.plan).await?;
-        Ok((order, undone))
+        let salvaged = salvage.salvage(&mut order.plan, lacking).await;
+        let salvaged = salvaged.map_err(|error| self.failed(error))?;
+        Ok((order, salvaged))
     }
 
-    async fn fetch(&self, opened: &Opened, plan: &Plan) -> Result<Vec<Undone>, Error> {
-        let (files, bytes) = plan.totals();
+    async fn fetched(&self, opened: &Opened, order: &Order) -> Result<Vec<Lacking>, Error> {
+        let (files, bytes) = order.plan.totals();
         let progress = Progress::towards(files, bytes);
         let watch = Watch {
             every: progress.every(),
@@ -103,16 +131,30 @@ impl Restore {
         };
         let staging = self.staging();
         private(&staging)?;
-        let staged = stage_what_can_be(&opened.store, plan, &self.to, &staging, Mode::Whole, &watch).await;
+        let staged = self.fetch(opened, &staging, watch).stage(&order.plan).await;
         progress.end();
-        staged.map_err(|error| match error {
+        staged.map_err(|error| self.failed(error))
+    }
+
+    fn fetch<'a>(&'a self, opened: &'a Opened, staging: &'a Path, watch: Watch<'a>) -> Fetch<'a> {
+        Fetch {
+            store: &opened.store,
+            volume: &self.to,
+            incoming: staging,
+            mode: Mode::Whole,
+            watch,
+            has_snapshots: !opened.backup.snapshots.is_empty(),
+        }
+    }
+
+    fn failed(&self, error: stage::Error) -> Error {
+        match error {
             stage::Error::Store(error) => Error::Broken {
                 error: Box::new(self.access.failed(error)),
-                staging,
+                staging: self.staging(),
             },
             stage::Error::Volume(error) => Error::Target(error),
-            wrong @ stage::Error::Wrong { .. } => Error::Partly(wrong.to_string()),
-        })
+        }
     }
 
     fn what(&self, order: &Order) -> String {
@@ -131,7 +173,7 @@ impl Restore {
         )
     }
 
-    fn summary(&self, order: &Order, placed: &Placed, lost: &[(PathBuf, String)], began: Instant) -> String {
+    fn summary(&self, order: &Order, placed: &Placed, salvaged: &Salvaged, began: Instant) -> String {
         let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
         let verified = match order.snapshot {
             Some(_) => ", each verified by its SHA-256",
@@ -154,11 +196,19 @@ impl Restore {
                 amount::count(placed.owners_not_given, "path")
             );
         }
-        for (path, why) in lost {
+        for (path, id) in &salvaged.from_older {
             let _ = writeln!(
                 text,
-                "NOT RESTORED: {}: {why}",
+                "OLDER: {} is of {id}: the newer version can't be had",
                 amount::name(path.as_os_str().as_bytes())
+            );
+        }
+        for missing in &salvaged.missing {
+            let _ = writeln!(
+                text,
+                "NOT RESTORED: {}: {}",
+                amount::name(missing.path.as_os_str().as_bytes()),
+                missing.why
             );
         }
         text

@@ -19,6 +19,11 @@
 //! `x` (gone) stands only in an index with a `base`: it and the base, merged, are the snapshot. A base lies in the same
 //! epoch, so the first snapshot of an epoch has none, and a restore reads two indexes at most.
 //!
+//! A complete index has a twin, in the object that marks it as complete, so that no single object is the only way to what
+//! it tells: the same snapshot as a difference to the complete index before it, of whatever epoch, or complete once more
+//! where there is none. So of a damaged complete index nothing is lost. What a damaged difference costs is that one snapshot:
+//! the one before it is read, and the next one has its changes again. Marks of former releases have no twin.
+//!
 //! Where the content of a file lies: `"3.42"` is the backup that uploaded it. For the snapshot S it is in
 //! `history/<B>/<path>` with the smallest B > S that has the path there, a pending B too, and else in the mirror.
 //!
@@ -575,7 +580,20 @@ pub struct IndexReader<R: BufRead> {
 
 impl<R: BufRead> IndexReader<R> {
     /// Reads the first line.
-    pub fn new(mut lines: R) -> Result<Self, Damage> {
+    pub fn new(lines: R) -> Result<Self, Damage> {
+        let reader = Self::of_twin(lines)?;
+        let header = &reader.header;
+        let base_is_of_another_line = header
+            .base
+            .is_some_and(|base| base.epoch != header.id.epoch || base.point() >= header.id.point());
+        if base_is_of_another_line {
+            return Err(Damage::broken("its base is not an earlier snapshot of the same epoch"));
+        }
+        Ok(reader)
+    }
+
+    /// Reads the first line of a twin, whose base may be of an earlier epoch.
+    pub fn of_twin(mut lines: R) -> Result<Self, Damage> {
         let mut line = Vec::new();
         lines
             .read_until(b'\n', &mut line)
@@ -592,12 +610,6 @@ impl<R: BufRead> IndexReader<R> {
         check_version(version)?;
         let HeaderLine { snapshot: header } =
             serde_json::from_slice(&whole).map_err(|error| Damage::broken(format!("its first line: {error}")))?;
-        let base_is_of_another_line = header
-            .base
-            .is_some_and(|base| base.epoch != header.id.epoch || base.point() >= header.id.point());
-        if base_is_of_another_line {
-            return Err(Damage::broken("its base is not an earlier snapshot of the same epoch"));
-        }
         Ok(Self {
             lines,
             hash,

@@ -2,6 +2,7 @@
 
 use super::keys::joined;
 use super::{Answer, Depth, Done, Error, Exchanged, Object, Presence, Store, Undone, Upload, exchange_one_by_one};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,12 +11,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Default)]
 pub struct Memory {
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// When they were written, as far as calls of the trait did it.
+    written: Mutex<BTreeMap<String, Timestamp>>,
+    /// An uploaded file keeps its time, as on a file system; else the time of the upload counts, as in a bucket.
+    pub keeps_times: bool,
 }
 
 impl Memory {
     /// What is stored now.
     pub fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When objects were written.
+    pub fn written(&self) -> MutexGuard<'_, BTreeMap<String, Timestamp>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, key: String, content: Vec<u8>) {
+        self.written().insert(key.clone(), Timestamp::now());
+        self.objects().insert(key, content);
     }
 }
 
@@ -51,10 +66,16 @@ impl Store for Memory {
                     _ => (name, false),
                 };
                 let size = if folder { 0 } else { content.len() as u64 };
-                found.insert(name.to_owned(), (size, folder));
+                let written = self.written().get(key).copied().filter(|_| depth == Depth::Dated);
+                found.insert(name.to_owned(), (size, folder, written));
             }
-            for (name, (size, folder)) in found {
-                each(Object { name, size, folder });
+            for (name, (size, folder, written)) in found {
+                each(Object {
+                    name,
+                    size,
+                    folder,
+                    written,
+                });
             }
             Ok(Presence::Present)
         })
@@ -71,7 +92,7 @@ impl Store for Memory {
 
     fn write<'a>(&'a self, key: &'a str, content: &'a [u8]) -> Answer<'a, ()> {
         Box::pin(async move {
-            self.objects().insert(key.to_owned(), content.to_vec());
+            self.put(key.to_owned(), content.to_vec());
             Ok(())
         })
     }
@@ -82,7 +103,13 @@ impl Store for Memory {
             for Upload { local, name } in files {
                 match std::fs::read(local) {
                     Ok(content) => {
-                        self.objects().insert(joined(prefix, name), content);
+                        let key = joined(prefix, name);
+                        self.put(key.clone(), content);
+                        let modified = std::fs::metadata(local).and_then(|found| found.modified());
+                        if let (true, Ok(modified)) = (self.keeps_times, modified) {
+                            let modified = Timestamp::try_from(modified).unwrap_or_default();
+                            self.written().insert(key, modified);
+                        }
                         done(name);
                     }
                     Err(error) => undone.push(Undone {
@@ -129,12 +156,16 @@ impl Store for Memory {
 
     fn copy<'a>(&'a self, from: &'a str, to: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
         Box::pin(async move {
-            let mut objects = self.objects();
             let mut undone = Vec::new();
             for name in names {
-                match objects.get(&joined(from, name)).cloned() {
+                let content = self.objects().get(&joined(from, name)).cloned();
+                match content {
                     Some(content) => {
-                        objects.insert(joined(to, name), content);
+                        let time = self.written().get(&joined(from, name)).copied();
+                        self.put(joined(to, name), content);
+                        if let (true, Some(time)) = (self.keeps_times, time) {
+                            self.written().insert(joined(to, name), time);
+                        }
                     }
                     None => undone.push(missing(name)),
                 }

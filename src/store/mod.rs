@@ -9,7 +9,9 @@ pub mod claims;
 pub mod decisions;
 #[cfg(test)]
 pub mod faulty;
+pub mod history;
 pub mod index;
+pub mod indexes;
 pub mod keys;
 #[cfg(test)]
 pub mod memory;
@@ -22,6 +24,7 @@ pub mod state;
 pub mod store_id;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -183,6 +186,8 @@ pub enum Depth {
     One,
     /// Every file below the prefix, however deep; no folders.
     All,
+    /// The same, and when each was last written.
+    Dated,
 }
 
 /// One line of a listing.
@@ -194,6 +199,9 @@ pub struct Object {
     pub size: u64,
     /// Only in a listing of [`Depth::One`].
     pub folder: bool,
+    /// Only in a listing of [`Depth::Dated`], and of a store that says it without being asked for each: on object stores when
+    /// the object was written, by their clock; on those that keep the time of the file that was uploaded, that time.
+    pub written: Option<Timestamp>,
 }
 
 /// Whether a listed prefix exists at all.

@@ -124,6 +124,10 @@ pub struct Request {
     /// The id of a guard's refusal that is overridden.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept: Option<String>,
+    /// Names below the destination: somebody has seen that what the mirror has there is not what the newest snapshot says. They
+    /// are saved anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
     /// What came of it, put here by the sidecar: a line of progress as over HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<serde_json::Value>,
@@ -159,6 +163,7 @@ mod tests {
             time: Timestamp::UNIX_EPOCH,
             manual: false,
             accept: None,
+            damaged: Vec::new(),
             answer: None,
         });
         for bytes in [&whole[..whole.len() / 2], b""] {

@@ -11,6 +11,11 @@
 //! after. Counts (`last`, `hourly`, …) keep the newest of so many periods that have one. What stays keeps the index
 //! that it builds on, which is a snapshot too.
 //!
+//! **Two generations.** Beside the complete index that the newest snapshot builds on, the complete one before it stays, a whole
+//! snapshot like any other: the twin of the newer is a difference to it (see [`super::index`]). So whatever single object is
+//! lost, the newest snapshot can be read: of a complete index nothing is lost, of a difference that one backup, and of a file its
+//! newest version.
+//!
 //! **Clocks.** Order is by epoch and sequence alone. A snapshot counts as no older than any before it in that order, as
 //! far as the clock of today believes their times: a clock that was set back makes nothing look old.
 //!
@@ -328,7 +333,8 @@ fn month(time: Timestamp) -> i64 {
 }
 
 /// The chosen snapshots, and what their indexes build on: the newest complete index at or before each, of its epoch.
-/// Where none is marked as complete, everything of the epoch before it may be it, and stays.
+/// Where none is marked as complete, everything of the epoch before it may be it, and stays. Before the one that the newest
+/// snapshot builds on, the complete one of whatever epoch stays too.
 fn with_bases<'a>(chosen: impl Iterator<Item = &'a SnapshotId>, listing: &Listing) -> BTreeSet<SnapshotId> {
     let mut kept = BTreeSet::new();
     for id in chosen {
@@ -345,6 +351,12 @@ fn with_bases<'a>(chosen: impl Iterator<Item = &'a SnapshotId>, listing: &Listin
             }
             None => kept.extend(epoch.into_iter().copied()),
         }
+    }
+    let newest = listing.indexes.last();
+    let is_of_newest = |id: &&SnapshotId| newest.is_some_and(|newest| newest.epoch == id.epoch);
+    let complete = || listing.indexes.iter().rev().filter(|id| listing.bases.contains(id));
+    if let Some(base) = complete().find(is_of_newest) {
+        kept.extend(complete().find(|before| *before < base));
     }
     kept
 }

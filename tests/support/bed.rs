@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 use vixens_backup::agent::restore::attributes;
 use vixens_backup::agent::start::Start;
+use vixens_backup::contract::question::Question;
 use vixens_backup::store::claims::{Claim, ClaimedVolume, Owner};
 use vixens_backup::store::index::{Carried, Entry, File, Header, IndexWriter, IndexedVolume, Standing, Totals, What};
 use vixens_backup::store::keys::{self, StoredName, stored_name};
@@ -174,6 +175,15 @@ impl Bed {
         assert_eq!(output.status.code(), Some(1), "{out}{err}");
         assert_eq!(Start::read(&self.restore_dir()).unwrap(), None);
         err
+    }
+
+    /// A start that must end with a question.
+    pub fn asked(&self) -> Question {
+        let output = self.init().output().unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(3), "{out}{err}");
+        assert_eq!(Start::read(&self.restore_dir()).unwrap(), None);
+        Question::find(&err).unwrap_or_else(|| panic!("it asks nothing: {out}{err}"))
     }
 
     /// The volume is lost, and the pod with it: a new claim, empty folders.

@@ -130,6 +130,7 @@ impl Pod {
                 destination: format!("{remote}:{BUCKET}/{PLACE}"),
                 writing: Writing::Claimed { holder: holder.clone() },
                 why: "test".to_owned(),
+                damaged: Vec::new(),
             });
             holders.push(holder);
         }

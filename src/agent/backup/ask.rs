@@ -164,6 +164,7 @@ async fn through_store(store: &dyn Store, question: &BackupRequest) -> Result<()
         time: now,
         manual: question.manual,
         accept: question.accept.clone(),
+        damaged: Vec::new(),
         answer: None,
     };
     store.write(&key, &records::encode(&request)).await.map_err(failed)?;

@@ -2,22 +2,27 @@
 //! the store only what is set aside.
 
 use super::decision::Decision;
+use super::missing::{self, Gap};
 use super::pause::Pause;
 use super::subject::Subject;
 use super::survey::{Decided, Survey};
 use super::{Error, Init};
 use crate::agent::arguments::RestorePolicy;
 use crate::agent::lease::inspect::Backup;
-use crate::agent::restore::plan::{Indexes, Plan, of_snapshot};
+use crate::agent::restore::knowledge::Wanted;
+use crate::agent::restore::plan::{Plan, of_snapshot};
 use crate::agent::restore::undo::Undo;
 use crate::agent::restore::{self, Brought, Restore, aside};
 use crate::agent::start::Status;
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::{INCOMING, Mode, RESTORING, Restoring};
+use crate::store::indexes::Indexes;
 use crate::store::records::VERSION;
 use crate::store::snapshot::{Kind, SnapshotId};
 use crate::store::{Error as StoreError, Store, keys};
 use jiff::Timestamp;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 /// What became of a volume.
 pub(super) struct Outcome {
@@ -27,6 +32,8 @@ pub(super) struct Outcome {
     pub(super) why: String,
     /// What was restored.
     pub(super) brought: Option<Brought>,
+    /// What of it could not be.
+    pub(super) gaps: Vec<Gap>,
     /// It may differ from the newest snapshot by any amount.
     pub(super) adopted: bool,
     /// Whether the marker is written: a volume of which nobody knows whether it is ours stays unmarked.
@@ -41,6 +48,7 @@ impl Outcome {
             status: Status::Settled,
             why: why.into(),
             brought: None,
+            gaps: Vec::new(),
             adopted: false,
             marked: true,
             kept: false,
@@ -151,11 +159,10 @@ async fn bring(
     // What an interrupted restore does with files that are there was decided when it began; so was its point, while
     // the store still has it: files of it may be in their places.
     let mode = resumed.map_or(mode, |resumed| resumed.mode);
-    let at = wanted.or_else(|| {
-        placing
-            .and_then(|placing| placing.snapshot)
-            .filter(|snapshot| backup.snapshots.contains(snapshot))
-    });
+    let begun = placing
+        .and_then(|placing| placing.snapshot)
+        .filter(|snapshot| backup.snapshots.contains(snapshot));
+    let at = wanted.or(begun);
     let restoring = Restoring {
         version: VERSION,
         id: subject.id.clone(),
@@ -169,6 +176,7 @@ async fn bring(
             None => survey.at.as_ref().map(|serving| serving.value.clone()),
         },
         time: Timestamp::now(),
+        damaged: resumed.map(|resumed| resumed.damaged.clone()).unwrap_or_default(),
     };
     // Said before anything is fetched: should the store forget its backup meanwhile, this is no new volume.
     subject.own.write(RESTORING, &restoring)?;
@@ -176,38 +184,51 @@ async fn bring(
         .snapshot
         .map_or_else(|| "by listing".to_owned(), |id| id.to_string());
     tracing::info!("restoring volume {} from {}, {what}", subject.name, store.destination());
-    let restore = Restore {
+    let others = survey.others(init.stores);
+    let restore = |wanted| Restore {
         store,
         backup,
+        others: &others,
         folder: &subject.folder,
         own: &subject.own,
         mode,
-        at,
+        wanted,
         moved: &decided.moved,
     };
-    let (mut aside, mut is_written) = (None, placing.is_some());
+    let aside = RefCell::new(None);
+    let is_written = Cell::new(placing.is_some());
+    let before_placing = async |plan: &Plan, brought: &Brought| {
+        let undo = checked(subject, plan, mode)?;
+        if mode == Mode::Replace && placing.is_none() {
+            let kept = set_aside(store, backup, plan, subject, survey).await?;
+            *aside.borrow_mut() = kept;
+        }
+        if let Some(undo) = undo {
+            undo.write(&subject.own, !is_written.replace(true))?;
+        }
+        // From here on the volume is neither what it was nor what it will be.
+        let placing = Restoring {
+            placing: true,
+            damaged: all_damaged(&restoring, brought),
+            ..restoring.clone()
+        };
+        Ok(subject.own.write(RESTORING, &placing)?)
+    };
     let brought = retried(init, async || {
-        restore
-            .bring(async |plan| {
-                let undo = checked(subject, plan, mode)?;
-                if mode == Mode::Replace && placing.is_none() {
-                    aside = set_aside(store, backup, plan, subject, survey).await?;
-                }
-                if let Some(undo) = undo {
-                    undo.write(&subject.own, !is_written)?;
-                    is_written = true;
-                }
-                // From here on the volume is neither what it was nor what it will be.
-                let placing = Restoring {
-                    snapshot: plan.snapshot,
-                    placing: true,
-                    ..restoring.clone()
-                };
-                Ok(subject.own.write(RESTORING, &placing)?)
-            })
-            .await
+        let exactly = at.map_or(Wanted::Newest, Wanted::Exactly);
+        match restore(exactly).bring(before_placing).await {
+            // It was begun with a snapshot whose index is lost since: with what is known now it goes on.
+            Err(restore::Error::Unreadable { .. }) if wanted.is_none() => {
+                restore(Wanted::Newest).bring(before_placing).await
+            }
+            other => other,
+        }
     })
     .await?;
+    let brought = Brought {
+        damaged: all_damaged(&restoring, &brought),
+        ..brought
+    };
     let is_newest = brought.snapshot.is_some() && brought.snapshot == backup.newest();
     let id = brought
         .snapshot
@@ -216,7 +237,7 @@ async fn bring(
     if let Some(because) = &decided.because {
         why = format!("{why}, because {because}");
     }
-    if let Some(aside) = aside {
+    if let Some(aside) = aside.into_inner() {
         why = format!("{why}; {aside}");
     }
     if decided.because.is_some() {
@@ -224,6 +245,7 @@ async fn bring(
     }
     Ok(Outcome {
         adopted: !is_newest || brought.placed.kept > 0,
+        gaps: missing::gaps(subject.own.volume(), &brought.missing),
         brought: Some(brought),
         ..Outcome::settled(why)
     })
@@ -237,6 +259,12 @@ fn checked(subject: &Subject, plan: &Plan, mode: Mode) -> Result<Option<Undo>, r
     let undo = Undo::of(plan, subject.own.volume(), &subject.own.join(INCOMING), mode)?;
     undo.check(subject.own.volume())?;
     Ok(Some(undo).filter(|_| mode == Mode::Replace))
+}
+
+/// What was found damaged, now and by the attempts before.
+fn all_damaged(restoring: &Restoring, brought: &Brought) -> Vec<String> {
+    let damaged = restoring.damaged.iter().chain(&brought.damaged);
+    damaged.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
 /// What is on the volume and in no snapshot goes into history before it is replaced. Says where it is, if there was any.
@@ -281,6 +309,7 @@ async fn retried(
     loop {
         match attempt().await {
             Ok(brought) => return Ok(brought),
+            Err(restore::Error::Store(newer @ StoreError::Newer { .. })) => return Err(Error::NewerRelease(newer)),
             // A volume without room, or a tool that is missing, is for somebody to look at now.
             Err(restore::Error::Store(error))
                 if !matches!(error, StoreError::Local { .. }) && pause.ends_before(init.deadline) =>

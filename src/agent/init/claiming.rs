@@ -53,6 +53,7 @@ pub(super) async fn claim(
                 destination: store.destination(),
                 writing,
                 why,
+                damaged: Vec::new(),
             }
         });
     futures::future::join_all(each).await

@@ -13,6 +13,7 @@ mod act;
 mod claiming;
 mod databases;
 pub mod decision;
+mod missing;
 mod pause;
 mod settle;
 mod shared;
@@ -230,10 +231,12 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
         outcomes.push(act::act(&init, subject, decided, &survey).await?);
     }
     let databases = databases::restore(&init, target.as_ref(), &subjects, &outcomes, &survey).await?;
+    let accepted = missing::decide(&init, &subjects, &outcomes, &survey).await?;
     shared.leave_mark(&outcomes)?;
     let laid = lay(arguments, &subjects)?;
     let known = expected.learned(stores, &survey.said, &survey.weighed).await;
     let start = settle::settle(&init, &subjects, &outcomes, &survey, &known).await?;
+    missing::record(&init, &survey, &accepted).await;
     shared.write_layers(&subjects, &outcomes, &laid)?;
     shared.write_known(&known)?;
     shared.write_start(&start)?;

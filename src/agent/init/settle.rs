@@ -8,9 +8,10 @@ use super::survey::Survey;
 use super::{Error, Init};
 use crate::agent::lease::judge::{Claimant, Since};
 use crate::agent::lease::known::{KnownStores, STORES};
-use crate::agent::start::{Start, StartedVolume, Status, Writing};
+use crate::agent::start::{Start, StartedDestination, StartedVolume, Status, Writing};
 use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, OUTGOING, RESTORING, UNDO};
+use crate::store::Store;
 use crate::store::decisions;
 use crate::store::records::VERSION;
 use jiff::Timestamp;
@@ -64,6 +65,11 @@ pub(super) async fn settle(
     synced?;
     start.destinations = destinations;
     record_decisions(init, &start, survey).await;
+    note_damage(
+        &mut start.destinations,
+        outcomes,
+        survey.source(init.stores).map(|(store, _)| store),
+    );
     let claim = claiming::highest(&start.destinations);
     if let Some(holder) = &claim {
         start.epoch = holder.epoch;
@@ -120,6 +126,22 @@ async fn record_decisions(init: &Init<'_>, start: &Start, survey: &Survey) {
         {
             tracing::warn!("that {} was accepted could not be recorded: {error}", question.id);
         }
+    }
+}
+
+/// What the restore found damaged, for the sidecar to save anew. More than this it finds by itself, in the listing.
+fn note_damage(destinations: &mut [StartedDestination], outcomes: &[Outcome], source: Option<&dyn Store>) {
+    const MOST: usize = 10_000;
+    let Some(source) = source.map(Store::destination) else {
+        return;
+    };
+    for destination in destinations.iter_mut().filter(|to| to.destination == source) {
+        let brought = outcomes.iter().filter_map(|outcome| outcome.brought.as_ref());
+        destination.damaged = brought
+            .flat_map(|brought| &brought.damaged)
+            .take(MOST)
+            .cloned()
+            .collect();
     }
 }
 

@@ -5,6 +5,7 @@ use super::act::Outcome;
 use super::subject::Subject;
 use crate::agent::layers::Laid;
 use crate::agent::lease::known::{KnownStores, STORES};
+use crate::agent::restore::Brought;
 use crate::agent::start::{START, Start};
 use crate::store::records::{VERSION, encode};
 use std::collections::BTreeMap;
@@ -30,10 +31,13 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Leaves the guide's mark, where something was restored or there was nothing to restore.
+    /// Leaves the guide's mark, where something was restored or there was nothing to restore. What could not be restored as it
+    /// was is written in it.
     pub(super) fn leave_mark(&self, outcomes: &[Outcome]) -> Result<(), Error> {
         if outcomes.iter().any(|outcome| outcome.brought.is_some()) {
-            self.write(RESTORE_SUCCESS, b"")
+            let brought = outcomes.iter().filter_map(|outcome| outcome.brought.as_ref());
+            let told: String = brought.flat_map(Brought::told).map(|line| line + "\n").collect();
+            self.write(RESTORE_SUCCESS, told.as_bytes())
         } else if outcomes.iter().all(|outcome| outcome.kept) {
             Ok(())
         } else {

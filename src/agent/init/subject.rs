@@ -7,7 +7,7 @@ use crate::agent::volume;
 use crate::agent::volume::look::{VolumeState, look};
 use crate::agent::volume::marker::{MARKER, Marker};
 use crate::agent::volume::mount;
-use crate::agent::volume::own::OwnFolder;
+use crate::agent::volume::own::{Kept, OwnFolder};
 use crate::store::claims::{Claim, Owner};
 use crate::store::keys;
 use std::io::{self, Read};
@@ -60,7 +60,10 @@ pub(super) fn subjects(arguments: &InitArguments, owner: &Owner) -> Result<Vec<S
         }
         let marker = match &state {
             VolumeState::Initialised(marker) | VolumeState::Provisional(marker) => Some(marker.clone()),
-            VolumeState::Interrupted(_) => own.read(MARKER)?,
+            VolumeState::Interrupted(_) => match own.read_or_damaged(MARKER)? {
+                Kept::Whole(marker) => Some(marker),
+                Kept::Damaged | Kept::Nothing => None,
+            },
             VolumeState::Empty | VolumeState::Foreign | VolumeState::Others(_) => None,
         };
         let known = match &state {
@@ -68,8 +71,8 @@ pub(super) fn subjects(arguments: &InitArguments, owner: &Owner) -> Result<Vec<S
             _ => marker.as_ref().map(|marker| marker.id.clone()),
         };
         let id = match known {
-            Some(id) => id,
-            None => new_id().map_err(|source| volume::Error::of("reading", Path::new("/dev/urandom"), source))?,
+            Some(id) if !id.is_empty() => id,
+            _ => new_id().map_err(|source| volume::Error::of("reading", Path::new("/dev/urandom"), source))?,
         };
         subjects.push(Subject {
             name: volume.name.clone(),

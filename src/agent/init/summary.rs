@@ -111,8 +111,8 @@ impl fmt::Display for Summary<'_> {
                 write!(line, "; {} keep this process's user as owner", placed.owners_not_given)?;
             }
             writeln!(f, "{line}")?;
-            for (id, why) in &brought.fallen_back {
-                writeln!(f, "  WARNING: {id} could not be restored: {why}")?;
+            for line in brought.told() {
+                writeln!(f, "  WARNING: {line}")?;
             }
         }
         for database in *databases {

@@ -128,6 +128,15 @@ impl Survey {
         matches!(self.said.first(), Some(Said::Nothing(_)))
     }
 
+    /// Destinations with a backup beside the one that is restored from.
+    pub(super) fn others<'a>(&'a self, stores: &'a Stores) -> Vec<(&'a dyn Store, &'a Backup)> {
+        let numbered = stores.iter().zip(&self.said).enumerate();
+        numbered
+            .filter(|(number, _)| Some(*number) != self.best)
+            .filter_map(|(_, (store, said))| Some((store.as_ref(), said.backup()?)))
+            .collect()
+    }
+
     /// The claim that holds the first destination that has one; where that is damaged, the one before it.
     pub(super) fn primary_claim(&self) -> Option<&Claim> {
         self.said.iter().find_map(|said| {

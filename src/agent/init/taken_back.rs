@@ -5,7 +5,7 @@ use crate::agent::restore::undo::Undo;
 use crate::agent::volume::Error;
 use crate::agent::volume::look::{VolumeState, look_past};
 use crate::agent::volume::marker::{MARKER, Marker, Mode, RESTORING, Restoring};
-use crate::agent::volume::own::OwnFolder;
+use crate::agent::volume::own::{Kept, OwnFolder};
 use crate::store::claims::Owner;
 
 /// The state of a volume that was found in this one, where `value` is the `restore-at` of now.
@@ -18,7 +18,10 @@ pub(super) fn settled(
     let VolumeState::Interrupted(restoring) = found else {
         return Ok(found);
     };
-    let marker: Option<Marker> = own.read(MARKER)?;
+    let marker: Option<Marker> = match own.read_or_damaged(MARKER)? {
+        Kept::Whole(marker) => Some(marker),
+        Kept::Damaged | Kept::Nothing => None,
+    };
     let served = |value: &String| marker.as_ref().is_some_and(|marker| marker.served.contains(value));
     if restoring.serves.as_ref().is_some_and(served) {
         // It came to its end: the marker says so, and is written last.

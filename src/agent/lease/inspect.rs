@@ -2,7 +2,9 @@
 //! *there is a backup*, *there is none* and *nobody knows* apart: the last is always an error.
 
 use crate::store::claims::{self, Claim, Holder, Kinship, Owner};
+use crate::store::index::IndexReader;
 use crate::store::keys::{self, SnapshotObject};
+use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::{self, Mode, State};
 use crate::store::store_id::{self, StoreId};
@@ -186,6 +188,12 @@ async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> R
     let mut read = store.read_all(&wanted).await?;
     let state = read.remove(keys::STATE);
     let store_id = read.remove(keys::STORE_ID);
+    for (key, index) in read.iter().filter(|(key, _)| along.contains(key)) {
+        // One that is damaged is for whoever needs it.
+        if let Err(newer @ Damage::Newer(_)) = IndexReader::new(index.as_slice()) {
+            return Err(newer.of(store.destination(), key));
+        }
+    }
     let claim = match holder {
         Some(holder) => match read.remove(&holder.key()) {
             Some(bytes) => unless_damaged(claims::of_bytes(store, holder, &bytes))?,

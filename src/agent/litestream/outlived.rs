@@ -49,7 +49,7 @@ impl Supervisor {
     async fn take_away(&mut self, holder: &Holder, kept: &[SnapshotId]) -> Result<(), Failure> {
         let known = match &self.registry {
             Some(known) => known.clone(),
-            None => Registry::read(self.store.as_ref()).await?,
+            None => Registry::read_or_listed(self.store.as_ref(), (0, 0)).await?,
         };
         let mut next = known.clone();
         let now = Timestamp::now();

@@ -28,7 +28,7 @@ impl Supervisor {
     ) -> Result<(), Failure> {
         let known = match &self.registry {
             Some(known) => known.clone(),
-            None => Registry::read(self.store.as_ref()).await?,
+            None => Registry::read_or_listed(self.store.as_ref(), (0, 0)).await?,
         };
         for (path, database) in databases {
             self.begin(holder, &known, path, database).await?;

@@ -6,9 +6,10 @@ use super::lineage::Run;
 use crate::store::keys;
 use crate::store::records::{VERSION, decode, encode};
 use crate::store::snapshot::SnapshotId;
-use crate::store::{Error, Store};
+use crate::store::{Depth, Error, Object, Store};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The copy in our folder on a volume.
 pub const ON_VOLUME: &str = "databases.json";
@@ -93,6 +94,46 @@ impl Registry {
             Err(error) if error.is_not_found() || matches!(error, Error::NoBucket { .. }) => Ok(Self::default()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads it; where it is damaged, what a listing of the replicas tells: which there are. Their files are given to this user
+    /// and group.
+    pub async fn read_or_listed(store: &dyn Store, owner: (u32, u32)) -> Result<Self, Error> {
+        match Self::read(store).await {
+            Err(error @ Error::Damaged { .. }) => {
+                tracing::error!("{error}: which databases have a replica is seen by listing them");
+                Self::listed(store, owner).await
+            }
+            other => other,
+        }
+    }
+
+    async fn listed(store: &dyn Store, (uid, gid): (u32, u32)) -> Result<Self, Error> {
+        let mut found = BTreeSet::new();
+        let mut each = |object: Object| {
+            // What Litestream keeps below a replica's folder, in this version and the one before.
+            let below = ["/ltx/", "/generations/"].map(|below| object.name.find(below));
+            let root = below.into_iter().flatten().min().and_then(|end| object.name.get(..end));
+            if let Some((folder, path)) = root.and_then(|root| root.split_once('/')) {
+                found.insert((folder.to_owned(), path.to_owned()));
+            }
+        };
+        store.list(keys::DATABASE, Depth::All, &mut each).await?;
+        let databases = found.into_iter().map(|(folder, path)| Registered {
+            folder,
+            path,
+            uid,
+            gid,
+            mode: 0o644,
+            replicated: true,
+            gone: None,
+            needed_by: None,
+            runs: Vec::new(),
+        });
+        Ok(Self {
+            databases: databases.collect(),
+            ..Self::default()
+        })
     }
 
     /// The one in these bytes of a store.
@@ -213,6 +254,24 @@ mod tests {
         assert!(matches!(newer, Err(Error::Newer { .. })), "{newer:?}");
         let cut = read(r#"{"version": 1, "databa"#).await;
         assert!(matches!(cut, Err(Error::Damaged { .. })), "{cut:?}");
+        // Then the replicas themselves are looked for.
+        for key in [
+            "database/config/a.db/ltx/0/0000000000000001-0000000000000001.ltx",
+            "database/config/a.db/ltx/9/0000000000000001-0000000000000009.ltx",
+            "database/config/sub/b.db/generations/0123456789abcdef/snapshots/00000000.snapshot.lz4",
+            "database/.DS_Store",
+        ] {
+            store.write(key, b"x").await.unwrap();
+        }
+        let listed = Registry::read_or_listed(&store, (7, 8)).await.unwrap();
+        let paths: Vec<&str> = listed.databases.iter().map(|one| one.path.as_str()).collect();
+        assert_eq!(paths, ["a.db", "sub/b.db"]);
+        assert!(
+            listed
+                .databases
+                .iter()
+                .all(|one| one.replicated && (one.uid, one.gid) == (7, 8))
+        );
     }
 
     #[test]

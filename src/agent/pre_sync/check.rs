@@ -6,11 +6,13 @@ use crate::agent::litestream::ltx::{self, Txid};
 use crate::agent::litestream::replica::Replica;
 use crate::agent::litestream::target::Target;
 use crate::agent::owner;
-use crate::agent::restore::plan::{History, Indexes, Plan, Planned, of_listing, of_snapshot};
-use crate::agent::restore::stage::{self, Watch, stage_what_can_be};
+use crate::agent::restore::plan::{Plan, Planned, of_listing, of_snapshot};
+use crate::agent::restore::stage::{self, Fetch, Watch};
 use crate::agent::volume::marker::Mode;
 use crate::store::claims::{Kinship, Owner};
+use crate::store::history::{History, file_of};
 use crate::store::index::{DatabasePosition, Entry};
+use crate::store::indexes::Indexes;
 use crate::store::rclone::Rclone;
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Depth, Error as StoreError, Object, Store, keys};
@@ -42,8 +44,10 @@ pub(super) enum Verdict {
     Damaged {
         /// What is wrong, of each snapshot that was looked at, the newest first.
         wrong: Vec<String>,
-        /// What a restore would fall back to.
+        /// The newest that is whole.
         before: Option<Point>,
+        /// Names below the destination, where the mirror has not what the newest snapshot says.
+        damaged: Vec<String>,
     },
     /// It is another workload's place.
     Others(Owner),
@@ -63,10 +67,18 @@ pub(super) struct Point {
     pub(super) databases: Vec<DatabasePosition>,
 }
 
+/// What is wrong with a snapshot.
+struct Wrong {
+    why: String,
+    /// Names below the destination, where the mirror has not what it should.
+    damaged: Vec<String>,
+}
+
 /// A snapshot beside what the store holds of it.
 struct Compared {
     totals: Totals,
     wrong: Vec<String>,
+    damaged: Vec<String>,
     downloaded: Option<Duration>,
 }
 
@@ -105,6 +117,7 @@ impl Check<'_> {
             Err(error @ StoreError::Damaged { .. }) => Verdict::Damaged {
                 wrong: vec![error.to_string()],
                 before: None,
+                damaged: Vec::new(),
             },
             Err(error) => Verdict::Failed(error),
         }
@@ -130,7 +143,7 @@ impl Check<'_> {
         if backup.snapshots.is_empty() {
             return self.by_hand(&backup, &folders).await;
         }
-        let mut wrong = Vec::new();
+        let (mut wrong, mut damaged) = (Vec::new(), Vec::new());
         for id in backup.snapshots.iter().rev().take(TRIED) {
             match self.point(id).await {
                 Ok(Ok(point)) if wrong.is_empty() => return Ok(Verdict::Ready(point)),
@@ -138,16 +151,26 @@ impl Check<'_> {
                     return Ok(Verdict::Damaged {
                         wrong,
                         before: Some(point),
+                        damaged,
                     });
                 }
-                Ok(Err(why)) => wrong.push(format!("{id}: {why}")),
+                Ok(Err(found)) => {
+                    if wrong.is_empty() {
+                        damaged = found.damaged;
+                    }
+                    wrong.push(format!("{id}: {}", found.why));
+                }
                 Err(error @ (StoreError::Damaged { .. } | StoreError::NotFound { .. })) => {
                     wrong.push(format!("{id}: {error}"));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Verdict::Damaged { wrong, before: None })
+        Ok(Verdict::Damaged {
+            wrong,
+            before: None,
+            damaged,
+        })
     }
 
     async fn by_hand(&self, backup: &Backup, folders: &[String]) -> Result<Verdict, StoreError> {
@@ -164,7 +187,7 @@ impl Check<'_> {
     }
 
     /// A snapshot that is whole, or what is wrong with it.
-    async fn point(&self, id: &SnapshotId) -> Result<Result<Point, String>, StoreError> {
+    async fn point(&self, id: &SnapshotId) -> Result<Result<Point, Wrong>, StoreError> {
         let (header, entries) = Indexes::new(self.store, self.scratch).read(id).await?;
         let mut found = self.compared(id, &entries).await?;
         if !found.wrong.is_empty() {
@@ -174,6 +197,7 @@ impl Check<'_> {
         let Compared {
             totals,
             mut wrong,
+            damaged,
             downloaded,
         } = found;
         wrong.extend(self.against_replicas(&header.databases).await?);
@@ -193,7 +217,8 @@ impl Check<'_> {
         } else {
             String::new()
         };
-        Ok(Err(format!("{}{more}", wrong.join(", "))))
+        let why = format!("{}{more}", wrong.join(", "));
+        Ok(Err(Wrong { why, damaged }))
     }
 
     /// A snapshot against what the store holds.
@@ -222,7 +247,7 @@ impl Check<'_> {
             .iter()
             .filter_map(|item| match &item.what {
                 Planned::File(content, _) => content.key.strip_prefix(keys::HISTORY)?.split('/').nth(1),
-                Planned::Folder(_) | Planned::Link(..) => None,
+                Planned::Folder(_) | Planned::Link(..) | Planned::Missing => None,
             })
             .collect();
         for backup in backups {
@@ -232,13 +257,20 @@ impl Check<'_> {
         let mut compared = Compared {
             totals: Totals { files, bytes },
             wrong: strays,
+            damaged: Vec::new(),
             downloaded: None,
         };
-        compared.wrong.extend(against_listing(&plan, &sizes));
-        if compared.wrong.is_empty() && self.arguments.verify == Verify::Full {
+        let mut lacking = against_listing(&plan, &sizes);
+        if compared.wrong.is_empty() && lacking.is_empty() && self.arguments.verify == Verify::Full {
             let began = Instant::now();
-            compared.wrong = self.against_content(&plan).await?;
+            lacking = self.against_content(&plan).await?;
             compared.downloaded = Some(began.elapsed());
+        }
+        for (key, why) in lacking {
+            compared.wrong.push(format!("{key}{why}"));
+            if file_of(&key) == key {
+                compared.damaged.push(key);
+            }
         }
         Ok(compared)
     }
@@ -281,7 +313,7 @@ impl Check<'_> {
     }
 
     /// Whether every file is what the index says: downloads all of them, some at a time.
-    async fn against_content(&self, plan: &Plan) -> Result<Vec<String>, StoreError> {
+    async fn against_content(&self, plan: &Plan) -> Result<Vec<(String, String)>, StoreError> {
         let folder = self.scratch.join("content");
         let (all_files, _) = plan.totals();
         let mut done = 0;
@@ -294,19 +326,22 @@ impl Check<'_> {
             };
             // Nothing is put in place from here: there is no volume that has a part of it.
             let volume = self.scratch.join("volume");
-            let undone = stage_what_can_be(self.store, &portion, &volume, &folder, Mode::Whole, &watch).await;
-            let undone = undone.map_err(|error| match error {
+            let fetch = Fetch {
+                store: self.store,
+                volume: &volume,
+                incoming: &folder,
+                mode: Mode::Whole,
+                watch,
+                has_snapshots: true,
+            };
+            let lacking = fetch.stage(&portion).await.map_err(|error| match error {
                 stage::Error::Store(error) => error,
                 other => StoreError::Local {
                     what: "the files can't be downloaded to be verified".to_owned(),
                     source: std::io::Error::other(other),
                 },
             })?;
-            wrong.extend(
-                undone
-                    .into_iter()
-                    .map(|undone| format!("{}: {}", undone.name, undone.why)),
-            );
+            wrong.extend(lacking.into_iter().map(|one| (one.key, format!(": {}", one.why))));
             done += portion.totals().0;
             // The next portion needs the room.
             let _ = std::fs::remove_dir_all(&folder);
@@ -315,16 +350,19 @@ impl Check<'_> {
     }
 }
 
-/// What of a plan is not listed, or not with its size.
-fn against_listing(plan: &Plan, sizes: &HashMap<String, u64>) -> Vec<String> {
+/// What of a plan is not listed, or not with its size: keys, and what is wrong with each.
+fn against_listing(plan: &Plan, sizes: &HashMap<String, u64>) -> Vec<(String, String)> {
     let files = plan.items.iter().filter_map(|item| match &item.what {
         Planned::File(content, _) => Some(content),
-        Planned::Folder(_) | Planned::Link(..) => None,
+        Planned::Folder(_) | Planned::Link(..) | Planned::Missing => None,
     });
     let wrong = files.filter_map(|content| match sizes.get(&content.key) {
         Some(size) if *size == content.size => None,
-        Some(size) => Some(format!("{} has {size} bytes instead of {}", content.key, content.size)),
-        None => Some(format!("{} is missing", content.key)),
+        Some(size) => Some((
+            content.key.clone(),
+            format!(" has {size} bytes instead of {}", content.size),
+        )),
+        None => Some((content.key.clone(), " is missing".to_owned())),
     });
     wrong.collect()
 }

@@ -1,5 +1,6 @@
 //! `agent pre-sync` (the restore Jobs): looks at every destination, says what a restore would bring, and fails where the
-//! store can't be trusted. Writes one pin, where it is told to, and nothing else; a Job holds no epoch.
+//! store can't be trusted. Where it is told to, it writes one pin, and a request that damaged files be saved anew; nothing else:
+//! a Job holds no epoch.
 
 mod check;
 mod report;
@@ -7,7 +8,7 @@ mod report;
 use super::arguments::{Destination, Folders, PreSyncArguments};
 use super::last_words;
 use crate::store::rclone::{Rclone, Settings};
-use crate::store::records::{Pin, VERSION, encode};
+use crate::store::records::{Pin, Request, VERSION, encode};
 use crate::store::{Store, keys};
 use check::{Check, Verdict};
 use jiff::Timestamp;
@@ -107,6 +108,9 @@ async fn check(
             Timestamp::now(),
             began.elapsed(),
         ));
+        if let (true, Verdict::Damaged { damaged, .. }) = (arguments.pin, &verdict) {
+            ask_for(&store, damaged).await;
+        }
         found.extend(report::summary(&store.destination(), &verdict, Timestamp::now()));
         match &verdict {
             Verdict::Ready(_) | Verdict::ByHand(_) => trusted += 1,
@@ -132,6 +136,26 @@ fn has_no_credentials(folders: &Folders) -> bool {
     let mounted = std::fs::read_dir(&folders.rclone_dir)
         .is_ok_and(|entries| entries.flatten().any(|entry| is_key(&entry.file_name())));
     !mounted && !std::env::vars_os().any(|(name, _)| is_key(&name))
+}
+
+/// Asks a sidecar that has the files to save them anew. It is a favour: whoever has not got it finds the same again.
+async fn ask_for(store: &Rclone, damaged: &[String]) {
+    const MOST: usize = 10_000;
+    if damaged.is_empty() {
+        return;
+    }
+    let request = Request {
+        version: VERSION,
+        time: Timestamp::now(),
+        manual: false,
+        accept: None,
+        damaged: damaged.iter().take(MOST).cloned().collect(),
+        answer: None,
+    };
+    match store.write(&keys::request(PIN), &encode(&request)).await {
+        Ok(()) => say("  asked             the app's sidecar, if it runs: to save these files anew\n"),
+        Err(error) => tracing::warn!("nobody could be asked to save the damaged files anew: {error}"),
+    }
 }
 
 async fn pin(store: &Rclone, id: crate::store::snapshot::SnapshotId) -> Result<(), Error> {

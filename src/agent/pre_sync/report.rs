@@ -39,7 +39,11 @@ pub(super) fn report(destination: &str, verdict: &Verdict, pinned: bool, now: Ti
                 "no backup{bucket}: the app starts on its vanilla configuration; {checked}"
             )
         }
-        Verdict::Damaged { wrong, before } => {
+        Verdict::Damaged {
+            wrong,
+            before,
+            damaged: _,
+        } => {
             let _ = writeln!(text, "DAMAGED, {checked}");
             for wrong in wrong {
                 let _ = writeln!(text, "  damaged           {wrong}");
@@ -47,10 +51,13 @@ pub(super) fn report(destination: &str, verdict: &Verdict, pinned: bool, now: Ti
             match before {
                 Some(point) => writeln!(
                     text,
-                    "  a restore would fall back:\n{}",
+                    "  a restore brings the rest, and of these the newest older versions; the newest snapshot that is whole:\n{}",
                     of_point(point, now).trim_end()
                 ),
-                None => writeln!(text, "  none of its snapshots can be restored"),
+                None => writeln!(
+                    text,
+                    "  none of its snapshots can be restored as it was: a restore brings what of them can be verified"
+                ),
             }
         }
         Verdict::Others(_) | Verdict::Failed(_) => writeln!(text, "{}", reason_only(verdict)),
@@ -209,6 +216,7 @@ mod tests {
         let damaged = Verdict::Damaged {
             wrong: Vec::new(),
             before: None,
+            damaged: Vec::new(),
         };
         assert_eq!(summary(damaged), None);
     }
@@ -223,16 +231,17 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_with_what_a_restore_would_fall_back_to() {
+    fn damage_is_told_with_the_newest_snapshot_that_is_whole() {
         let verdict = Verdict::Damaged {
             wrong: vec!["20261122T130600Z-3.43-auto: config/a is missing".to_owned()],
             before: Some(point()),
+            damaged: Vec::new(),
         };
         let text = text(&verdict, false);
         assert!(text.starts_with("minio:b/app: DAMAGED, "), "{text}");
         assert!(text.contains("3.43-auto: config/a is missing"), "{text}");
         assert!(
-            text.contains("fall back:\n  restore point     20261122T130500Z-3.42-auto"),
+            text.contains("snapshot that is whole:\n  restore point     20261122T130500Z-3.42-auto"),
             "{text}"
         );
     }

@@ -1,14 +1,19 @@
 //! A place → files on a volume: staged beside it, verified, then renamed into place. Writes to the volume only.
 //!
-//! [`plan`] says what comes from where, [`stage`] fetches and verifies, [`place`] renames. [`bring`] drives them over
-//! the snapshots that come into question, the newest first, until one verifies.
+//! [`knowledge`] says what is known of the snapshot, [`plan`] what comes from where, [`stage`] fetches and verifies, [`salvage`]
+//! looks for what can't be had elsewhere, [`place`] renames. [`bring`] drives them: one damaged object is one file, or one
+//! snapshot, and holds nothing else up.
+//!
+//! [`bring`]: Restore::bring
 
 pub mod aside;
 pub mod at;
 pub mod attributes;
+pub mod knowledge;
 pub mod moved;
 pub mod place;
 pub mod plan;
+pub mod salvage;
 pub mod stage;
 pub mod undo;
 pub mod verify;
@@ -18,12 +23,17 @@ use crate::agent::lease::inspect::Backup;
 use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, Mode, OUTGOING};
 use crate::agent::volume::own::OwnFolder;
+use crate::store::history::{History, file_of};
+use crate::store::indexes::Indexes;
 use crate::store::snapshot::SnapshotId;
-use crate::store::{Error as StoreError, Store};
+use crate::store::{Error as StoreError, Store, keys};
+use knowledge::{Knowledge, Planned, Wanted};
 use moved::Moved;
 use place::Placed;
-use plan::{History, Indexes, Plan};
-use std::path::Path;
+use plan::Plan;
+use salvage::{Missing, Other, Salvage};
+use stage::{Fetch, Kind, Lacking, PROGRESS, Watch};
+use std::path::{Path, PathBuf};
 
 /// Why nothing could be restored.
 #[derive(Debug, thiserror::Error)]
@@ -42,18 +52,33 @@ pub enum Error {
         /// Up to five files, and why.
         undone: Vec<String>,
     },
-    /// No snapshot verifies.
-    #[error(
-        "none of the {tried} snapshots in {destination} can be restored, so nothing was put in place; the newest: {newest}"
-    )]
-    NoneVerifies {
+    /// The snapshot that is wanted, and no other, can't be read.
+    #[error("the snapshot {id} in {destination} can't be restored, so nothing was put in place: {why}")]
+    Unreadable {
         /// Which destination.
         destination: String,
-        /// How many were tried.
-        tried: usize,
-        /// What was wrong with the newest.
-        newest: String,
+        /// The snapshot.
+        id: SnapshotId,
+        /// What is wrong with it.
+        why: String,
     },
+    /// The index leads out of the volume.
+    #[error("{destination}: {stray}, which no snapshot of ours has: nothing was put in place")]
+    Stray {
+        /// Which destination.
+        destination: String,
+        /// Which path, and why.
+        stray: String,
+    },
+}
+
+impl From<stage::Error> for Error {
+    fn from(error: stage::Error) -> Self {
+        match error {
+            stage::Error::Store(error) => Self::Store(error),
+            stage::Error::Volume(error) => Self::Volume(error),
+        }
+    }
 }
 
 /// What was brought.
@@ -61,12 +86,20 @@ pub enum Error {
 pub struct Brought {
     /// The snapshot; none: by listing.
     pub snapshot: Option<SnapshotId>,
-    /// Newer ones that did not verify, and why.
+    /// Newer ones whose index is lost, and why.
     pub fallen_back: Vec<(SnapshotId, String)>,
+    /// Files that no index knows, or none that can be read: brought because an index is lost.
+    pub unverified: Vec<PathBuf>,
+    /// Files of which an older version was brought, and the snapshot that it is of.
+    pub from_older: Vec<(PathBuf, SnapshotId)>,
+    /// Files that nobody has as they should be.
+    pub missing: Vec<Missing>,
+    /// Names below the destination: what the mirror has there is not what the newest snapshot says.
+    pub damaged: Vec<String>,
     /// What was put in place.
     pub placed: Placed,
     /// The paths that the plan had, files and links only.
-    pub paths: Vec<std::path::PathBuf>,
+    pub paths: Vec<PathBuf>,
 }
 
 /// A restore onto one volume.
@@ -75,140 +108,235 @@ pub struct Restore<'a> {
     pub store: &'a dyn Store,
     /// What lies there.
     pub backup: &'a Backup,
+    /// Other destinations that answered, and what lies there: for what this one lacks.
+    pub others: &'a [(&'a dyn Store, &'a Backup)],
     /// The volume's folder in the bucket.
     pub folder: &'a str,
     /// Onto this volume.
     pub own: &'a OwnFolder,
     /// What happens to files that are there.
     pub mode: Mode,
-    /// Only this snapshot, or else the newest that verifies.
-    pub at: Option<SnapshotId>,
+    /// Which snapshot.
+    pub wanted: Wanted,
     /// Contents that lie on the volume under other names, and need not be brought.
     pub moved: &'a Moved,
 }
 
 impl Restore<'_> {
-    /// Brings the newest snapshot that verifies. Between staging and placing, `before_placing` is called, once, with
-    /// the plan that was chosen.
+    /// Brings the snapshot, as much of it as can be had. Between staging and placing, `before_placing` is called, once, with
+    /// the plan that was chosen and what is known of it.
     pub async fn bring(
         &self,
-        mut before_placing: impl AsyncFnMut(&Plan) -> Result<(), Error>,
+        mut before_placing: impl AsyncFnMut(&Plan, &Brought) -> Result<(), Error>,
     ) -> Result<Brought, Error> {
         let incoming = self.own.join(INCOMING);
         self.own.create()?;
-        let (plan, fallen_back) = self.staged(&incoming).await?;
-        before_placing(&plan).await?;
-        let placed = place::place(
+        let (plan, mut brought) = self.staged(&incoming).await?;
+        brought.tell(self.folder);
+        before_placing(&plan, &brought).await?;
+        brought.placed = place::place(
             &plan,
             self.own.volume(),
             &incoming,
             Some(&self.own.join(OUTGOING)),
             self.mode,
         )?;
-        Ok(Brought {
+        brought.paths = plan
+            .items
+            .into_iter()
+            .filter(|item| matches!(item.what, plan::Planned::File(..) | plan::Planned::Link(..)))
+            .map(|item| item.path)
+            .collect();
+        Ok(brought)
+    }
+
+    /// What can be had, staged, and what is to be said of the rest.
+    async fn staged(&self, incoming: &Path) -> Result<(Plan, Brought), Error> {
+        let backup = self.backup;
+        let named = backup.state.as_ref().and_then(|state| state.last);
+        let indexes = Indexes::new(self.store, incoming).known(&backup.indexes);
+        let read = async || knowledge::read(&indexes, &backup.snapshots, named, self.wanted).await;
+        let mut known = read().await?;
+        if let (Wanted::Exactly(_), None, Some((id, why))) = (self.wanted, &known.whole, known.lost.first()) {
+            return Err(Error::Unreadable {
+                destination: self.store.destination(),
+                id: *id,
+                why: why.clone(),
+            });
+        }
+        if known.newest().is_none() && known.lost.is_empty() {
+            return self.by_listing(incoming).await;
+        }
+        let newest = known.newest();
+        let watch = Watch {
+            every: PROGRESS,
+            tell: &|files, bytes| tracing::info!("restoring: {files} files, {bytes} bytes are there"),
+        };
+        let fetch = Fetch {
+            watch,
+            ..self.fetch(incoming)
+        };
+        // The newest snapshot's files are in the mirror, unless a backup after it was under way.
+        let is_settled = backup.pending.is_empty();
+        let is_newest = is_settled && known.lost.is_empty() && newest == backup.newest();
+        let mut history = if is_newest {
+            None
+        } else {
+            Some(History::list(self.store).await?)
+        };
+        let mut planned = self.planned(&mut known, history.as_ref(), is_settled).await?;
+        let mut lacking = fetch.stage(&planned.plan).await?;
+        if !lacking.is_empty() {
+            // A writer may have gone on since the place was looked at: what it replaced has moved to history.
+            tracing::info!(
+                "{} files are not where they should be: looking into history",
+                lacking.len()
+            );
+            known = read().await?;
+            let now = history.insert(History::list(self.store).await?);
+            planned = self.planned(&mut known, Some(now), is_settled).await?;
+            lacking = fetch.stage(&planned.plan).await?;
+        }
+        let Planned { mut plan, unverified } = planned;
+        let mut brought = Brought {
             snapshot: plan.snapshot,
-            fallen_back,
-            placed,
-            paths: plan
-                .items
-                .into_iter()
-                .filter(|item| !matches!(item.what, plan::Planned::Folder(_)))
-                .map(|item| item.path)
-                .collect(),
+            fallen_back: known.lost,
+            unverified,
+            damaged: damaged_in_mirror(&lacking),
+            ..Brought::default()
+        };
+        if let (false, Some(history)) = (lacking.is_empty(), &history) {
+            let salvage = Salvage {
+                fetch: self.fetch(incoming),
+                indexes: &indexes,
+                snapshots: &backup.snapshots,
+                newest,
+                history,
+                folder: Some(self.folder),
+                others: &self.others(incoming),
+            };
+            let found = salvage.salvage(&mut plan, lacking).await?;
+            (brought.from_older, brought.missing) = (found.from_older, found.missing);
+        }
+        Ok((plan, brought))
+    }
+
+    /// A place without snapshots, made by hand.
+    async fn by_listing(&self, incoming: &Path) -> Result<(Plan, Brought), Error> {
+        let mut plan = self.sound(plan::of_listing(self.store, self.folder).await?)?;
+        let lacking = self.fetch(incoming).stage(&plan).await?;
+        let history = History::default();
+        let salvage = Salvage {
+            fetch: self.fetch(incoming),
+            indexes: &Indexes::new(self.store, incoming),
+            snapshots: &[],
+            newest: None,
+            history: &history,
+            folder: Some(self.folder),
+            others: &[],
+        };
+        let missing = salvage.salvage(&mut plan, lacking).await?.missing;
+        let brought = Brought {
+            missing,
+            ..Brought::default()
+        };
+        Ok((plan, brought))
+    }
+
+    async fn planned(
+        &self,
+        known: &mut Knowledge,
+        history: Option<&History>,
+        is_settled: bool,
+    ) -> Result<Planned, Error> {
+        let Planned { plan, unverified } = known.plan(self.store, self.folder, history, is_settled).await?;
+        Ok(Planned {
+            plan: self.sound(plan)?,
+            unverified,
         })
     }
 
-    /// The newest plan that verifies, wholly staged.
-    async fn staged(&self, incoming: &Path) -> Result<(Plan, Vec<(SnapshotId, String)>), Error> {
-        let candidates: Vec<SnapshotId> = match self.at {
-            Some(at) => vec![at],
-            None => self.backup.snapshots.iter().rev().copied().collect(),
-        };
-        if candidates.is_empty() {
-            let plan = plan::of_listing(self.store, self.folder).await?;
-            self.stage(&plan, incoming)
-                .await
-                .map_err(|wrong| self.none_verifies(&[], wrong))?;
-            return Ok((plan, Vec::new()));
-        }
-        let mut fallen_back: Vec<(SnapshotId, String)> = Vec::new();
-        for id in candidates {
-            match self.attempt(&id, incoming).await {
-                Ok(plan) => return Ok((plan, fallen_back)),
-                Err(Attempt::Error(error)) => return Err(error),
-                Err(Attempt::Wrong(why)) => {
-                    tracing::warn!("snapshot {id} can't be restored, trying the one before it: {why}");
-                    fallen_back.push((id, why));
-                }
-            }
-        }
-        let newest = fallen_back.first().map(|(id, why)| format!("{id}: {why}"));
-        Err(self.none_verifies(&fallen_back, Attempt::Wrong(newest.unwrap_or_default())))
-    }
-
-    fn none_verifies(&self, tried: &[(SnapshotId, String)], why: Attempt) -> Error {
-        match why {
-            Attempt::Error(error) => error,
-            Attempt::Wrong(newest) => Error::NoneVerifies {
-                destination: self.store.destination(),
-                tried: tried.len(),
-                newest,
-            },
-        }
-    }
-
-    /// Stages one snapshot.
-    async fn attempt(&self, id: &SnapshotId, incoming: &Path) -> Result<Plan, Attempt> {
-        let indexes = Indexes::new(self.store, incoming).known(&self.backup.indexes);
-        let (_, entries) = indexes.read(id).await?;
-        // The newest snapshot's files are in the mirror, unless a backup after it was under way.
-        let is_newest = self.backup.newest().as_ref() == Some(id) && self.backup.pending.is_empty();
-        if is_newest {
-            let plan = self.sound(plan::of_snapshot(*id, entries.clone(), self.folder, None))?;
-            match self.stage(&plan, incoming).await {
-                Ok(()) => return Ok(plan),
-                Err(Attempt::Error(error)) => return Err(Attempt::Error(error)),
-                // A writer may have gone on since the place was looked at.
-                Err(Attempt::Wrong(why)) => tracing::info!("looking into history: {why}"),
-            }
-        }
-        let history = History::list(self.store).await?;
-        let plan = self.sound(plan::of_snapshot(*id, entries, self.folder, Some(&history)))?;
-        self.stage(&plan, incoming).await.map(|()| plan)
-    }
-
     /// A plan that stays on its volume, of what is not there.
-    fn sound(&self, plan: Plan) -> Result<Plan, Attempt> {
+    fn sound(&self, plan: Plan) -> Result<Plan, Error> {
         match plan.stray() {
             None => Ok(moved::without(plan, self.moved, self.own.volume())),
-            Some(stray) => Err(Attempt::Wrong(format!("{stray}, which no snapshot of ours has"))),
+            Some(stray) => Err(Error::Stray {
+                destination: self.store.destination(),
+                stray,
+            }),
         }
     }
 
-    async fn stage(&self, plan: &Plan, incoming: &Path) -> Result<(), Attempt> {
-        stage::stage(self.store, plan, self.own.volume(), incoming, self.mode)
-            .await
-            .map_err(|error| match error {
-                stage::Error::Store(error) => Attempt::from(error),
-                stage::Error::Volume(error) => Attempt::Error(error.into()),
-                wrong @ stage::Error::Wrong { .. } => Attempt::Wrong(wrong.to_string()),
+    fn fetch<'a>(&'a self, incoming: &'a Path) -> Fetch<'a> {
+        Fetch {
+            store: self.store,
+            volume: self.own.volume(),
+            incoming,
+            mode: self.mode,
+            watch: Watch::nobody(),
+            has_snapshots: !self.backup.snapshots.is_empty(),
+        }
+    }
+
+    fn others(&self, incoming: &Path) -> Vec<Other<'_>> {
+        let numbered = self.others.iter().enumerate();
+        numbered
+            .map(|(number, (store, backup))| Other {
+                store: *store,
+                snapshots: &backup.snapshots,
+                folder: incoming.join(keys::SNAPSHOTS).join(format!("other-{number}")),
             })
+            .collect()
     }
 }
 
-/// Why one snapshot was not staged.
-enum Attempt {
-    /// Another one would not be either.
-    Error(Error),
-    /// This one is damaged.
-    Wrong(String),
-}
-
-impl From<StoreError> for Attempt {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Damaged { .. } | StoreError::NotFound { .. } => Self::Wrong(error.to_string()),
-            error => Self::Error(error.into()),
+impl Brought {
+    /// What was not as it should be, for the log.
+    fn tell(&self, folder: &str) {
+        for line in self.told() {
+            tracing::error!("{folder}: {line}");
         }
     }
+
+    /// What was not as it should be, a line each.
+    #[must_use]
+    pub fn told(&self) -> Vec<String> {
+        const MOST: usize = 20;
+        let name =
+            |path: &PathBuf| crate::agent::amount::name(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()));
+        let mut lines = Vec::new();
+        let lost = self.fallen_back.iter().take(MOST);
+        lines.extend(lost.map(|(id, why)| format!("{id} could not be restored as it was: {why}")));
+        let older = self.from_older.iter().take(MOST);
+        lines.extend(older.map(|(path, id)| {
+            format!(
+                "{} is an older version, of {id}: the newer one can't be had",
+                name(path)
+            )
+        }));
+        let missing = self.missing.iter().take(MOST);
+        lines.extend(missing.map(|one| format!("{} is MISSING: {}", name(&one.path), one.why)));
+        if let Some(first) = self.unverified.first() {
+            lines.push(format!(
+                "{} files, such as {}, came without anything to verify them by: an index is lost, and the bucket has them",
+                self.unverified.len(),
+                name(first)
+            ));
+        }
+        let told = [self.fallen_back.len(), self.from_older.len(), self.missing.len()];
+        let more: usize = told.iter().map(|count| count.saturating_sub(MOST)).sum();
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        lines
+    }
+}
+
+/// Of what is lacking, what the mirror should have.
+fn damaged_in_mirror(lacking: &[Lacking]) -> Vec<String> {
+    let in_mirror = lacking.iter().filter(|one| file_of(&one.key) == one.key);
+    in_mirror
+        .filter(|one| one.kind != Kind::Unreadable)
+        .map(|one| one.key.clone())
+        .collect()
 }

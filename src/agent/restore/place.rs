@@ -54,6 +54,9 @@ pub fn place(
         }
     }
     for item in &plan.items {
+        if item.what == Planned::Missing {
+            continue;
+        }
         if !way.cleared(&item.path)? {
             placed.kept += 1;
             continue;
@@ -71,6 +74,7 @@ pub fn place(
                 placed.bytes += content.size;
             }
             Planned::Link(to, given) => place_link(to, &item.path, incoming, given, &way, &mut placed)?,
+            Planned::Missing => {}
         }
     }
     // Placing what is in a folder changes its time.
@@ -355,7 +359,7 @@ fn found_is_ours(found: &fs::Metadata) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::plan::Content;
-    use super::super::stage::stage;
+    use super::super::stage::{Fetch, Watch};
     use super::*;
     use crate::store::keys::OWN_FOLDER;
     use crate::store::memory::Memory;
@@ -412,9 +416,21 @@ mod tests {
             assert_eq!(listed(&store, "", Depth::All).await.unwrap().len(), 1);
             let incoming = self.volume.path().join(OWN_FOLDER).join("incoming");
             let volume = self.volume.path();
-            stage(&store, &self.plan, volume, &incoming, mode).await.unwrap();
+            staged(&store, &self.plan, volume, &incoming, mode).await;
             place(&self.plan, volume, &incoming, None, mode).unwrap()
         }
+    }
+
+    async fn staged(store: &Memory, plan: &Plan, volume: &Path, incoming: &Path, mode: Mode) {
+        let fetch = Fetch {
+            store,
+            volume,
+            incoming,
+            mode,
+            watch: Watch::nobody(),
+            has_snapshots: false,
+        };
+        assert_eq!(fetch.stage(plan).await.unwrap(), []);
     }
 
     /// Restores these files onto a volume with those.
@@ -441,9 +457,7 @@ mod tests {
             fs::write(volume.path().join(path), content).unwrap();
         }
         let incoming = volume.path().join(OWN_FOLDER).join("incoming");
-        stage(&store, &plan, volume.path(), &incoming, Mode::Missing)
-            .await
-            .unwrap();
+        staged(&store, &plan, volume.path(), &incoming, Mode::Missing).await;
         place(&plan, volume.path(), &incoming, None, Mode::Missing).unwrap();
         let names = fs::read_dir(volume.path())
             .unwrap()

@@ -1,15 +1,14 @@
 //! A snapshot's index, or a listing → what a restore brings onto one volume, and where each file's content lies.
 
 use crate::agent::amount;
-use crate::store::index::{Attributes, Entry, Header, IndexReader, Totals, What, merged};
+use crate::store::history::{History, file_of};
+use crate::store::index::{Attributes, Entry, What};
 use crate::store::keys::{self, OWN_FOLDER};
-use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
-use crate::store::{Contents, Depth, Error, Store, listed, unwatched};
-use std::collections::{BTreeSet, HashMap};
+use crate::store::{Depth, Error, Object, Store, listed};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::BufReader;
+use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +39,8 @@ pub enum Planned {
     Folder(Attributes),
     /// A link and its target.
     Link(PathBuf, Attributes),
+    /// A file that nobody has any more: what is there stays.
+    Missing,
 }
 
 /// A file's content: where it lies, and how it is known again.
@@ -59,7 +60,7 @@ impl Plan {
     pub fn totals(&self) -> (u64, u64) {
         self.items.iter().fold((0, 0), |(files, bytes), item| match &item.what {
             Planned::File(content, _) => (files + 1, bytes + content.size),
-            Planned::Folder(_) | Planned::Link(..) => (files, bytes),
+            Planned::Folder(_) | Planned::Link(..) | Planned::Missing => (files, bytes),
         })
     }
 
@@ -87,158 +88,69 @@ impl Plan {
             is_below_a_link.then(|| format!("{} lies below a link of the same snapshot", path()))
         })
     }
-}
 
-/// What `history/` holds: for each stored file (folder and name), the backups that replaced it, ascending.
-#[derive(Clone, Debug, Default)]
-pub struct History(HashMap<String, Vec<SnapshotId>>);
-
-impl History {
-    /// Lists it.
-    pub async fn list(store: &dyn Store) -> Result<Self, Error> {
-        let mut files: HashMap<String, Vec<SnapshotId>> = HashMap::new();
-        store
-            .list(keys::HISTORY, Depth::All, &mut |object| {
-                if let Some((id, file)) = keys::of_history(&object.name) {
-                    files.entry(file.to_owned()).or_default().push(id);
-                }
-            })
-            .await?;
-        for ids in files.values_mut() {
-            ids.sort_unstable();
-        }
-        Ok(Self(files))
-    }
-
-    /// The key of a file's content as it was in a snapshot: the first later backup that replaced it has it, and the
-    /// mirror where none did.
-    fn key(&self, snapshot: &SnapshotId, folder: &str, name: &str) -> String {
-        let file = format!("{folder}/{name}");
-        let replaced = self
-            .0
-            .get(&file)
-            .and_then(|ids| ids.iter().find(|id| id.point() > snapshot.point()));
-        match replaced {
-            Some(id) => format!("{}/{name}", keys::history(id, folder)),
-            None => format!("{}/{name}", keys::mirror(folder)),
-        }
-    }
-}
-
-/// Indexes of a store, kept as files in a folder.
-pub struct Indexes<'a> {
-    store: &'a dyn Store,
-    folder: &'a Path,
-    /// What was read of them already.
-    read: Option<&'a Contents>,
-}
-
-impl<'a> Indexes<'a> {
-    /// The store's, kept in this folder.
+    /// Lays what is newer over this plan: its items win, what is `gone` of it goes, and so does what can't be beside either.
     #[must_use]
-    pub fn new(store: &'a dyn Store, folder: &'a Path) -> Self {
-        Self {
-            store,
-            folder,
-            read: None,
-        }
-    }
-
-    /// The same, where these were read already.
-    #[must_use]
-    pub fn known(self, read: &'a Contents) -> Self {
-        Self {
-            read: Some(read),
-            ..self
-        }
-    }
-
-    fn damaged(&self, id: &SnapshotId, damage: Damage) -> Error {
-        damage.of(self.store.destination(), keys::snapshot(id))
-    }
-
-    async fn fetch(&self, id: &SnapshotId) -> Result<PathBuf, Error> {
-        let file = self.folder.join(keys::snapshot(id));
-        // One that was fetched before an interruption may be half there.
-        if self
-            .open(id)
-            .is_ok_and(|reader| reader.into_iter().all(|entry| entry.is_ok()))
-        {
-            return Ok(file);
-        }
-        if let Some(content) = self.read.and_then(|read| read.get(&keys::snapshot(id))) {
-            return self.keep(&file, content).map(|()| file);
-        }
-        let name = format!("{id}.json");
-        let undone = self
-            .store
-            .download(
-                keys::SNAPSHOTS,
-                std::slice::from_ref(&name),
-                &self.folder.join(keys::SNAPSHOTS),
-                &unwatched,
-            )
-            .await?;
-        if undone.is_empty() {
-            Ok(file)
-        } else {
-            Err(Error::NotFound {
-                destination: self.store.destination(),
-                key: keys::snapshot(id),
-            })
-        }
-    }
-
-    fn keep(&self, file: &Path, content: &[u8]) -> Result<(), Error> {
-        let kept =
-            std::fs::create_dir_all(self.folder.join(keys::SNAPSHOTS)).and_then(|()| std::fs::write(file, content));
-        kept.map_err(|source| Error::Local {
-            what: format!("{} can't be written", file.display()),
-            source,
-        })
-    }
-
-    fn open(&self, id: &SnapshotId) -> Result<IndexReader<BufReader<File>>, Error> {
-        let path = self.folder.join(keys::snapshot(id));
-        let file = File::open(&path).map_err(|source| Error::Local {
-            what: format!("{} can't be read", path.display()),
-            source,
-        })?;
-        let reader = IndexReader::new(BufReader::new(file)).map_err(|damage| self.damaged(id, damage))?;
-        if reader.header().id.point() == id.point() {
-            Ok(reader)
-        } else {
-            Err(self.damaged(id, Damage::broken("it is the index of another snapshot")))
-        }
-    }
-
-    /// Reads a snapshot's own index to its end, without the one that it builds on: what it is, and what it holds in all.
-    pub async fn totals(&self, id: &SnapshotId) -> Result<(Header, Totals), Error> {
-        self.fetch(id).await?;
-        let mut reader = self.open(id)?;
-        if let Some(damage) = reader.find_map(Result::err) {
-            return Err(self.damaged(id, damage));
-        }
-        let totals = reader.totals().unwrap_or_default();
-        Ok((reader.header().clone(), totals))
-    }
-
-    /// Reads a snapshot whole: its header, and its entries in order.
-    pub async fn read(&self, id: &SnapshotId) -> Result<(Header, Vec<Entry>), Error> {
-        self.fetch(id).await?;
-        let reader = self.open(id)?;
-        let header = reader.header().clone();
-        let entries = match header.base {
-            None => reader.collect::<Result<Vec<_>, _>>(),
-            Some(base) => {
-                self.fetch(&base).await?;
-                merged(self.open(&base)?, reader).collect()
-            }
+    pub fn beneath(self, newer: Self, gone: &BTreeSet<PathBuf>) -> Self {
+        let is_folder = |item: &Item| matches!(item.what, Planned::Folder(_));
+        let over: BTreeMap<PathBuf, Item> = newer.items.into_iter().map(|item| (item.path.clone(), item)).collect();
+        let bars = |path: &Path| {
+            let is_below_a_file = |above: &Path| over.get(above).is_some_and(|item| !is_folder(item));
+            over.contains_key(path) || gone.contains(path) || path.ancestors().skip(1).any(is_below_a_file)
         };
-        entries
-            .map(|entries| (header, entries))
-            .map_err(|damage| self.damaged(id, damage))
+        let has_below = |path: &Path| {
+            let next = over.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded)).next();
+            next.is_some_and(|(below, _)| below.starts_with(path))
+        };
+        let mut items: Vec<Item> = self
+            .items
+            .into_iter()
+            .filter(|item| !bars(&item.path) && (is_folder(item) || !has_below(&item.path)))
+            .collect();
+        items.extend(over.into_values());
+        items.sort_by(|a, b| a.path.cmp(&b.path));
+        Self {
+            snapshot: newer.snapshot.or(self.snapshot),
+            items,
+        }
     }
+
+    /// Adds what a listing of the mirror has and this plan does not know, nor knows to be `gone`: when the index that knows it
+    /// is lost. Nothing tells what such a file should be. Returns their paths.
+    pub fn add_unknown(&mut self, listing: &[Object], folder: &str, gone: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let known: BTreeSet<&str> = self
+            .items
+            .iter()
+            .filter_map(|item| match &item.what {
+                Planned::File(content, _) => Some(file_of(&content.key)),
+                Planned::Folder(_) | Planned::Link(..) | Planned::Missing => None,
+            })
+            .collect();
+        let unknown = Self {
+            snapshot: None,
+            items: unverified(folder, listing)
+                .filter(|item| match &item.what {
+                    Planned::File(content, _) => !known.contains(content.key.as_str()),
+                    _ => false,
+                })
+                .filter(|item| !gone.contains(&item.path) && !is_of_a_file_manager(&item.path))
+                .collect(),
+        };
+        let paths: BTreeSet<PathBuf> = unknown.items.iter().map(|item| item.path.clone()).collect();
+        let this = std::mem::take(self);
+        // What is known stays, so it is laid over what is not.
+        *self = unknown.beneath(this, gone);
+        let added = self.items.iter().filter(|item| paths.contains(&item.path));
+        added.map(|item| item.path.clone()).collect()
+    }
+}
+
+/// What file managers and indexers of a storage leave in every folder that they look into.
+fn is_of_a_file_manager(path: &Path) -> bool {
+    path.components().any(|part| {
+        let part = part.as_os_str().as_bytes();
+        part.starts_with(b"._") || [b".DS_Store".as_slice(), b"@eaDir", b"Thumbs.db", b"desktop.ini"].contains(&part)
+    })
 }
 
 /// What a snapshot brings onto the volume of this folder. Without a history, everything is taken to be in the mirror.
@@ -281,31 +193,36 @@ pub fn of_snapshot(id: SnapshotId, entries: Vec<Entry>, folder: &str, history: O
 
 /// What a place without snapshots brings: the files of its mirror.
 pub async fn of_listing(store: &dyn Store, folder: &str) -> Result<Plan, Error> {
+    let listing = listed(store, &keys::mirror(folder), Depth::All).await?;
+    Ok(Plan {
+        snapshot: None,
+        items: unverified(folder, &listing).collect(),
+    })
+}
+
+/// Files of a mirror, by a listing of it.
+fn unverified(folder: &str, listing: &[Object]) -> impl Iterator<Item = Item> {
     let mirror = keys::mirror(folder);
-    let items = listed(store, &mirror, Depth::All)
-        .await?
-        .into_iter()
-        .filter(|object| {
-            !object.name.starts_with(keys::NAMES)
-                && !Path::new(&object.name).starts_with(OWN_FOLDER)
-                && object
-                    .name
-                    .split('/')
-                    .all(|part| !part.is_empty() && part != "." && part != "..")
-        })
-        .map(|object| Item {
-            path: PathBuf::from(&object.name),
-            what: Planned::File(
-                Content {
-                    key: format!("{mirror}/{}", object.name),
-                    size: object.size,
-                    sha256: None,
-                },
-                None,
-            ),
-        })
-        .collect();
-    Ok(Plan { snapshot: None, items })
+    let files = listing.iter().filter(|object| {
+        !object.name.starts_with(keys::NAMES)
+            && !keys::is_partial(&object.name)
+            && !Path::new(&object.name).starts_with(OWN_FOLDER)
+            && object
+                .name
+                .split('/')
+                .all(|part| !part.is_empty() && part != "." && part != "..")
+    });
+    files.map(move |object| Item {
+        path: PathBuf::from(&object.name),
+        what: Planned::File(
+            Content {
+                key: format!("{mirror}/{}", object.name),
+                size: object.size,
+                sha256: None,
+            },
+            None,
+        ),
+    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! A plan → its files, verified, in the folder `incoming` of the volume. Nothing else of the volume is touched, so that
 //! a kill here costs nothing, and the next start goes on with what is there.
 
-use super::plan::{Content, Plan, Planned};
+use super::plan::{Content, Item, Plan, Planned};
 use super::verify::{Expected, Verifier, is_as_planned};
 use super::way::is_way;
 use crate::agent::volume;
 use crate::agent::volume::marker::Mode;
-use crate::store::{Error as StoreError, Store, Undone, keys};
-use std::collections::{HashMap, HashSet};
+use crate::store::{Depth, Error as StoreError, Object, Store, keys, listed};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,13 @@ use std::time::Duration;
 
 /// A file that does not verify is fetched again so often.
 const ROUNDS: usize = 3;
-/// A line of progress is written so often.
-const PROGRESS: Duration = Duration::from_secs(5);
 /// rclone keeps a folder in memory while it lists it: one with more files of the plan is asked for file by file.
 const LARGEST_LISTED: usize = 20_000;
 /// What is said of a file that came, and is not the one of the index.
 const DIFFERS: &str = "size or SHA-256 differs";
+
+/// Folders up to so many are listed one by one.
+const LISTED_ALONE: usize = 20;
 
 /// Why a plan could not be staged.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +34,28 @@ pub enum Error {
     /// The volume refused.
     #[error(transparent)]
     Volume(#[from] volume::Error),
-    /// The store answers, and does not have what the index says.
-    #[error("{destination} does not hold what its index says: {}", wrong.join("; "))]
-    Wrong {
-        /// Which destination.
-        destination: String,
-        /// Up to five files, and what is wrong with each; then how many more.
-        wrong: Vec<String>,
-    },
+}
+
+/// A file of which the store answered that it has not got it, or not as its index says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// Its key.
+    pub key: String,
+    /// What is wrong with it.
+    pub kind: Kind,
+    /// The same in words.
+    pub why: String,
+}
+
+/// What is wrong with a stored file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It is not there.
+    Absent,
+    /// It is another than its index says.
+    Differs,
+    /// It is listed, with its size, and can't be read, time and again, though others can.
+    Unreadable,
 }
 
 /// How much of the plan is there.
@@ -64,6 +79,7 @@ impl Progress {
 }
 
 /// Told every so often how much is there, in files and bytes.
+#[derive(Clone, Copy)]
 pub struct Watch<'a> {
     /// How often.
     pub every: Duration,
@@ -71,63 +87,156 @@ pub struct Watch<'a> {
     pub tell: &'a (dyn Fn(u64, u64) + Sync),
 }
 
-/// Fetches what the volume lacks of a plan into `incoming`, until each file is what the index says.
-pub async fn stage(store: &dyn Store, plan: &Plan, volume: &Path, incoming: &Path, mode: Mode) -> Result<(), Error> {
-    let (all_files, all_bytes) = plan.totals();
-    let watch = Watch {
-        every: PROGRESS,
-        tell: &|files, bytes| {
-            tracing::info!("restoring: {files} of {all_files} files, {bytes} of {all_bytes} bytes");
-        },
-    };
-    let undone = stage_what_can_be(store, plan, volume, incoming, mode, &watch).await?;
-    if undone.is_empty() {
-        return Ok(());
+impl Watch<'_> {
+    /// Nobody is told.
+    #[must_use]
+    pub const fn nobody() -> Self {
+        Self {
+            every: Duration::from_secs(3600),
+            tell: &|_, _| {},
+        }
     }
-    let mut wrong: Vec<String> = undone
-        .iter()
-        .take(5)
-        .map(|Undone { name, why }| format!("{name} ({why})"))
-        .collect();
-    if undone.len() > wrong.len() {
-        wrong.push(format!("and {} more", undone.len() - wrong.len()));
-    }
-    Err(Error::Wrong {
-        destination: store.destination(),
-        wrong,
-    })
 }
 
-/// The same, but what can't be had stops nothing: it is returned, by key.
-pub async fn stage_what_can_be(
-    store: &dyn Store,
-    plan: &Plan,
-    volume: &Path,
-    incoming: &Path,
-    mode: Mode,
-    watch: &Watch<'_>,
-) -> Result<Vec<Undone>, Error> {
-    clear_strangers(plan, incoming)?;
-    let progress = Arc::new(Progress::default());
-    let mut wanted = wanted(plan, volume, incoming, mode, &progress)?;
-    let mut why: HashMap<String, String> = HashMap::new();
-    for _ in 0..ROUNDS {
-        if wanted.is_empty() {
-            break;
-        }
-        let (right, undone) = fetch(store, plan, &wanted, incoming, watch, &progress).await?;
-        why = undone;
-        wanted.retain(|key, _| !right.contains(key));
+/// A line of progress in the log is written so often.
+pub const PROGRESS: Duration = Duration::from_secs(5);
+
+/// How the files of a plan are fetched.
+#[derive(Clone, Copy)]
+pub struct Fetch<'a> {
+    /// From here.
+    pub store: &'a dyn Store,
+    /// The volume that the plan is for: what is in its place there is not fetched.
+    pub volume: &'a Path,
+    /// Where they are staged.
+    pub incoming: &'a Path,
+    /// What happens to files that are there.
+    pub mode: Mode,
+    /// Who is told.
+    pub watch: Watch<'a>,
+    /// The place has snapshots: a store that lists none any more, as one whose disk is not mounted, has not answered.
+    pub has_snapshots: bool,
+}
+
+impl Fetch<'_> {
+    /// Fetches what the volume lacks of a plan into `incoming`, where nothing else stays, until each file is what the index
+    /// says. What the store answers that it lacks stops nothing: it is returned.
+    pub async fn stage(&self, plan: &Plan) -> Result<Vec<Lacking>, Error> {
+        clear_strangers(plan, self.incoming)?;
+        self.fetch(plan).await
     }
-    let mut undone: Vec<Undone> = wanted
-        .into_keys()
-        .map(|name| Undone {
-            why: why.remove(&name).unwrap_or_else(|| DIFFERS.to_owned()),
-            name,
-        })
-        .collect();
-    undone.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    Ok(undone)
+
+    /// The same, beside what is staged.
+    pub async fn fetch(&self, plan: &Plan) -> Result<Vec<Lacking>, Error> {
+        let progress = Arc::new(Progress::default());
+        let mut wanted = wanted(plan, self.volume, self.incoming, self.mode, &progress)?;
+        let mut why: HashMap<String, String> = HashMap::new();
+        for _ in 0..ROUNDS {
+            if wanted.is_empty() {
+                break;
+            }
+            let (right, undone) = fetch(self.store, plan, &wanted, self.incoming, &self.watch, &progress).await?;
+            why = undone;
+            wanted.retain(|key, _| !right.contains(key));
+        }
+        let (mut lacking, mut silent) = (Vec::new(), Vec::new());
+        for content in wanted.into_values() {
+            match why.remove(&content.key) {
+                Some(why) if why == DIFFERS => lacking.push(Lacking {
+                    key: content.key,
+                    kind: Kind::Differs,
+                    why,
+                }),
+                why => silent.push((content, why.unwrap_or_default())),
+            }
+        }
+        lacking.extend(self.confirmed(silent).await?);
+        lacking.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(lacking)
+    }
+
+    /// Asks the store about files that did not come: whether it is the one that lacks them. What failed here is an error.
+    async fn confirmed(&self, undone: Vec<(Content, String)>) -> Result<Vec<Lacking>, Error> {
+        if undone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sizes = self
+            .sizes(undone.iter().map(|(content, _)| content.key.as_str()))
+            .await?;
+        if self.has_snapshots && listed(self.store, keys::SNAPSHOTS, Depth::One).await?.is_empty() {
+            let why = "it had snapshots a moment ago, and lists none any more".to_owned();
+            let destination = self.store.destination();
+            return Err(StoreError::Unreachable { destination, why }.into());
+        }
+        let mut lacking = Vec::new();
+        for (Content { key, size, .. }, said) in undone {
+            let (kind, why) = match sizes.get(&key) {
+                None => (Kind::Absent, "it is not there".to_owned()),
+                Some(found) if *found != size => (Kind::Differs, format!("it has {found} bytes instead of {size}")),
+                Some(_) => {
+                    self.check_room()?;
+                    (Kind::Unreadable, format!("it can't be read: {said}"))
+                }
+            };
+            lacking.push(Lacking { key, kind, why });
+        }
+        Ok(lacking)
+    }
+
+    /// The sizes of what is listed in the folders of these keys.
+    async fn sizes(&self, keys: impl Iterator<Item = &str>) -> Result<HashMap<String, u64>, StoreError> {
+        let folders: BTreeSet<&str> = keys
+            .map(|key| key.rsplit_once('/').map_or("", |(folder, _)| folder))
+            .collect();
+        let (folders, depth) = if folders.len() <= LISTED_ALONE {
+            (folders, Depth::One)
+        } else {
+            let top = |folder: &str| folder.find('/').unwrap_or(folder.len());
+            (
+                folders.iter().map(|folder| &folder[..top(folder)]).collect(),
+                Depth::All,
+            )
+        };
+        let mut sizes = HashMap::new();
+        for folder in folders {
+            let mut each = |object: Object| {
+                if !object.folder {
+                    sizes.insert(keys::joined(folder, &object.name), object.size);
+                }
+            };
+            self.store.list(folder, depth, &mut each).await?;
+        }
+        Ok(sizes)
+    }
+
+    /// That files can be written here.
+    fn check_room(&self) -> Result<(), volume::Error> {
+        let probe = self.incoming.join(".probe");
+        let tried = fs::create_dir_all(self.incoming)
+            .and_then(|()| fs::write(&probe, b"probe"))
+            .and_then(|()| fs::remove_file(&probe));
+        tried.map_err(|source| volume::Error::of("writing", &probe, source))
+    }
+
+    /// Copies what is staged, or in its place, to where the same content is to be staged under another key. Whether it was
+    /// there.
+    pub fn copy(&self, from: &Item, to: &Content) -> Result<bool, Error> {
+        let Planned::File(content, _) = &from.what else {
+            return Ok(false);
+        };
+        let target = self.incoming.join(&to.key);
+        for source in [self.incoming.join(&content.key), self.volume.join(&from.path)] {
+            if there(&source, to)? {
+                let copied = target
+                    .parent()
+                    .map_or(Ok(()), fs::create_dir_all)
+                    .and_then(|()| fs::copy(&source, &target));
+                copied.map_err(|source| volume::Error::of("writing", &target, source))?;
+                return there(&target, to);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// The files that are neither in their place nor staged.
@@ -309,10 +418,11 @@ fn clear_strangers(plan: &Plan, incoming: &Path) -> Result<(), Error> {
         .iter()
         .filter_map(|item| match &item.what {
             Planned::File(content, _) => Some(Path::new(content.key.as_str())),
-            Planned::Folder(_) | Planned::Link(..) => None,
+            Planned::Folder(_) | Planned::Link(..) | Planned::Missing => None,
         })
         .collect();
     let mut folders = vec![incoming.to_owned()];
+    let mut below_first = Vec::new();
     while let Some(folder) = folders.pop() {
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -327,11 +437,16 @@ fn clear_strangers(plan: &Plan, incoming: &Path) -> Result<(), Error> {
                 continue;
             }
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                below_first.push(path.clone());
                 folders.push(path);
             } else if !expected.contains(below) {
                 fs::remove_file(&path).map_err(|source| volume::Error::of("removing", &path, source))?;
             }
         }
+    }
+    for folder in below_first.iter().rev() {
+        // One that has something in it stays.
+        let _ = fs::remove_dir(folder);
     }
     Ok(())
 }

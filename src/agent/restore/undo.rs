@@ -50,7 +50,7 @@ impl Undo {
             touched.insert(above(&extra));
             undo.outgoing.insert(extra);
         }
-        for item in &plan.items {
+        for item in plan.items.iter().filter(|item| item.what != Planned::Missing) {
             let target = volume.join(&item.path);
             let found = fs::symlink_metadata(&target)
                 .ok()
@@ -67,7 +67,7 @@ impl Undo {
             let given = match &item.what {
                 Planned::Folder(given) if found.is_dir() => Some(*given),
                 Planned::File(content, given) if found.is_file() && !incoming.join(&content.key).exists() => *given,
-                Planned::Folder(_) | Planned::File(..) | Planned::Link(..) => {
+                Planned::Folder(_) | Planned::File(..) | Planned::Link(..) | Planned::Missing => {
                     undo.outgoing.insert(item.path.clone());
                     touched.insert(above(&item.path));
                     continue;

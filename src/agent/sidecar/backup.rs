@@ -9,8 +9,9 @@
 use super::batch::{Batch, Outcomes, blocking, with_sources};
 use super::guard::Refusal;
 use super::judging::Answers;
-use super::known::{Known, to_index};
+use super::known::Known;
 use super::stage::{Left, Piece, Stage, Staged};
+use super::twin::{write_index, write_twin};
 use super::volume::Scope;
 use crate::agent::arguments::{Percent, QuestionId};
 use crate::agent::filters::Skipped;
@@ -20,23 +21,20 @@ use crate::agent::snapshot::changes::{Accepted, Look, Plan, PlanError, read_fact
 use crate::agent::snapshot::deletions::Deletions;
 use crate::agent::snapshot::questions;
 use crate::contract::question::Question;
-use crate::store::index::{Carried, DatabasePosition, Header, Hold, HoldId, IndexWriter, IndexedVolume, Totals};
+use crate::store::index::{Carried, DatabasePosition, Header, Hold, HoldId, IndexedVolume, Totals};
 use crate::store::records::{Pending, VERSION, encode};
 use crate::store::snapshot::{self, SnapshotId};
 use crate::store::state::State;
 use crate::store::{self, Depth, Store, Undone, Upload, keys, listed};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many files whose content turned out to be the same are remembered without a snapshot.
 const QUIET: usize = 256;
-/// What a mark beside a complete index holds.
-const BASE_MARK: &[u8] = b"{\"version\":1}\n";
 /// More than this is not remembered of an attempt that failed.
 const MOST_LEFTOVERS: usize = 50_000;
 /// Before what a store did not take is tried again.
@@ -73,6 +71,15 @@ pub struct Site {
     pub deletions: Deletions,
     /// The summary that the place had when it was opened.
     pub before: Option<State>,
+    /// The newest snapshot, as that summary named it.
+    pub named: Option<SnapshotId>,
+    /// The snapshot that is known; an earlier one than the newest, where that one's index is lost.
+    pub learned: Option<SnapshotId>,
+    /// Of files that the volume may have it is not known what the store has: the next backup looks at all of them, lest a
+    /// snapshot be published that does not know them either.
+    pub gaps: bool,
+    /// An index is lost: a complete one is made with the next backup, whether or not anything has changed.
+    pub renew: bool,
 }
 
 /// What is asked of a backup.
@@ -218,7 +225,8 @@ struct Begun {
 
 impl Site {
     /// Makes a backup, if there is anything to back up.
-    pub async fn backup(&mut self, order: Order) -> Result<Report, Failure> {
+    pub async fn backup(&mut self, mut order: Order) -> Result<Report, Failure> {
+        order.look.changes.everything |= self.gaps;
         self.scope.trouble().map_err(Refusal::from)?;
         let answers = self.answers(&order).await?;
         let plan = self.plan(&order.look, &answers.accepted, order.rest).await?;
@@ -231,7 +239,7 @@ impl Site {
         let replication = self.scope.replication.clone();
         let news = replication.as_ref().is_some_and(|replication| replication.take_news());
         let order = Order {
-            always: order.always || news,
+            always: order.always || news || self.renew,
             ..order
         };
         if plan.facts > 0 {
@@ -275,6 +283,7 @@ impl Site {
         if begun.report.snapshot.is_some() {
             // Whatever came after: what this snapshot knows must never leave the mirror as a stranger.
             self.strangers = if parts { BTreeSet::new() } else { begun.strangers };
+            self.gaps &= !plan.full;
         }
         self.unfinished |= begun.marked && result.is_err();
         if let (Some(replication), true) = (&replication, news && result.is_err()) {
@@ -536,9 +545,11 @@ impl Site {
         Ok(there)
     }
 
-    /// Keeps the strangers that are left in history, before they leave the mirror.
+    /// Keeps the strangers that are left in history, before they leave the mirror: but for halves of uploads, which are of no use
+    /// to anybody.
     async fn part(&self, begun: &mut Begun) -> Result<(), Failure> {
-        let names: Vec<String> = begun.strangers.iter().cloned().collect();
+        let whole = begun.strangers.iter().filter(|name| !keys::is_partial(name));
+        let names: Vec<String> = whole.cloned().collect();
         self.keep(&names, begun).await
     }
 
@@ -652,49 +663,59 @@ impl Site {
                 .collect(),
             carried: Carried::default(),
         };
-        let outcomes = begun.outcomes.read()?;
-        let (known, index) = (self.known.clone(), self.scratch.join(format!("{id}.json")));
-        let (path, placed) = (index.clone(), begun.placed);
+        let (outcomes, again) = (begun.outcomes.read()?, [begun.outcomes.read()?, begun.outcomes.read()?]);
+        let (known, placed, count) = (self.known.clone(), begun.placed, begun.outcomes.count());
         let (copies, saved) = (self.scope.copies.clone(), std::mem::take(&mut begun.saved));
+        let [index, mark] = ["json", "base"].map(|extension| format!("{id}.{extension}"));
+        let paths = [&index, &mark].map(|name| self.scratch.join(name));
         let (next, noted) = blocking(move || {
+            let [index, mark] = paths;
             let next = if header.base.is_some() {
                 known.changed(outcomes)?.published(id)
             } else {
                 known.rebased(outcomes, id, now)?
             }
             .held_since(placed);
-            header.carried = next.carried(header.base.is_some())?;
             let is_there = |path: &[u8]| matches!(next.get(path), Ok(Some(record)) if record.entry.kind == Kind::File);
             let noted = copies.note(&mut header.databases, &saved, id.epoch, is_there);
-            write_index(&next, &header, &path)?;
+            if header.base.is_none() {
+                write_twin(&known, again, count, &next, &header, &mark)?;
+            }
+            write_index(&next, &header, &index)?;
             Ok::<_, Failure>((next, noted))
         })
         .await?;
         if base.is_none() {
             // Before the index, never with it: retention takes a complete index without its mark for a difference, and
             // may remove what others build on.
-            self.store.write(&keys::base(&id), BASE_MARK).await?;
+            self.publish_document(mark).await?;
         }
+        self.publish_document(index).await?;
+        self.scope.copies.publish(noted);
+        self.known = Arc::new(next);
+        (self.learned, self.named, self.renew) = (Some(id), None, false);
+        begun.report.snapshot = Some(id);
+        Ok(())
+    }
+
+    /// Uploads a document of a snapshot from scratch.
+    async fn publish_document(&self, name: String) -> Result<(), Failure> {
         let files = [Upload {
-            local: index,
-            name: format!("{id}.json"),
+            local: self.scratch.join(&name),
+            name,
         }];
         let undone = self.store.upload(keys::SNAPSHOTS, &files, &store::unwatched).await;
         for file in &files {
             let _ = std::fs::remove_file(&file.local);
         }
-        let undone = undone?;
-        if !undone.is_empty() {
-            return Err(Failure::Undone {
+        match undone? {
+            undone if undone.is_empty() => Ok(()),
+            undone => Err(Failure::Undone {
                 what: "the index could not be published",
                 count: files.len(),
                 undone,
-            });
+            }),
         }
-        self.scope.copies.publish(noted);
-        self.known = Arc::new(next);
-        begun.report.snapshot = Some(id);
-        Ok(())
     }
 
     /// The mirror copies of deleted files go, and last the pending mark.
@@ -773,24 +794,4 @@ pub fn all_done(what: &'static str, names: &[String], undone: Vec<Undone>) -> Re
         count: names.len(),
         undone,
     })
-}
-
-fn write_index(known: &Known, header: &Header, path: &Path) -> Result<(), Failure> {
-    let failed = |source| Failure::Scratch {
-        path: path.to_owned(),
-        source,
-    };
-    let file = BufWriter::new(File::create(path).map_err(failed)?);
-    let mut writer = IndexWriter::new(file, header).map_err(failed)?;
-    if header.base.is_some() {
-        for entry in known.difference() {
-            writer.push(&entry).map_err(failed)?;
-        }
-    } else {
-        for record in known.records()? {
-            writer.push(&to_index(&record?)).map_err(failed)?;
-        }
-    }
-    writer.finish(known.totals()).map_err(failed)?;
-    Ok(())
 }

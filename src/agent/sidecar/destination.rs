@@ -317,7 +317,11 @@ impl Worker {
                 let Destination {
                     store, scope, scratch, ..
                 } = &self.destination;
-                let (site, warnings) = Site::open(store.clone(), lease, scope.clone(), scratch.clone()).await?;
+                let (mut site, warnings) = Site::open(store.clone(), lease, scope.clone(), scratch.clone()).await?;
+                let destinations = self.destination.started.destinations.iter();
+                for found in destinations.filter(|found| found.destination == self.name) {
+                    site.save_anew(&found.damaged).await?;
+                }
                 self.opened(&site.lease);
                 self.site = Some(site);
                 warnings
@@ -821,6 +825,12 @@ impl Worker {
             return Ok(());
         }
         if request.answer.is_none() {
+            if let Some(site) = &mut self.site
+                && site.save_anew(&request.damaged).await? > 0
+            {
+                let count = request.damaged.len();
+                tracing::warn!(destination = %self.name, "{key} found {count} files damaged: they are saved anew");
+            }
             let event = self.requested(&request).await;
             request.answer = serde_json::to_value(event).ok();
             store.write(&key, &encode(&request)).await?;

@@ -120,10 +120,6 @@ impl Site {
                 tracing::warn!("what a restore to {id} has removed can't be told from what else is gone: {error}");
                 Ok(None)
             }
-            Err(failure @ Failure::Undone { .. }) => {
-                tracing::warn!("what a restore to {id} has removed can't be told from what else is gone: {failure}");
-                Ok(None)
-            }
             Err(failure) => Err(failure),
         }
     }

@@ -11,6 +11,9 @@ use std::iter::Peekable;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Beyond so many, changes go to a table of their own.
+const MOST_IN_MEMORY: usize = 5_000;
+
 /// Records that were seen: a bit for each of the base, and the paths of the difference.
 #[derive(Debug, Default)]
 pub struct Marks {
@@ -333,6 +336,31 @@ impl Known {
         })
     }
 
+    /// The same state, where these files are [`doubted`]. Of many, nothing is kept in memory: the next index is complete then.
+    pub fn doubting(&self, mut paths: Vec<Vec<u8>>) -> Result<Self, TableError> {
+        paths.sort_unstable();
+        let many = paths.len() > MOST_IN_MEMORY;
+        let outcomes = paths.into_iter().filter_map(|path| match self.get(&path) {
+            Ok(record) => record.map(|record| Ok((path, Some(doubted(record))))),
+            Err(error) => Some(Err(error)),
+        });
+        match self.last {
+            Some(last) if many => {
+                let rebased = self.rebased(outcomes, last, Timestamp::UNIX_EPOCH)?;
+                Ok(rebased.without_base(Some(last)))
+            }
+            _ => self.changed(outcomes),
+        }
+    }
+
+    /// The same state, on which nothing can build: the next index is complete in itself. `last` is the newest snapshot.
+    #[must_use]
+    pub fn without_base(mut self, last: Option<SnapshotId>) -> Self {
+        self.base_id = None;
+        self.last = last;
+        self
+    }
+
     /// The same state, published as the snapshot `id`.
     #[must_use]
     pub fn published(mut self, id: SnapshotId) -> Self {
@@ -446,6 +474,21 @@ pub fn from_index(entry: index::Entry) -> Option<Record> {
         torn: file.is_some_and(|file| file.torn),
         standing: entry.standing,
     })
+}
+
+/// A file of which it is not known what the store has: its content is read anew, and saved whatever it is.
+#[must_use]
+pub fn doubted(record: Record) -> Record {
+    let entry = Entry {
+        // No file has this one.
+        changed: i64::MIN,
+        ..record.entry
+    };
+    Record {
+        digest: None,
+        entry,
+        ..record
+    }
 }
 
 /// The path on the volume, without the volume's folder.

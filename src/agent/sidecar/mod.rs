@@ -21,6 +21,7 @@ mod reading;
 pub mod reconcile;
 pub mod stage;
 pub mod status;
+mod twin;
 pub mod volume;
 
 use crate::agent::arguments::{Databases, Port, SidecarArguments, Span, Tier};

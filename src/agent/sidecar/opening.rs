@@ -3,7 +3,7 @@
 
 use super::backup::{Failure, Site, all_done};
 use super::batch::{blocking, with_sources};
-use super::known::{Known, from_index};
+use super::known::{Known, doubted, from_index};
 use super::stage::mirror_name;
 use super::volume::Scope;
 use crate::agent::lease::check::Lease;
@@ -11,17 +11,17 @@ use crate::agent::litestream::registry::{Registered, Registry};
 use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter};
 use crate::agent::snapshot::deletions::Deletions;
 use crate::store::claims;
-use crate::store::index::{self, IndexReader};
+use crate::store::history::History;
+use crate::store::index;
+use crate::store::indexes::Indexes;
 use crate::store::keys::{self, NAMES, SnapshotObject};
-use crate::store::records::{Damage, Pending, VERSION, decode, encode};
+use crate::store::records::{Pending, VERSION, decode, encode};
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::State;
-use crate::store::{self, Depth, Store, listed, state, store_id, unwatched};
+use crate::store::{self, Depth, Store, listed, state, store_id};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What lies below `snapshots/`.
@@ -84,6 +84,10 @@ impl Site {
             leftovers: BTreeMap::new(),
             deletions: Deletions::default(),
             before: None,
+            named: None,
+            learned: None,
+            renew: false,
+            gaps: false,
         };
         let (store, claim) = (site.store.clone(), site.lease.holder.key());
         let databases = keys::databases();
@@ -93,6 +97,7 @@ impl Site {
         let state = read.remove(keys::STATE);
         let state = state.and_then(|bytes| state::of_bytes(store.as_ref(), &bytes));
         site.before.clone_from(&state);
+        site.named = state.as_ref().and_then(|state| state.last);
         // Whoever was here before may have had a write under way when it ended; and between the runs of a CronJob nobody looks
         // at what came later.
         let is_quiet = |state: State| state.released && state.mode.is_none();
@@ -150,7 +155,12 @@ impl Site {
         let (claims, seen) = futures::join!(claims::list(self.store.as_ref()), Seen::list(self.store.as_ref()));
         self.lease.check_in(self.store.as_ref(), &claims?).await?;
         let seen = seen?;
-        let ours = seen.indexes.iter().chain(&seen.pending).chain(&seen.bases);
+        let ours = seen
+            .indexes
+            .iter()
+            .chain(&seen.pending)
+            .chain(&seen.bases)
+            .chain(&self.named);
         let highest = ours
             .filter(|id| id.epoch == self.lease.holder.epoch)
             .map(|id| id.sequence)
@@ -158,7 +168,7 @@ impl Site {
         self.sequence = self.sequence.max(highest.unwrap_or(0));
         let newest = seen.indexes.last().copied();
         if anew || newest != self.known.last() {
-            self.known = Arc::new(self.learn(newest, &mut warnings).await?);
+            self.known = Arc::new(self.learn(&seen, &mut warnings).await?);
         }
         let (published, begun): (Vec<SnapshotId>, Vec<SnapshotId>) =
             seen.pending.iter().partition(|id| seen.indexes.contains(id));
@@ -168,7 +178,15 @@ impl Site {
             if self.deletions.are_refused() {
                 break;
             }
-            if self.finish(id).await? {
+            // Where its index can't be read, nobody knows which files it deleted: what the mirror has of them belongs to no
+            // snapshot that can be, and goes to history with the next full backup.
+            let is_known = self.learned.is_some_and(|learned| *id <= learned);
+            let is_finished = if is_known {
+                self.finish(id).await?
+            } else {
+                self.unmark(id).await?
+            };
+            if is_finished {
                 warnings.push(format!("the backup {id} was finished: its index was there"));
             }
         }
@@ -181,110 +199,130 @@ impl Site {
         Ok(warnings)
     }
 
-    async fn learn(&self, newest: Option<SnapshotId>, warnings: &mut Vec<String>) -> Result<Known, Failure> {
-        let Some(id) = newest else {
-            return self.learn_from_mirror().await;
-        };
-        match self.learn_from_index(id).await {
-            Err(Failure::Store(error @ store::Error::Damaged { .. })) => {
-                warnings.push(format!(
-                    "{}: every file is saved anew, and what the mirror has goes to history",
-                    with_sources(&error)
-                ));
-                self.learn_from_mirror().await
+    /// What the newest snapshot holds. Where its index is lost: what the newest that can be read holds; files that were replaced
+    /// since, and what was added since, are saved anew, and what the mirror has of them goes to history. A complete index is
+    /// written at once then, of all that is on the volume.
+    async fn learn(&mut self, seen: &Seen, warnings: &mut Vec<String>) -> Result<Known, Failure> {
+        let newest = seen.indexes.last().copied();
+        // One that was published, and is not listed any more.
+        let unlisted = self
+            .named
+            .filter(|named| Some(named.point()) > newest.map(|id| id.point()));
+        let mut lost = Vec::new();
+        for id in unlisted.into_iter().chain(seen.indexes.iter().rev().copied()) {
+            let result = if lost.is_empty() {
+                self.learn_from_index(id, &BTreeSet::new()).await
+            } else {
+                let history = History::list(self.store.as_ref()).await?;
+                let replaced = history.replaced_after(&id).map(str::to_owned).collect();
+                self.learn_from_index(id, &replaced).await
+            };
+            match result {
+                Ok(known) if lost.is_empty() => {
+                    self.learned = Some(id);
+                    return Ok(known);
+                }
+                Ok(known) => {
+                    warnings.push(format!(
+                        "{}: what the snapshot {id} does not know is saved anew, and a complete index is written",
+                        lost.join("; ")
+                    ));
+                    self.learned = Some(id);
+                    (self.renew, self.gaps) = (true, true);
+                    return Ok(known.without_base(newest));
+                }
+                Err(Failure::Store(error @ (store::Error::Damaged { .. } | store::Error::NotFound { .. }))) => {
+                    lost.push(with_sources(&error));
+                }
+                Err(error) => return Err(error),
             }
-            other => other,
         }
+        if !lost.is_empty() {
+            warnings.push(format!(
+                "{}: every file is saved anew, and what the mirror has goes to history",
+                lost.join("; ")
+            ));
+            self.renew = true;
+        }
+        self.learned = None;
+        let known = self.learn_from_mirror().await?;
+        self.gaps |= known.totals().files > 0;
+        Ok(known.without_base(newest))
     }
 
-    async fn learn_from_index(&self, id: SnapshotId) -> Result<Known, Failure> {
+    /// What a snapshot holds; of these files, as the mirror names them, it is not known what the mirror has.
+    async fn learn_from_index(&mut self, id: SnapshotId, replaced: &BTreeSet<String>) -> Result<Known, Failure> {
         let table = self.scratch.join("known.table");
-        let index = self.fetch(id).await?;
-        let damaged = |id: SnapshotId| {
-            let destination = self.store.destination();
-            move |damage: Damage| Failure::from(damage.of(destination, keys::snapshot(&id)))
-        };
-        let header = read_index(&index).map_err(damaged(id))?.header().clone();
+        // What an attempt before this left here is not what the store has.
+        let _ = std::fs::remove_dir_all(self.scratch.join(keys::SNAPSHOTS));
+        let indexes = Indexes::new(self.store.as_ref(), &self.scratch);
+        let header = indexes.header(&id).await?;
         self.scope.copies.inherit(&header);
         let (copies, is_followed) = (self.scope.copies.clone(), self.scope.replication.is_some());
         // An index does not tell databases from other files: of these it is known.
+        let replaced = Arc::new(replaced.clone());
         let noted = move |entry: index::Entry| {
             let mut record = from_index(entry)?;
             record.database = is_followed && copies.get(&record.entry.path).is_some();
+            let is_file = record.entry.kind == Kind::File;
+            if is_file && !replaced.is_empty() && replaced.contains(&mirror_name(&record)) {
+                return Some(doubted(record));
+            }
             Some(record)
         };
-        let (base, base_id) = match header.base {
-            None => (index.clone(), id),
-            Some(base) => (self.fetch(base).await?, base),
+        // A twin's base is not that of its index, which is complete.
+        let difference = match header.base.filter(|_| indexes.broken().is_empty()) {
+            Some(base) => Some((base, indexes.difference(&id).await?)),
+            None => None,
         };
-        let made = read_index(&base).map_err(damaged(base_id))?.header().time;
-        let (base_damaged, damaged) = (damaged(base_id), damaged(id));
-        blocking(move || {
-            let mut writer = TableWriter::create(&table)?;
-            for entry in read_index(&base).map_err(base_damaged.clone())? {
-                if let Some(record) = noted(entry.map_err(base_damaged.clone())?) {
+        let base = difference.as_ref().map_or(id, |(base, _)| *base);
+        let (path, note) = (table.clone(), noted.clone());
+        let read = indexes.all(&base, move |entries| {
+            let mut writer = TableWriter::create(&path)?;
+            for entry in entries {
+                if let Some(record) = note(entry?) {
                     writer.push(&record)?;
                 }
             }
-            let known = Known::new(table, writer.finish()?, Some((base_id, made)), Some(id));
-            let known = if base_id == id {
-                known
-            } else {
-                let mut changes = Vec::new();
-                for entry in read_index(&index).map_err(damaged.clone())? {
-                    let entry = entry.map_err(damaged.clone())?;
-                    changes.push(Ok((entry.path.clone(), noted(entry))));
+            Ok::<_, Failure>(writer.finish()?)
+        });
+        let (made, written) = read.await?;
+        let is_sound = indexes.broken().is_empty();
+        if !is_sound {
+            // What it is read from in its place is the last way to it.
+            self.renew = true;
+        }
+        let _ = std::fs::remove_dir_all(self.scratch.join(keys::SNAPSHOTS));
+        let holds = header.carried.holds.into_iter().map(|hold| (hold.id, hold.since));
+        blocking(move || {
+            let known = Known::new(table, written, is_sound.then_some((base, made.time)), Some(id));
+            let known = match difference {
+                Some((_, Some(difference))) => {
+                    let changes = difference.into_iter();
+                    known.changed(changes.map(|entry| Ok((entry.path.clone(), noted(entry)))))?
                 }
-                known.changed(changes)?
-            }
-            .held_since(header.carried.holds.iter().map(|hold| (hold.id, hold.since)));
-            for path in [&base, &index] {
-                let _ = std::fs::remove_file(path);
-            }
-            Ok(known)
+                _ => known,
+            };
+            Ok::<_, Failure>(known.held_since(holds))
         })
         .await
     }
 
     /// What a snapshot holds, as a table at `path`.
     pub(super) async fn table_of(&self, id: SnapshotId, path: PathBuf) -> Result<Table, Failure> {
-        let destination = self.store.destination();
-        let damaged = move |damage: Damage| Failure::from(damage.of(destination.clone(), keys::snapshot(&id)));
-        let index = self.fetch(id).await?;
-        let base = match read_index(&index).map_err(&damaged)?.header().base {
-            Some(base) => Some(self.fetch(base).await?),
-            None => None,
-        };
-        blocking(move || {
+        let indexes = Indexes::new(self.store.as_ref(), &self.scratch);
+        let read = indexes.all(&id, move |entries| {
             let mut writer = TableWriter::create(&path)?;
-            let base_entries = base.as_deref().map(read_index).transpose().map_err(&damaged)?;
-            let entries = index::merged(
-                base_entries.into_iter().flatten(),
-                read_index(&index).map_err(&damaged)?,
-            );
             for entry in entries {
-                if let Some(record) = from_index(entry.map_err(&damaged)?) {
+                if let Some(record) = from_index(entry?) {
                     writer.push(&record)?;
                 }
             }
-            for path in base.iter().chain([&index]) {
-                let _ = std::fs::remove_file(path);
-            }
-            Ok(writer.finish()?)
-        })
-        .await
-    }
-
-    /// Brings an index to scratch.
-    async fn fetch(&self, id: SnapshotId) -> Result<PathBuf, Failure> {
-        let name = format!("{id}.json");
-        let names = [name.clone()];
-        let undone = self
-            .store
-            .download(keys::SNAPSHOTS, &names, &self.scratch, &unwatched)
-            .await?;
-        all_done("the newest snapshot's index could not be read", &names, undone)?;
-        Ok(self.scratch.join(name))
+            Ok::<_, Failure>(writer.finish()?)
+        });
+        let (_, table) = read.await?;
+        let _ = std::fs::remove_dir_all(self.scratch.join(keys::SNAPSHOTS));
+        Ok(table)
     }
 
     /// For a place without snapshots (made by hand with the guide, or new): what its mirror holds, contents unknown.
@@ -430,9 +468,4 @@ impl Site {
         names.retain(|name| wanted(name, &present));
         Ok(names)
     }
-}
-
-fn read_index(path: &Path) -> Result<IndexReader<BufReader<File>>, Damage> {
-    let file = File::open(path).map_err(|error| Damage::broken(error.to_string()))?;
-    IndexReader::new(BufReader::new(file))
 }

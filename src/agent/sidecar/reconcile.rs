@@ -1,15 +1,21 @@
 //! The store's listing × what we know of it → what the mirror has that no snapshot knows (a late write of a pod that was
-//! fenced, what an undone backup had added), and what it has lost. The first goes to history with the next full backup,
-//! the second is saved anew. Lists, and writes nothing.
+//! fenced, what an undone backup had added), what it has lost, and what somebody wrote over since it was saved. The first goes
+//! to history with the next full backup, the others are saved anew. Lists, and writes nothing.
+//!
+//! **Written over.** A file of the right size may be another. Its content is not looked at, which would cost as much as a
+//! restore each day; but the listing tells when it was written. An object that is newer than the index of the first snapshot
+//! that has it was written after that by somebody else. On a store that keeps the time of the file that was uploaded, the time
+//! of the index's entry is as good as that. Where very many are so, as after the bucket was copied, the times mean nothing.
 
 use super::backup::{Failure, Site};
 use super::batch::blocking;
 use super::known::{Known, Marks};
 use super::stage::mirror_name;
-use crate::agent::scan::{Kind, TableError};
-use crate::store::index::Standing;
-use crate::store::keys::{self, NAMES};
+use crate::agent::scan::{Kind, Record, TableError};
+use crate::store::keys::{self, NAMES, SnapshotObject};
+use crate::store::snapshot::Point;
 use crate::store::{Depth, Object};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -18,21 +24,60 @@ use std::sync::Arc;
 
 /// Strangers beyond so many wait for the next time.
 const MOST: usize = 50_000;
+/// Times of two objects that lie so near each other say nothing: some stores know whole seconds only, or every second one.
+const SLACK: i128 = 2_000_000_000;
+/// So many files that were written over are believed, or a twentieth of all, if that is more.
+const MOST_WRITTEN_OVER: usize = 100;
 
 /// What the listing showed.
 #[derive(Debug, Default)]
 struct Found {
     /// Names below the destination.
     strangers: BTreeSet<String>,
-    /// Paths of the index.
+    /// Paths of the index that are gone, or of another size.
     lost: Vec<Vec<u8>>,
     /// Held and excluded files that were not listed.
     unseen: u64,
+    /// Paths and names of files that were written over.
+    written_over: Vec<(Vec<u8>, String)>,
+    /// There are more of them than is to be believed.
+    too_many: bool,
+}
+
+impl Found {
+    fn lose(&mut self, record: &Record) {
+        if record.standing.is_live() {
+            self.lost.push(record.entry.path.clone());
+        } else {
+            self.unseen += 1;
+        }
+    }
+}
+
+/// When the index of each snapshot was written, as the store says.
+#[derive(Debug, Default)]
+struct Published(BTreeMap<Point, Timestamp>);
+
+impl Published {
+    /// When a file was there at the latest that this backup had uploaded.
+    fn after(&self, stored: Point) -> Option<Timestamp> {
+        self.0.range(stored..).next().map(|(_, time)| *time)
+    }
+
+    /// Whether an object was written after it was saved.
+    fn is_written_over(&self, record: &Record, written: Timestamp) -> bool {
+        let written = written.as_nanosecond();
+        let is_its_own = (written - i128::from(record.entry.modified)).abs() <= SLACK;
+        let after = self.after(record.stored);
+        record.digest.is_some() && !is_its_own && after.is_some_and(|after| written > after.as_nanosecond() + SLACK)
+    }
 }
 
 impl Site {
     /// Compares the mirror with the newest snapshot. Warnings are for the log.
     pub async fn reconcile(&mut self) -> Result<Vec<String>, Failure> {
+        let mut warnings = Vec::new();
+        let published = self.published(&mut warnings).await?;
         let spool = self.scratch.join("listing");
         let failed = |source| Failure::Scratch {
             path: spool.clone(),
@@ -44,10 +89,11 @@ impl Site {
             let mut result = Ok(());
             let mut each = |object: Object| {
                 if result.is_ok() {
-                    result = write!(to, "{} {folder}/{}\0", object.size, object.name);
+                    let written = object.written.map_or(0, |time| time.as_microsecond());
+                    result = write!(to, "{} {written} {folder}/{}\0", object.size, object.name);
                 }
             };
-            self.store.list(&folder, Depth::All, &mut each).await?;
+            self.store.list(&folder, Depth::Dated, &mut each).await?;
             result.map_err(failed)?;
         }
         to.flush().map_err(failed)?;
@@ -60,43 +106,130 @@ impl Site {
             .iter()
             .map(|volume| volume.folder.clone().into_bytes())
             .collect();
-        let mut found = blocking(move || compare(&known, &folders, &path)).await?;
-        found.strangers.retain(|name| !self.deletions.leaves(name));
-        let mut warnings = Vec::new();
+        let found = blocking(move || compare(&known, &folders, &published, &path)).await?;
+        self.take(found, &mut warnings)?;
+        self.unreconciled = false;
+        Ok(warnings)
+    }
+
+    /// What was found, noted.
+    fn take(&mut self, found: Found, warnings: &mut Vec<String>) -> Result<(), Failure> {
+        let Found {
+            mut strangers,
+            mut lost,
+            unseen,
+            written_over,
+            too_many,
+        } = found;
+        strangers.retain(|name| !self.deletions.leaves(name));
         let destination = self.store.destination();
-        if let Some(first) = found.strangers.first()
+        if let Some(first) = strangers.first()
             && !self.deletions.are_refused()
         {
             warnings.push(format!(
                 "{destination} has {} files that no snapshot knows, such as {first}: they go to history with the next full backup",
-                found.strangers.len()
+                strangers.len()
             ));
         }
-        if let Some(first) = found.lost.first() {
+        if let Some(first) = lost.first() {
             warnings.push(format!(
                 "{destination} has lost {} files, or their sizes are others, such as {}: they are saved anew",
-                found.lost.len(),
+                lost.len(),
                 String::from_utf8_lossy(first)
             ));
         }
-        if found.unseen > 0 {
+        if unseen > 0 {
             warnings.push(format!(
-                "{destination} does not list {} files that are held or excluded, and on no volume: they stay in each snapshot, and can be restored once the store shows them again",
-                found.unseen
+                "{destination} does not list {unseen} files that are held or excluded, and on no volume: they stay in each \
+                 snapshot, and can be restored once the store shows them again"
             ));
         }
-        if !found.lost.is_empty() {
-            let gone = found.lost.into_iter().map(|path| Ok((path, None)));
-            self.known = Arc::new(self.known.changed(gone)?);
+        if too_many {
+            warnings.push(format!(
+                "{destination}: very many files are newer there than the snapshots that have them, as after the bucket was \
+                 copied: whether they are what they were is not known; vixens-backup agent pre-sync --verify full looks at each"
+            ));
+        } else if let Some((_, first)) = written_over.first() {
+            warnings.push(format!(
+                "{destination}: {} files were written over since they were saved, such as {first}: they are saved anew, and what \
+                 lies there now goes to history",
+                written_over.len()
+            ));
+            for (path, name) in written_over {
+                lost.push(path);
+                strangers.insert(name);
+            }
         }
-        self.strangers = found.strangers;
-        self.unreconciled = false;
-        Ok(warnings)
+        if !lost.is_empty() {
+            self.known = Arc::new(self.known.doubting(lost)?);
+            self.gaps = true;
+        }
+        self.strangers = strangers;
+        Ok(())
+    }
+
+    /// Names below the destination, of which somebody has seen that the mirror does not have there what it should: they are
+    /// saved anew, and what is there goes to history. Returns how many of them are known.
+    pub async fn save_anew(&mut self, names: &[String]) -> Result<usize, Failure> {
+        let (known, names) = (self.known.clone(), names.to_vec());
+        let (paths, names) = blocking(move || {
+            let by_hash = if names.iter().any(|name| name.contains(NAMES)) {
+                by_hash(&known)?
+            } else {
+                BTreeMap::new()
+            };
+            let mut found = (Vec::new(), Vec::new());
+            for name in names {
+                let path = by_hash.get(&name).map_or(name.as_bytes(), Vec::as_slice);
+                let record = known.get(path)?;
+                let is_it = |record: Record| {
+                    record.entry.kind == Kind::File && record.standing.is_live() && mirror_name(&record) == name
+                };
+                if record.is_some_and(is_it) {
+                    found.0.push(path.to_vec());
+                    found.1.push(name);
+                }
+            }
+            Ok::<_, TableError>(found)
+        })
+        .await?;
+        let count = paths.len();
+        if count > 0 {
+            self.known = Arc::new(self.known.doubting(paths)?);
+            self.strangers.extend(names);
+            self.gaps = true;
+        }
+        Ok(count)
+    }
+
+    /// When the indexes were written. One that others build on and that is not there as we know it is replaced at once.
+    async fn published(&mut self, warnings: &mut Vec<String>) -> Result<Published, Failure> {
+        let mut published = Published::default();
+        let needed = self.known.base().map(|(base, _)| base);
+        let mut is_there = needed.is_none();
+        let mut each = |object: Object| {
+            if let SnapshotObject::Index(id) = keys::of_snapshot(&object.name) {
+                is_there |= Some(id) == needed && object.size > 0;
+                published.0.extend(object.written.map(|written| (id.point(), written)));
+            }
+        };
+        self.store.list(keys::SNAPSHOTS, Depth::Dated, &mut each).await?;
+        if let (Some(base), false) = (needed, is_there) {
+            warnings.push(format!(
+                "{} has lost {}, on which later snapshots build: a complete index is written",
+                self.store.destination(),
+                keys::snapshot(&base)
+            ));
+            self.renew = true;
+            let last = self.known.last();
+            self.known = Arc::new(Known::clone(&self.known).without_base(last));
+        }
+        Ok(published)
     }
 }
 
 /// `folders`: those that were listed. Of others, nothing was seen, and nothing is lost.
-fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, spool: &Path) -> Result<Found, Failure> {
+fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, published: &Published, spool: &Path) -> Result<Found, Failure> {
     let failed = |source| Failure::Scratch {
         path: spool.to_owned(),
         source,
@@ -104,10 +237,16 @@ fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, spool: &Path) -> Result<F
     let by_hash = by_hash(known)?;
     let mut marks = Marks::default();
     let mut found = Found::default();
+    let most = usize::try_from(known.totals().files / 20)
+        .unwrap_or(usize::MAX)
+        .max(MOST_WRITTEN_OVER);
     let lines = BufReader::new(File::open(spool).map_err(failed)?).split(0);
     for line in lines {
         let line = String::from_utf8(line.map_err(failed)?).map_err(|error| failed(io::Error::other(error)))?;
-        let Some((size, name)) = line.split_once(' ') else {
+        let Some((size, (written, name))) = line
+            .split_once(' ')
+            .and_then(|(size, rest)| Some((size, rest.split_once(' ')?)))
+        else {
             continue;
         };
         let path = by_hash.get(name).map_or(name.as_bytes(), Vec::as_slice);
@@ -115,27 +254,32 @@ fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, spool: &Path) -> Result<F
             .mark(path, &mut marks)?
             .filter(|record| record.entry.kind == Kind::File && mirror_name(record) == name);
         // What is held or excluded can't be saved anew: a listing that shows it otherwise is no reason to forget it.
-        let is_carried = record.as_ref().is_some_and(|record| record.standing != Standing::Live);
-        let same = is_carried
-            || record
-                .as_ref()
-                .is_some_and(|record| record.stored_size.to_string() == size);
-        if !same && found.strangers.len() < MOST {
+        let is_as_known = |record: &&Record| !record.standing.is_live() || record.stored_size.to_string() == size;
+        let same = record.as_ref().filter(is_as_known);
+        if same.is_none() && found.strangers.len() < MOST {
             found.strangers.insert(name.to_owned());
         }
-        if !same && record.is_some() {
-            found.lost.push(path.to_vec());
+        if same.is_none()
+            && let Some(record) = &record
+        {
+            found.lose(record);
+        }
+        let written = written.parse().ok().filter(|written| *written != 0);
+        let written = written.and_then(|written| Timestamp::from_microsecond(written).ok());
+        if let (Some(same), Some(written)) = (same, written)
+            && !found.too_many
+            && same.standing.is_live()
+            && published.is_written_over(same, written)
+        {
+            found.written_over.push((path.to_vec(), name.to_owned()));
+            found.too_many = found.written_over.len() > most;
         }
     }
     for record in known.unmarked(&marks)? {
         let record = record?;
         let folder = record.entry.path.split(|byte| *byte == b'/').next().unwrap_or_default();
         if record.entry.kind == Kind::File && folders.contains(folder) {
-            if record.standing == Standing::Live {
-                found.lost.push(record.entry.path);
-            } else {
-                found.unseen += 1;
-            }
+            found.lose(&record);
         }
     }
     found.lost.sort();

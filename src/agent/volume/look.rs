@@ -1,10 +1,12 @@
-//! A volume → the state that it is in. Reads only.
+//! A volume → the state that it is in. Reads only, but for copies of our own files that are damaged.
 
 use super::Error;
 use super::files::Files;
-use super::marker::{MARKER, Marker, MarkerStatus, RESTORING, Restoring};
-use super::own::OwnFolder;
+use super::marker::{MARKER, Marker, MarkerStatus, Mode, RESTORING, Restoring, UNDO};
+use super::own::{Kept, OwnFolder};
 use crate::store::claims::{Kinship, Owner};
+use crate::store::records::VERSION;
+use jiff::Timestamp;
 
 /// What a start finds on a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,19 +27,46 @@ pub enum VolumeState {
 
 /// Looks at the volume of this owner.
 pub fn look(own: &OwnFolder, us: &Owner) -> Result<VolumeState, Error> {
-    if let Some(restoring) = own.read::<Restoring>(RESTORING)? {
-        return Ok(if restoring.owner.kinship(us) == Kinship::Other {
-            VolumeState::Others(restoring.owner)
-        } else {
-            VolumeState::Interrupted(restoring)
-        });
+    match own.read_or_damaged::<Restoring>(RESTORING)? {
+        Kept::Whole(restoring) if restoring.owner.kinship(us) == Kinship::Other => {
+            Ok(VolumeState::Others(restoring.owner))
+        }
+        Kept::Whole(restoring) => Ok(VolumeState::Interrupted(restoring)),
+        Kept::Damaged => Ok(VolumeState::Interrupted(unknown_restore(own, us)?)),
+        Kept::Nothing => look_past(own, us),
     }
-    look_past(own, us)
+}
+
+/// A restore of which nothing is known any more but that it was under way. What there is to put back is put back; else whatever
+/// the newest snapshot lacks is set aside before that is restored.
+fn unknown_restore(own: &OwnFolder, us: &Owner) -> Result<Restoring, Error> {
+    let marker: Option<Marker> = match own.read_or_damaged(MARKER)? {
+        Kept::Whole(marker) => Some(marker),
+        Kept::Damaged | Kept::Nothing => None,
+    };
+    let is_placing = own.join(UNDO).exists();
+    Ok(Restoring {
+        version: VERSION,
+        // A volume without an id gets one.
+        id: marker.map(|marker| marker.id).unwrap_or_default(),
+        owner: us.clone(),
+        destination: String::new(),
+        snapshot: None,
+        mode: Mode::Replace,
+        placing: is_placing,
+        serves: is_placing.then(|| "a value that can't be read any more".to_owned()),
+        time: Timestamp::now(),
+        damaged: Vec::new(),
+    })
 }
 
 /// The same, where a restore that was interrupted means nothing.
 pub fn look_past(own: &OwnFolder, us: &Owner) -> Result<VolumeState, Error> {
-    let marker: Option<Marker> = own.read(MARKER)?;
+    let marker: Option<Marker> = match own.read_or_damaged(MARKER)? {
+        Kept::Whole(marker) => Some(marker),
+        // Whose it was is not known: as a volume that we never saw.
+        Kept::Damaged | Kept::Nothing => None,
+    };
     Ok(match marker {
         Some(marker) if marker.owner.kinship(us) == Kinship::Other => VolumeState::Others(marker.owner),
         Some(marker) => match marker.status {
@@ -54,10 +83,7 @@ pub fn look_past(own: &OwnFolder, us: &Owner) -> Result<VolumeState, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::marker::Mode;
     use super::*;
-    use crate::store::records::VERSION;
-    use jiff::Timestamp;
     use std::fs;
 
     fn owner(name: &str) -> Owner {
@@ -148,19 +174,43 @@ mod tests {
             placing: false,
             serves: None,
             time: Timestamp::UNIX_EPOCH,
+            damaged: Vec::new(),
         };
         own.write(RESTORING, &restoring).unwrap();
         assert_eq!(look(&own, &owner("app")).unwrap(), VolumeState::Interrupted(restoring));
     }
 
     #[test]
-    fn a_marker_that_cannot_be_understood_is_an_error_and_never_empty() {
+    fn a_marker_that_is_cut_off_is_as_good_as_none_and_is_kept_and_one_of_a_newer_release_stops() {
         let volume = tempfile::tempdir().unwrap();
         let own = OwnFolder::on(volume.path());
         own.create().unwrap();
-        fs::write(own.join(MARKER), "{\"version\":1,").unwrap();
-        assert!(matches!(look(&own, &owner("app")), Err(Error::Damaged { .. })));
+        for text in ["", "{\"version\":1,"] {
+            let _ = fs::remove_file(volume.path().join("a"));
+            fs::write(own.join(MARKER), text).unwrap();
+            assert_eq!(look(&own, &owner("app")).unwrap(), VolumeState::Empty);
+            fs::write(volume.path().join("a"), "data").unwrap();
+            assert_eq!(look(&own, &owner("app")).unwrap(), VolumeState::Foreign);
+            assert_eq!(fs::read_to_string(own.join("volume.json.damaged")).unwrap(), text);
+        }
         fs::write(own.join(MARKER), "{\"version\":9}").unwrap();
         assert!(matches!(look(&own, &owner("app")), Err(Error::Newer { .. })));
+    }
+
+    #[test]
+    fn a_restore_that_nobody_can_read_any_more_is_under_way_all_the_same() {
+        let volume = tempfile::tempdir().unwrap();
+        let own = OwnFolder::on(volume.path());
+        own.create().unwrap();
+        for text in ["", "{\"version\":1,"] {
+            fs::write(own.join(RESTORING), text).unwrap();
+            let VolumeState::Interrupted(restoring) = look(&own, &owner("app")).unwrap() else {
+                panic!("it is neither new nor settled");
+            };
+            assert_eq!(
+                (restoring.snapshot, restoring.mode, restoring.placing),
+                (None, Mode::Replace, false)
+            );
+        }
     }
 }

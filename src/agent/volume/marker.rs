@@ -90,6 +90,9 @@ pub struct Restoring {
     pub serves: Option<String>,
     /// When it began.
     pub time: Timestamp,
+    /// Names below the destination that were found damaged so far: once their files are in place from elsewhere, nobody looks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
 }
 
 /// What a restore does with files that are on the volume.

@@ -11,6 +11,17 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+/// What became of a file of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept<T> {
+    /// It is there.
+    Whole(T),
+    /// It is there, and can't be understood.
+    Damaged,
+    /// It is not there.
+    Nothing,
+}
+
 /// Our folder on one volume.
 #[derive(Clone, Debug)]
 pub struct OwnFolder {
@@ -52,6 +63,26 @@ impl OwnFolder {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(source) => Err(Error::of("making", &self.path, source)),
+        }
+    }
+
+    /// Reads a JSON object of ours that may be damaged, as by a power cut on a disk that lies. That is said, and a copy of it
+    /// stays beside it, for whoever wants to know what it was.
+    pub fn read_or_damaged<T: DeserializeOwned>(&self, name: &str) -> Result<Kept<T>, Error> {
+        match self.read(name) {
+            Ok(Some(object)) => Ok(Kept::Whole(object)),
+            Ok(None) => Ok(Kept::Nothing),
+            Err(Error::Damaged { path, why }) => {
+                let copy = self.path.join(format!("{name}.damaged"));
+                fs::copy(&path, &copy).map_err(|source| Error::of("writing", &copy, source))?;
+                tracing::error!(
+                    "{} can't be understood ({why}): a copy stays as {}",
+                    path.display(),
+                    copy.display()
+                );
+                Ok(Kept::Damaged)
+            }
+            Err(error) => Err(error),
         }
     }
 

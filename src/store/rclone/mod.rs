@@ -46,8 +46,10 @@ pub struct Rclone {
 
 /// A listing of names and sizes.
 const BARE: [&str; 2] = ["--no-modtime", "--no-mimetype"];
-/// Every file below a folder.
-const ALL_BELOW: [&str; 2] = ["--recursive", "--files-only"];
+/// The same, of every file below a folder.
+const BARE_BELOW: [&str; 4] = ["--no-modtime", "--no-mimetype", "--recursive", "--files-only"];
+/// The same, with the time that the store has in its listing: an object store is not asked for each object's own.
+const DATED_BELOW: [&str; 4] = ["--use-server-modtime", "--no-mimetype", "--recursive", "--files-only"];
 
 /// Folders of our own are numbered, for calls at the same time.
 static FOLDERS: AtomicU64 = AtomicU64::new(0);
@@ -186,7 +188,7 @@ impl Rclone {
         extra: &[&str],
         each: &mut (dyn FnMut(Object) + Send),
     ) -> Result<Presence, Error> {
-        let call = self.call("lsjson").arg(folder).args(&BARE).args(extra);
+        let call = self.call("lsjson").arg(folder).args(extra);
         let ended = call.run(Work::Listing { each }).await?;
         if ended.succeeded() {
             return Ok(Presence::Present);
@@ -211,8 +213,9 @@ impl Store for Rclone {
     ) -> Answer<'a, Presence> {
         Box::pin(async move {
             let flags: &[&str] = match depth {
-                Depth::One => &[],
-                Depth::All => &ALL_BELOW,
+                Depth::One => &BARE,
+                Depth::All => &BARE_BELOW,
+                Depth::Dated => &DATED_BELOW,
             };
             self.list_folder(self.folder(prefix), flags, each).await
         })
@@ -384,7 +387,8 @@ impl Store for Rclone {
                 return Ok(Presence::Present);
             }
             let root = format!("{}:", self.remote);
-            self.list_folder(root, &["--crypt-strict-names"], &mut |_| {}).await
+            let flags = [&BARE[..], &["--crypt-strict-names"]].concat();
+            self.list_folder(root, &flags, &mut |_| {}).await
         })
     }
 

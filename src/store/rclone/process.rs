@@ -87,12 +87,15 @@ struct LogLine {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct ListingLine {
+struct ListingLine<'a> {
     path: String,
     #[serde(default)]
     size: i64,
     #[serde(default)]
     is_dir: bool,
+    /// Empty where nobody asked.
+    #[serde(default)]
+    mod_time: &'a str,
 }
 
 impl Ended {
@@ -295,11 +298,17 @@ async fn printed(stdout: impl AsyncRead + Unpin, work: Work<'_>) -> std::io::Res
                 match text {
                     b"[" | b"" => {}
                     b"]" => whole = true,
-                    _ => match serde_json::from_slice::<ListingLine>(text) {
-                        Ok(ListingLine { path, size, is_dir }) => each(Object {
+                    _ => match serde_json::from_slice::<ListingLine<'_>>(text) {
+                        Ok(ListingLine {
+                            path,
+                            size,
+                            is_dir,
+                            mod_time,
+                        }) => each(Object {
                             name: path,
                             size: u64::try_from(size).unwrap_or(0),
                             folder: is_dir,
+                            written: mod_time.parse().ok(),
                         }),
                         Err(_) => return Ok((Vec::new(), false)),
                     },

@@ -2,7 +2,7 @@
 //! take. What does not work this way, or seems not to be there, is asked for by itself: there it is told apart why.
 
 use super::process::Work;
-use super::{ALL_BELOW, BARE, Rclone, exchange};
+use super::{BARE_BELOW, Rclone, exchange};
 use crate::store::{Contents, Depth, Error, Object, SMALL, listed, read_one_by_one, unwatched};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,8 +17,7 @@ impl Rclone {
         let call = self
             .call("lsjson")
             .arg("together:")
-            .args(&BARE)
-            .args(&ALL_BELOW)
+            .args(&BARE_BELOW)
             .remote("TOGETHER_TYPE", "combine".to_owned())
             .remote("TOGETHER_UPSTREAMS", upstreams.join(" "));
         let mut found: BTreeMap<String, Vec<Object>> = BTreeMap::new();

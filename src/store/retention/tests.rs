@@ -47,7 +47,7 @@ fn kept(rules: &Rules, listing: &Listing, now: &str) -> Vec<u64> {
     plan.kept.iter().map(|id| id.sequence).collect()
 }
 
-/// The same, for a listing in which every index is complete in itself.
+/// The same, for a listing in which every index is complete in itself: so the last but one stays in any case.
 fn kept_of_complete(rules: &Rules, times: &[&str], now: &str) -> Vec<u64> {
     let mut listing = made_at(times);
     listing.bases = listing.indexes.clone();
@@ -83,10 +83,11 @@ fn a_snapshot_grows_old_when_the_next_one_is_made() {
         "2026-10-19T10:00:00Z",
         "2026-10-20T10:00:00Z",
         "2026-11-22T12:00:00Z",
+        "2026-11-22T12:00:01Z",
     ];
-    assert_eq!(kept_of_complete(&week(), &times, "2026-11-22T12:00:05Z"), [3, 4]);
-    assert_eq!(kept_of_complete(&week(), &times, "2026-11-29T11:59:00Z"), [3, 4]);
-    assert_eq!(kept_of_complete(&week(), &times, "2026-11-29T12:01:00Z"), [4]);
+    assert_eq!(kept_of_complete(&week(), &times, "2026-11-22T12:00:05Z"), [3, 4, 5]);
+    assert_eq!(kept_of_complete(&week(), &times, "2026-11-29T11:59:00Z"), [3, 4, 5]);
+    assert_eq!(kept_of_complete(&week(), &times, "2026-11-29T12:01:00Z"), [4, 5]);
 }
 
 #[test]
@@ -99,10 +100,10 @@ fn the_last_good_one_stays_however_old_it_is() {
     assert_eq!(
         kept_of_complete(
             &nothing,
-            &["2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"],
+            &["2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", "2020-01-03T00:00:00Z"],
             "2026-11-22T12:00:00Z"
         ),
-        [2]
+        [2, 3]
     );
 }
 
@@ -120,12 +121,12 @@ fn what_somebody_asked_for_is_not_thinned_and_outlives_a_count_by_a_day() {
         "2026-11-22T12:00:08Z",
     ];
     let now = "2026-11-22T13:30:00Z";
-    assert_eq!(kept_of_complete(&week(), &times, now), [1, 2, 3, 4, 6, 7, 9]);
+    assert_eq!(kept_of_complete(&week(), &times, now), [1, 2, 3, 4, 6, 7, 8, 9]);
     let last = Rules {
         last: Some(1),
         ..Rules::default()
     };
-    assert_eq!(kept_of_complete(&last, &times, now), [7, 9]);
+    assert_eq!(kept_of_complete(&last, &times, now), [7, 8, 9]);
 }
 
 #[test]
@@ -155,28 +156,28 @@ fn counts_keep_the_newest_of_so_many_periods_that_have_one() {
                 hourly: Some(2),
                 ..rules()
             },
-            vec![6, 8],
+            vec![6, 7, 8],
         ),
         (
             Rules {
                 daily: Some(3),
                 ..rules()
             },
-            vec![5, 6, 8],
+            vec![5, 6, 7, 8],
         ),
         (
             Rules {
                 weekly: Some(3),
                 ..rules()
             },
-            vec![3, 5, 8],
+            vec![3, 5, 7, 8],
         ),
         (
             Rules {
                 monthly: Some(2),
                 ..rules()
             },
-            vec![2, 8],
+            vec![2, 7, 8],
         ),
         (
             Rules {
@@ -218,7 +219,7 @@ fn a_time_still_to_come_keeps_nothing_from_growing_old() {
         "2026-11-02T10:00:00Z",
         "2026-11-22T12:00:00Z",
     ];
-    assert_eq!(kept_of_complete(&week(), &times, "2026-11-30T12:10:00Z"), [4]);
+    assert_eq!(kept_of_complete(&week(), &times, "2026-11-30T12:10:00Z"), [3, 4]);
 }
 
 #[test]
@@ -238,6 +239,27 @@ fn a_pinned_snapshot_and_the_index_that_it_builds_on_stay() {
 }
 
 #[test]
+fn the_complete_index_before_the_newest_one_stays_of_whatever_epoch() {
+    let made = |epoch, sequence| SnapshotId::new(time("2026-11-22T12:00:00Z"), epoch, sequence, Kind::Auto);
+    let all = [made(1, 1), made(1, 2), made(1, 3), made(2, 1), made(2, 2), made(2, 3)];
+    for (bases, expected) in [
+        (&[all[0], all[3]][..], vec![all[0], all[3], all[5]]),
+        (&[all[0], all[2], all[3]], vec![all[2], all[3], all[5]]),
+        (&[all[0], all[3], all[5]], vec![all[3], all[5]]),
+        (&[all[3]], vec![all[3], all[5]]),
+        (&[all[0]], vec![all[3], all[4], all[5]]),
+    ] {
+        let listing = Listing {
+            indexes: all.into_iter().collect(),
+            bases: bases.iter().copied().collect(),
+            ..Listing::default()
+        };
+        let plan = plan(&Rules::default(), &listing, time("2027-11-22T12:00:00Z"));
+        assert_eq!(plan.kept, expected, "{bases:?}");
+    }
+}
+
+#[test]
 fn without_a_mark_everything_of_the_epoch_may_be_what_others_build_on() {
     let mut listing = made_at(&["2026-10-01T10:00:00Z", "2026-10-01T11:00:00Z", "2026-11-22T12:00:00Z"]);
     listing.bases.clear();
@@ -246,10 +268,10 @@ fn without_a_mark_everything_of_the_epoch_may_be_what_others_build_on() {
 
 #[test]
 fn a_mark_goes_after_its_index_and_one_of_a_backup_under_way_stays() {
-    let mut listing = made_at(&["2026-10-01T10:00:00Z", "2026-11-22T12:00:00Z"]);
+    let mut listing = made_at(&["2026-10-01T10:00:00Z", "2026-11-21T12:00:00Z", "2026-11-22T12:00:00Z"]);
     listing.bases = listing.indexes.clone();
     let dangling = SnapshotId::new(time("2026-10-02T10:00:00Z"), 1, 1, Kind::Auto);
-    let coming = SnapshotId::new(time("2026-11-22T12:00:05Z"), 1, 3, Kind::Auto);
+    let coming = SnapshotId::new(time("2026-11-22T12:00:05Z"), 1, 4, Kind::Auto);
     listing.bases.extend([dangling, coming]);
     let plan = plan(&Rules::default(), &listing, time("2026-11-22T12:00:10Z"));
     let expected: [(&str, &[String]); 2] = [
@@ -270,6 +292,7 @@ fn object(name: &str, size: u64) -> Object {
         name: name.to_owned(),
         size,
         folder: false,
+        written: None,
     }
 }
 
@@ -337,11 +360,11 @@ fn the_budget_of_history_costs_the_oldest_snapshots_and_never_the_last_good_or_a
     assert_eq!(kept(&budget(40), &listing, now), [1, 2, 3, 4, 5]);
     assert_eq!(kept(&budget(39), &listing, now), [2, 3, 4, 5]);
     assert_eq!(kept(&budget(15), &listing, now), [4, 5]);
-    assert_eq!(kept(&budget(0), &listing, now), [5]);
+    assert_eq!(kept(&budget(0), &listing, now), [4, 5]);
     listing.pins = listing.indexes.iter().take(1).copied().collect();
-    assert_eq!(kept(&budget(15), &listing, now), [1, 5]);
+    assert_eq!(kept(&budget(15), &listing, now), [1, 4, 5]);
     let plan = plan(&budget(0), &listing, time(now));
-    assert_eq!((plan.history_bytes, plan.over_budget), (10, 10));
+    assert_eq!((plan.history_bytes, plan.over_budget), (20, 20));
 }
 
 #[test]
@@ -388,6 +411,8 @@ struct Place {
     /// What each snapshot was, and the one whose index it builds on.
     snapshots: BTreeMap<SnapshotId, (BTreeMap<u8, u64>, SnapshotId)>,
     marks: BTreeSet<SnapshotId>,
+    /// All that were ever complete.
+    made: BTreeSet<SnapshotId>,
     pins: BTreeSet<SnapshotId>,
     point: (u64, u64),
     base: Option<SnapshotId>,
@@ -416,6 +441,7 @@ impl Place {
         let base = base.unwrap_or_else(|| {
             self.base = Some(id);
             self.marks.insert(id);
+            self.made.insert(id);
             id
         });
         self.snapshots.insert(id, (self.mirror.clone(), base));
@@ -476,6 +502,15 @@ impl Place {
     }
 
     fn check(&self) {
+        let complete = |id: &&SnapshotId| self.marks.contains(id);
+        if let Some((newest, (_, base))) = self.snapshots.last_key_value() {
+            // The complete index before the one that the newest builds on, where there ever was one.
+            let before = self.snapshots.keys().filter(complete).any(|id| id < base);
+            assert!(
+                before || !self.made.range(..base).any(|id| id < base),
+                "{newest} has one generation only"
+            );
+        }
         for (id, (files, _)) in &self.snapshots {
             let expected: BTreeMap<u8, Option<u64>> =
                 files.iter().map(|(file, content)| (*file, Some(*content))).collect();

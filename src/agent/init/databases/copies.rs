@@ -11,10 +11,12 @@ use crate::agent::litestream::lineage::Saved;
 use crate::agent::litestream::registry::Registered;
 use crate::agent::litestream::restore;
 use crate::agent::litestream::target::Target;
-use crate::agent::restore::plan::{History, Indexes, Plan, Planned, of_snapshot};
-use crate::agent::restore::stage;
+use crate::agent::restore::plan::{Plan, Planned, of_snapshot};
+use crate::agent::restore::stage::{self, Fetch, Lacking, Watch};
 use crate::agent::volume::marker::{INCOMING, Mode};
+use crate::store::history::History;
 use crate::store::index::{Entry, Header, IndexReader, What};
+use crate::store::indexes::Indexes;
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Error as StoreError, Store, keys};
 use std::borrow::Cow;
@@ -121,19 +123,31 @@ impl Snapshot<'_> {
         let nowhere = incoming.join("nowhere");
         let staged = plan.items.iter().find_map(|item| match &item.what {
             Planned::File(content, _) => Some(incoming.join(&content.key)),
-            Planned::Folder(_) | Planned::Link(..) => None,
+            Planned::Folder(_) | Planned::Link(..) | Planned::Missing => None,
         });
         subject.own.create().map_err(|error| restore::Error::Local {
             what: "our folder on the volume can't be made".to_owned(),
             source: std::io::Error::other(error),
         })?;
-        match stage::stage(self.store, plan, &nowhere, incoming, Mode::Whole).await {
-            Ok(()) => staged.ok_or_else(|| restore::Error::NoReplica(self.store.destination())),
+        let fetch = Fetch {
+            store: self.store,
+            volume: &nowhere,
+            incoming,
+            mode: Mode::Whole,
+            watch: Watch::nobody(),
+            has_snapshots: true,
+        };
+        let unrestorable = |why: String| restore::Error::Unrestorable {
+            destination: self.store.destination(),
+            why,
+        };
+        match fetch.stage(plan).await {
+            Ok(lacking) => match lacking.into_iter().next() {
+                Some(Lacking { key, why, .. }) => Err(unrestorable(format!("{key}: {why}"))),
+                None => staged.ok_or_else(|| restore::Error::NoReplica(self.store.destination())),
+            },
             Err(stage::Error::Store(error)) => Err(error.into()),
-            Err(error) => Err(restore::Error::Unrestorable {
-                destination: self.store.destination(),
-                why: error.to_string(),
-            }),
+            Err(error) => Err(unrestorable(error.to_string())),
         }
     }
 }

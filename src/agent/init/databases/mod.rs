@@ -170,7 +170,12 @@ async fn expected(
         known.unwrap_or_else(|| unknown(folder, path, subject.own.volume()))
     };
     if let Some(brought) = &outcome.brought {
-        let lies = |path: &str| brought.paths.iter().any(|brought| brought == Path::new(path));
+        // An older version is not what the snapshot says of it.
+        let is_older = |path: &Path| brought.from_older.iter().any(|(older, _)| older == path);
+        let lies = |path: &str| {
+            let path = Path::new(path);
+            brought.paths.iter().any(|brought| brought == path) && !is_older(path)
+        };
         if let Some(serving) = &survey.at {
             let time = match serving.value.parse() {
                 Ok(RestoreAt::Time(time)) => Some(time),
@@ -263,9 +268,11 @@ async fn registry(init: &Init<'_>, subject: &Subject, is_new: bool) -> Result<Re
         return Ok(Registry::default());
     };
     let copy: Registry = subject.own.read(ON_VOLUME).ok().flatten().unwrap_or_default();
+    let owner = std::fs::metadata(subject.own.volume()).map_or((0, 0), |root| (root.uid(), root.gid()));
     let mut pause = Pause::first();
     loop {
-        let why = match tokio::time::timeout(GLANCE, Registry::read(store.as_ref())).await {
+        let read = Registry::read_or_listed(store.as_ref(), owner);
+        let why = match tokio::time::timeout(GLANCE, read).await {
             // A store that was emptied does not make a database of ours a stranger.
             Ok(Ok(registry)) if registry.databases.is_empty() && !is_new => return Ok(copy),
             Ok(Ok(registry)) => return Ok(registry),

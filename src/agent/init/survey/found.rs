@@ -9,9 +9,10 @@ use crate::agent::init::subject::Subject;
 use crate::agent::lease::inspect::Backup;
 use crate::agent::lease::judge::Since;
 use crate::agent::restore::moved::Moved;
-use crate::agent::restore::plan::{Indexes, Plan, of_listing, of_snapshot};
+use crate::agent::restore::plan::{Plan, of_listing, of_snapshot};
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::{INCOMING, Mode};
+use crate::store::indexes::Indexes;
 use crate::store::{Error as StoreError, Store};
 use std::path::PathBuf;
 
@@ -114,7 +115,6 @@ async fn newest(store: &dyn Store, backup: &Backup, subject: &Subject) -> Result
         source: std::io::Error::other(error),
     })?;
     let indexes = Indexes::new(store, &incoming).known(&backup.indexes);
-    let mut damaged = None;
     for id in backup.snapshots.iter().rev() {
         match indexes.read(id).await {
             Ok((header, entries)) => {
@@ -127,13 +127,10 @@ async fn newest(store: &dyn Store, backup: &Backup, subject: &Subject) -> Result
             }
             Err(error @ (StoreError::Damaged { .. } | StoreError::NotFound { .. })) => {
                 tracing::warn!("{}; the snapshot before it is looked at", with_causes(&error));
-                damaged.get_or_insert(error);
             }
             Err(error) => return Err(error),
         }
     }
-    Err(damaged.unwrap_or_else(|| StoreError::NotFound {
-        destination: store.destination(),
-        key: crate::store::keys::SNAPSHOTS.to_owned(),
-    }))
+    // Nothing tells what its files were: then what is there by name and size has to do.
+    Ok((of_listing(store, &subject.folder).await?, Vec::new()))
 }

@@ -92,3 +92,46 @@ async fn what_somebody_else_left_at_a_place_changes_nothing() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_marker_that_is_cut_off_costs_nothing_that_is_on_the_volume() {
+    let bed = backed_up();
+    bed.start().await;
+    bed.put("volume/unsaved", "since the last backup");
+    fs::write(bed.volume().join(".vixens-backup/volume.json"), "{\"version\":1,").unwrap();
+    let start = bed.start().await;
+    let mut expected = after();
+    expected.insert("unsaved".to_owned(), "since the last backup".to_owned());
+    assert_eq!(bed.tree(), expected);
+    assert_eq!(start.volumes[0].status, Status::Settled);
+    // And from then on it is an ordinary volume.
+    assert_eq!(bed.start().await.volumes[0].id, start.volumes[0].id);
+}
+
+#[tokio::test]
+async fn a_restore_that_nobody_can_read_any_more_is_made_again_and_what_only_the_volume_has_is_kept() {
+    // Before anything was put in place, and with a half of it there.
+    for half in [false, true] {
+        let bed = backed_up();
+        bed.put("volume/.vixens-backup/restoring.json", "");
+        if half {
+            bed.put("volume/a", "second a");
+            bed.put("volume/own", "of the app");
+        }
+        bed.start().await;
+        assert_eq!(bed.tree(), after());
+        let kept = if half {
+            tree(&[("own", "of the app")])
+        } else {
+            Tree::new()
+        };
+        assert_eq!(aside(&bed), kept);
+    }
+    // On a volume that was settled, and of which nothing was changed yet, it means nothing.
+    let bed = backed_up();
+    bed.start().await;
+    bed.put("volume/a", "unsaved");
+    bed.put("volume/.vixens-backup/restoring.json", "{");
+    bed.start().await;
+    assert_eq!(bed.tree()["a"], "unsaved");
+}
