@@ -204,8 +204,18 @@ impl App {
 
     /// The pod is stopped, as by the kubelet.
     pub fn stop(&mut self) {
+        self.terminate();
+        self.ended();
+    }
+
+    /// It is told to stop.
+    pub fn terminate(&self) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn ended(&mut self) {
         let status = super::pod::waited(&mut self.sidecar.as_mut().unwrap().0);
         self.sidecar = None;
         assert!(status.success(), "{status}\n{}", self.log());

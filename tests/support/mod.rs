@@ -16,6 +16,7 @@ pub mod host;
 pub mod laptop;
 pub mod pod;
 mod port;
+mod signed;
 pub mod wire;
 
 pub(crate) use port::free_port;
@@ -89,6 +90,8 @@ pub enum Kind {
     Rclone,
     /// MinIO.
     Minio,
+    /// `rclone serve sftp` of a folder: no S3 at all.
+    Sftp,
     /// None: a folder of this machine, by an alias remote.
     Local,
 }
@@ -135,6 +138,20 @@ impl S3 {
         if matches!(kind, Kind::Local) {
             server.configure("RCLONE_CONFIG_MINIO_TYPE", "alias");
             server.configure("RCLONE_CONFIG_MINIO_REMOTE", server.data.path().to_str().unwrap());
+            return server;
+        }
+        if matches!(kind, Kind::Sftp) {
+            let port = server.port.to_string();
+            for (key, value) in [
+                ("TYPE", "sftp"),
+                ("HOST", "127.0.0.1"),
+                ("PORT", &port),
+                ("USER", ACCESS_KEY),
+                ("PASS", &obscured(SECRET_KEY)),
+            ] {
+                server.configure(&format!("RCLONE_CONFIG_MINIO_{key}"), value);
+            }
+            server.resume();
             return server;
         }
         server.configure("RCLONE_CONFIG_MINIO_TYPE", "s3");
@@ -187,12 +204,7 @@ impl S3 {
         self.configure("RCLONE_CONFIG_PLAIN_TYPE", "s3");
         self.configure("RCLONE_CONFIG_MINIO_TYPE", "crypt");
         self.configure("RCLONE_CONFIG_MINIO_REMOTE", &format!("plain:{BUCKET}/encrypted"));
-        let obscured = Command::new(tool("rclone"))
-            .args(["obscure", password])
-            .output()
-            .unwrap();
-        let obscured = String::from_utf8(obscured.stdout).unwrap();
-        self.configure("RCLONE_CONFIG_MINIO_PASSWORD", obscured.trim());
+        self.configure("RCLONE_CONFIG_MINIO_PASSWORD", &obscured(password));
     }
 
     /// Its port.
@@ -235,6 +247,14 @@ impl S3 {
                     .env("MINIO_ROOT_PASSWORD", SECRET_KEY);
                 command
             }
+            Kind::Sftp => {
+                let mut command = Command::new(tool("rclone"));
+                command
+                    .args(["serve", "sftp", "--addr", &address, "--user", ACCESS_KEY])
+                    .args(["--pass", SECRET_KEY, "--config", "/dev/null"])
+                    .arg(self.data.path());
+                command
+            }
             Kind::Local => return,
         };
         let child = command
@@ -269,7 +289,7 @@ impl S3 {
         let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else {
             return false;
         };
-        if matches!(self.kind, Kind::Rclone) {
+        if matches!(self.kind, Kind::Rclone | Kind::Sftp) {
             return true;
         }
         // MinIO listens before it serves.
@@ -315,8 +335,8 @@ impl S3 {
     /// Writes an object as somebody else would: with `rclone serve s3`, whose objects are files, behind its back.
     pub fn place(&mut self, key: &str, content: impl AsRef<[u8]>) {
         match self.kind {
-            Kind::Rclone => {
-                write(&self.bucket().join(key), content);
+            Kind::Rclone | Kind::Sftp => {
+                write(&self.data.path().join(BUCKET).join(key), content);
                 // It does not see what changes there until it is started again.
                 self.stop();
                 self.resume();
@@ -393,6 +413,12 @@ impl S3 {
         };
         Rclone::new(remote, path, settings)
     }
+}
+
+/// A password as rclone's settings have it.
+fn obscured(password: &str) -> String {
+    let obscured = Command::new(tool("rclone")).args(["obscure", password]).output();
+    String::from_utf8(obscured.unwrap().stdout).unwrap().trim().to_owned()
 }
 
 /// Stops a process where it is, or lets it go on.
