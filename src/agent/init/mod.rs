@@ -234,8 +234,8 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
     let accepted = missing::decide(&init, &subjects, &outcomes, &survey).await?;
     shared.leave_mark(&outcomes)?;
     let laid = lay(arguments, &subjects)?;
-    let known = expected.learned(stores, &survey.said, &survey.weighed).await;
-    let start = settle::settle(&init, &subjects, &outcomes, &survey, &known).await?;
+    let mut known = expected.learned(stores, &survey.said, &survey.weighed).await;
+    let start = settle::settle(&init, &subjects, &outcomes, &survey, &mut known).await?;
     missing::record(&init, &survey, &accepted).await;
     shared.write_layers(&subjects, &outcomes, &laid)?;
     shared.write_known(&known)?;

@@ -37,7 +37,7 @@ pub(super) async fn settle(
     subjects: &[Subject],
     outcomes: &[Outcome],
     survey: &Survey,
-    known: &KnownStores,
+    known: &mut KnownStores,
 ) -> Result<Start, Error> {
     let now = Timestamp::now();
     let claimant = claimant(init, subjects, outcomes.iter().any(|outcome| outcome.kept));
@@ -64,6 +64,11 @@ pub(super) async fn settle(
     let (destinations, synced) = tokio::join!(claim, synced(subjects, outcomes));
     synced?;
     start.destinations = destinations;
+    for destination in &start.destinations {
+        if matches!(destination.writing, Writing::Claimed { .. }) {
+            known.hold(&destination.destination);
+        }
+    }
     record_decisions(init, &start, survey).await;
     note_damage(
         &mut start.destinations,

@@ -149,6 +149,7 @@ mod tests {
     use crate::store::state::{Mode, State};
 
     const UNKNOWN: KnownStore = KnownStore {
+        held: false,
         store_id: None,
         recorded: None,
         claimed: None,

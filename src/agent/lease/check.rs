@@ -84,7 +84,7 @@ pub enum Sight {
     TakenOver(Holder),
     /// It is our store, nobody has come, and our claim is gone: a rule of the bucket removes what is old.
     ClaimGone,
-    /// It is our store as it was before we claimed it: somebody has put back an older copy.
+    /// It is our store as it was before we claimed it, or a place that was ours before: somebody has put back an older copy.
     Older(String),
     /// It is empty, or another store.
     Elsewhere(String),
@@ -190,9 +190,13 @@ impl Lease {
             (Some(_), None) => false,
         };
         let missed = missed(&self.holder, last);
+        let is_later = writer.is_some_and(|writer| writer > self.holder);
+        // Whatever is there came from our own volume.
+        let was_ours = last.is_some_and(|last| last.volume_id == self.holder.volume_id);
         match (is_known, last) {
             (true, _) if names_us => Sight::ClaimGone,
-            (true, Some(_)) if writer.is_none_or(|writer| writer < self.holder) => Sight::Older(missed),
+            (true, Some(_)) if !is_later => Sight::Older(missed),
+            (false, Some(_)) if was_ours && !is_later => Sight::Older(missed),
             (true, _) => Sight::Elsewhere(format!("{missed}, and nothing names us as its last writer")),
             (false, _) => Sight::Elsewhere(match (found, &self.store_id) {
                 (Some(found), Some(known)) => format!("its id is {found}, and was {known}"),
@@ -343,6 +347,9 @@ mod tests {
             // Our store, as it was.
             (Some(&one), vec![holder(2, "x")], Some((2, "x")), Some(&one), "older"),
             (Some(&one), vec![holder(2, "x")], None, Some(&one), "older"),
+            (Some(&one), vec![holder(2, "b")], Some((2, "b")), Some(&other), "older"),
+            (None, vec![holder(2, "b")], None, None, "older"),
+            (None, vec![holder(2, "b")], Some((4, "a")), None, "elsewhere"),
             // Nobody can tell.
             (Some(&one), vec![], None, Some(&one), "elsewhere"),
             (Some(&one), vec![], Some((2, "x")), Some(&one), "elsewhere"),

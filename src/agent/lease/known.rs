@@ -28,6 +28,9 @@ pub struct KnownStores {
 /// What is known of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownStore {
+    /// A start has found a place there, or has claimed one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// Which store it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_id: Option<StoreId>,
@@ -64,7 +67,7 @@ impl KnownStore {
     /// Whether something is known to have been there, so that nothing is not believed.
     #[must_use]
     pub const fn was_there(&self) -> bool {
-        self.store_id.is_some() || self.recorded.is_some()
+        self.held || self.store_id.is_some() || self.recorded.is_some()
     }
 
     /// Asks whether to begin anew where nothing is left of this store, or another one is.
@@ -111,6 +114,11 @@ impl KnownStores {
     #[must_use]
     pub fn of(&self, destination: &str) -> KnownStore {
         self.stores.get(destination).cloned().unwrap_or_default()
+    }
+
+    /// A place was claimed there.
+    pub fn hold(&mut self, destination: &str) {
+        self.stores.entry(destination.to_owned()).or_default().held = true;
     }
 
     /// Changes what is known of one destination, in the pod's shared folder. Where that can't be written, a sidecar that is

@@ -59,12 +59,14 @@ impl Expected {
         let by_volume = self.known.of(destination);
         let Some(recorded) = self.record.backup_at(destination) else {
             return KnownStore {
-                store_id: by_volume.store_id,
-                ..KnownStore::default()
+                claimed: None,
+                recorded: None,
+                ..by_volume
             };
         };
         let by_record = recorded.store_id.as_ref().and_then(|id| id.parse().ok());
         KnownStore {
+            held: by_volume.held,
             store_id: by_volume.store_id.or(by_record),
             recorded: recorded.snapshot.clone(),
             claimed: None,
@@ -128,10 +130,12 @@ impl Expected {
                 Said::Nothing(_) => before,
                 Said::Place(Place::Nothing { .. }) => KnownStore::default(),
                 Said::Place(Place::Backup(backup)) => KnownStore {
+                    held: true,
                     store_id: backup.store_id.clone().or(before.store_id),
                     ..KnownStore::default()
                 },
                 Said::Claims(_) => KnownStore {
+                    held: true,
                     store_id: match before.store_id {
                         Some(known) => Some(known),
                         None => asked(store.as_ref()).await,

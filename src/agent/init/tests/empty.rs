@@ -41,6 +41,14 @@ fn known(bed: &Bed) -> KnownStore {
     KnownStores::read(&bed.folder.path().join("restore")).of(PLACE)
 }
 
+/// Claimed, and nothing else is known.
+fn held() -> KnownStore {
+    KnownStore {
+        held: true,
+        ..KnownStore::default()
+    }
+}
+
 #[tokio::test]
 async fn an_empty_place_of_which_a_backup_is_recorded_is_asked_about_and_starts_nothing() {
     let bed = recorded();
@@ -70,7 +78,7 @@ async fn a_place_is_begun_anew_once_that_is_accepted_and_nobody_is_asked_until_i
     let bed = bed.with(&format!("--accept={}", question.id));
     let start = bed.start().await;
     assert!(matches!(start.destinations[0].writing, Writing::Claimed { .. }));
-    assert_eq!(known(&bed), KnownStore::default(), "another store has another id");
+    assert_eq!(known(&bed), held(), "another store has another id");
     assert!(
         crate::store::decisions::is_decided(bed.memory.as_ref(), &question.id)
             .await
@@ -154,7 +162,27 @@ async fn a_kept_volume_starts_beside_an_empty_place_that_was_not_empty_and_leave
     let bed = bed.with(&format!("--accept={}", question.id));
     let start = bed.start().await;
     assert!(matches!(start.destinations[0].writing, Writing::Claimed { .. }));
-    assert_eq!(known(&bed), KnownStore::default());
+    assert_eq!(known(&bed), held());
+}
+
+#[tokio::test]
+async fn a_place_that_was_claimed_by_an_earlier_start_is_not_believed_to_be_empty_though_nobody_knows_its_id() {
+    let bed = backed_up();
+    bed.start().await;
+    assert_eq!(known(&bed), held());
+    bed.memory.objects().clear();
+    let start = bed.start().await;
+    assert_eq!(start.destinations[0].writing, Writing::Unclaimed);
+    // Another destination is another matter.
+    let other = Bed {
+        memory: Arc::default(),
+        ..bed
+    };
+    let path = other.volume().join(".vixens-backup").join(STORES);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace(PLACE, "memory:elsewhere")).unwrap();
+    let start = other.start().await;
+    assert!(matches!(start.destinations[0].writing, Writing::Claimed { .. }));
 }
 
 #[tokio::test]
