@@ -488,7 +488,12 @@ fn a_crypt_password_that_changes_under_a_running_sidecar_leaves_nothing_under_th
     pod.write("a", "one");
     pod.init(&server);
     pod.start();
-    until_place(&server, |place| settled(place, 1));
+    // Its last word on it too: nothing is on its way.
+    until_place(&server, |place| {
+        let summary = place.content("state.json").unwrap_or_default();
+        let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap_or_default();
+        settled(place, 1) && summary["last"].is_string()
+    });
     let plain = server.store_of("plain", support::BUCKET);
     let stored = || -> Vec<String> {
         let objects = block_on(listed(&plain, "", Depth::All)).unwrap();

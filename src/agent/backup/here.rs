@@ -8,7 +8,9 @@ use crate::agent::filters::Filters;
 use crate::agent::last_words;
 use crate::agent::lease::absence::{Absence, Step};
 use crate::agent::lease::check::{Away, Fenced, Lease};
+use crate::agent::lease::handover::{Arrival, Comer, arrive, farewell};
 use crate::agent::lease::known::{KnownStore, KnownStores, STORES};
+use crate::agent::lease::renew::Renewal;
 use crate::agent::owner;
 use crate::agent::prune::{Look, prune};
 use crate::agent::sidecar::backup::{Failure, Order, Site};
@@ -29,6 +31,7 @@ use crate::store::state::{Mode, State};
 use crate::store::{Store, keys, served};
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
+use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,11 +166,12 @@ async fn open(
     known: &KnownStore,
     scope: &Arc<Scope>,
     scratch: &Path,
+    arrival: Arrival,
 ) -> Result<(Site, Vec<String>), Failure> {
     let begun = Instant::now();
     let mut absence = Absence::begins(begun);
     loop {
-        let away = match Site::open(store.clone(), lease.clone(), scope.clone(), scratch.to_owned()).await {
+        let away = match Site::open(store.clone(), lease.clone(), scope.clone(), scratch.to_owned(), arrival).await {
             Err(Failure::Away(away)) => away,
             other => return other,
         };
@@ -252,16 +256,34 @@ async fn one(
         Settings::lean(&arguments.folders.rclone_dir, &scratch),
     ));
     let lease = Lease::new(claim, known.store_id.clone());
-    let (mut site, warnings) = open(&store, lease, known, scope, &scratch).await?;
+    let comer = Comer {
+        holder: &lease.holder,
+        pod: &arguments.identity.pod,
+        kind: arguments.protection.workload.kind.as_str(),
+    };
+    let arrival = arrive(store.as_ref(), comer, pending()).await?;
+    let mut renewal = Renewal {
+        store: store.clone(),
+        holder: lease.holder.clone(),
+        summary: None,
+    };
+    let opening = open(&store, lease, known, scope, &scratch, arrival);
+    let (mut site, warnings) = renewal.during(opening).await?;
     for warning in warnings {
         say(&format!("{destination}: {warning}"));
     }
     let before = site.before.clone().unwrap_or_default();
     let holder = site.lease.holder.clone();
+    if before.beside && before.epoch == holder.epoch {
+        // A run before this one had to write beside somebody; that is long ago.
+        for warning in renewal.during(site.look_back(true)).await? {
+            say(&format!("{destination}: {warning}"));
+        }
+    }
     let mut summary = State {
         version: VERSION,
         epoch: holder.epoch,
-        volume_id: holder.volume_id,
+        volume_id: holder.volume_id.clone(),
         pod: arguments.identity.pod.clone(),
         owner: Some(owner(&arguments.identity, &arguments.protection.workload)),
         mode: Some(Mode::Cronjob),
@@ -270,8 +292,11 @@ async fn one(
     };
     // From here on a pod that comes to the place waits for what this run saves, as it would for a sidecar's last backup.
     beat(&site, &summary).await?;
-    let result = save(arguments, destination, serving, &mut site).await;
-    if !matches!(result, Err(Failure::Fenced(_) | Failure::Away(_))) {
+    renewal.summary = Some(described(&site, &summary));
+    let result = renewal.during(save(arguments, destination, serving, &mut site)).await;
+    if let Err(Failure::Fenced(_)) = &result {
+        farewell(store.as_ref(), &holder, true).await;
+    } else if !matches!(result, Err(Failure::Away(_))) {
         summary.released = true;
         summary.owed = result.is_err();
         if result.is_ok() {
@@ -286,16 +311,22 @@ async fn one(
     result
 }
 
-/// Writes the summary of the place.
-async fn beat(site: &Site, summary: &State) -> Result<(), Failure> {
+/// The summary of the place as it is now.
+fn described(site: &Site, summary: &State) -> State {
     let totals = site.known.totals();
-    let state = State {
+    State {
         heartbeat: Timestamp::now(),
         last: site.known.last(),
         files: totals.files,
         bytes: totals.bytes,
+        beside: site.beside,
         ..summary.clone()
-    };
+    }
+}
+
+/// Writes it.
+async fn beat(site: &Site, summary: &State) -> Result<(), Failure> {
+    let state = described(site, summary);
     Ok(site.store.write(keys::STATE, &encode(&state)).await?)
 }
 

@@ -6,6 +6,8 @@ pub mod absence;
 pub mod acquire;
 pub mod beat;
 pub mod check;
+pub mod handover;
 pub mod inspect;
 pub mod judge;
 pub mod known;
+pub mod renew;

@@ -2,21 +2,23 @@
 //! written its Litestream may still send. Whoever has let go before, or was our own pod, costs no wait. What is known of it is
 //! kept in the pod's shared folder: from our first heartbeat on, the store says nothing of the one before.
 
+use crate::agent::lease::handover::{Comer, Predecessor};
 use crate::agent::start::Start;
-use crate::store::claims::{self, Holder};
+use crate::store::claims::Holder;
 use crate::store::state::{self, HEARTBEAT, State};
 use crate::store::{Error, Store};
-use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// While Litestream runs, the claims are looked at at least so often: a little less than each heartbeat does anyway.
 pub const LOOK: Duration = Duration::from_secs(HEARTBEAT.as_secs() + 5);
 /// A look that takes longer has failed.
 pub const LOOKING: Duration = Duration::from_secs(10);
 /// After so long a writer that stands and has its store has seen a newer claim, and has let go.
-const LETS_GO_WITHIN: SignedDuration = SignedDuration::from_secs(85);
+const LETS_GO_WITHIN: Duration = Duration::from_secs(85);
 /// The file's name.
 const NOTE: &str = "turn.json";
 
@@ -24,39 +26,31 @@ const NOTE: &str = "turn.json";
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     epoch: u64,
-    from: Timestamp,
+    /// Seconds since the node was started: a clock that nobody sets, and that all containers of a pod share.
+    from: u64,
 }
 
-/// Whether the writer before us, this pod under this epoch, may still send, from the last summary of the place.
-fn may_send((epoch, pod): (u64, &str), state: Option<&State>, us: &Start) -> bool {
-    let has_let_go = state.is_some_and(|state| state.epoch == epoch && state.released);
-    // A pod's name is used again by a StatefulSet alone.
-    let is_our_pod = pod == us.pod && !us.pod.is_empty() && us.owner.kind != "StatefulSet";
-    !has_let_go && !is_our_pod
+/// Seconds since the node was started.
+fn uptime() -> u64 {
+    u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(0)
 }
 
-/// In how long our turn comes, under a claim that was written at `claimed`. `folder` is where Litestream's files lie. It has to
-/// be asked before our first heartbeat.
+/// In how long our turn comes, of a sidecar that has known since `since` that the place is ours. `folder` is where Litestream's
+/// files lie. It has to be asked before our first heartbeat.
 pub async fn comes(
     store: &dyn Store,
     us: &Start,
     ours: &Holder,
-    claimed: Timestamp,
+    since: Instant,
     folder: &Path,
 ) -> Result<Duration, Error> {
-    let from = from(store, us, ours, claimed, folder).await?;
-    let wait = from.duration_since(Timestamp::now()).min(LETS_GO_WITHIN);
+    let waited = since.elapsed().as_secs();
+    let from = from(store, us, ours, waited, folder).await?;
     // What lies behind us is no wait.
-    Ok(Duration::try_from(wait).unwrap_or_default())
+    Ok(Duration::from_secs(from.saturating_sub(uptime())).min(LETS_GO_WITHIN))
 }
 
-async fn from(
-    store: &dyn Store,
-    us: &Start,
-    ours: &Holder,
-    claimed: Timestamp,
-    folder: &Path,
-) -> Result<Timestamp, Error> {
+async fn from(store: &dyn Store, us: &Start, ours: &Holder, waited: u64, folder: &Path) -> Result<u64, Error> {
     let path = folder.join(NOTE);
     let note: Option<Note> = std::fs::read(&path)
         .ok()
@@ -64,14 +58,22 @@ async fn from(
     if let Some(note) = note.filter(|note| note.epoch == ours.epoch) {
         return Ok(note.from);
     }
-    let from = match before(store, ours).await? {
-        Some((epoch, pod, state)) if may_send((epoch, &pod), state.as_ref(), us) => {
+    let claimed = uptime().saturating_sub(waited);
+    let comer = Comer {
+        holder: ours,
+        pod: &us.pod,
+        kind: &us.owner.kind,
+    };
+    let from = match Predecessor::of(store, ours).await? {
+        Some(before) if !before.is(comer) && !has_let_go(&before, state::read(store).await?.as_ref()) => {
             tracing::warn!(
-                "pod {pod} (epoch {epoch}) has not let go of this place: databases are replicated once it has seen that it is \
-                 ours, within {} s",
+                "pod {} (epoch {}) has not let go of this place: databases are replicated once it has seen that it is ours, \
+                 within {} s",
+                before.pod,
+                before.epoch,
                 LETS_GO_WITHIN.as_secs()
             );
-            claimed + LETS_GO_WITHIN
+            claimed + LETS_GO_WITHIN.as_secs()
         }
         _ => claimed,
     };
@@ -87,20 +89,9 @@ async fn from(
     Ok(from)
 }
 
-/// Epoch and pod of the claim before ours, with the place's last summary. A claim that is damaged has a name, and no pod.
-async fn before(store: &dyn Store, ours: &Holder) -> Result<Option<(u64, String, Option<State>)>, Error> {
-    let claims = claims::list(store).await?;
-    let Some(before) = claims.iter().rev().find(|holder| holder.epoch < ours.epoch) else {
-        return Ok(None);
-    };
-    let pod = match claims::read(store, before).await {
-        Ok(claim) => claim.pod,
-        Err(Error::Damaged { .. }) => String::new(),
-        // Pruned between the two.
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    Ok(Some((before.epoch, pod, state::read(store).await?)))
+/// Whether the writer before us has said that it sends nothing more.
+fn has_let_go(before: &Predecessor, state: Option<&State>) -> bool {
+    state.is_some_and(|state| state.epoch == before.epoch && state.released)
 }
 
 #[cfg(test)]
@@ -110,6 +101,7 @@ mod tests {
     use crate::store::keys;
     use crate::store::memory::Memory;
     use crate::store::records::{VERSION, encode};
+    use jiff::Timestamp;
 
     fn start(kind: &str, pod: &str) -> Start {
         Start {
@@ -160,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_has_not_let_go_is_waited_for_and_nobody_else() {
-        let claimed = Timestamp::now();
+        let claimed = Instant::now();
         // Who was there, the summary (epoch, released), our kind and pod, whether we wait.
         for (before, state, kind, pod, waits) in [
             (None, None, "Deployment", "app2", false),
@@ -200,7 +192,7 @@ mod tests {
             beat(&store, 1, released).await;
             let ours = claim(&store, 2, "app2").await;
             let us = start("Deployment", "app2");
-            let wait = comes(&store, &us, &ours, Timestamp::now(), folder.path()).await;
+            let wait = comes(&store, &us, &ours, Instant::now(), folder.path()).await;
             assert_eq!(wait.unwrap() > LOOK, waits, "{released}");
         }
     }
@@ -208,6 +200,6 @@ mod tests {
     #[test]
     fn a_writer_that_looks_when_it_has_to_has_let_go_in_time() {
         let at_last = LOOK + LOOKING + Duration::from_secs(2);
-        assert!(LETS_GO_WITHIN > SignedDuration::try_from(at_last).unwrap());
+        assert!(LETS_GO_WITHIN > at_last);
     }
 }

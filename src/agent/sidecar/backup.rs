@@ -62,6 +62,10 @@ pub struct Site {
     pub unfinished: bool,
     /// The listing has yet to be compared with what we know.
     pub unreconciled: bool,
+    /// A writer before us had not let go when we came, and may have sent something since.
+    pub beside: bool,
+    /// Backups of its that were undone, and whose history was left as it is.
+    pub undone: BTreeSet<SnapshotId>,
     /// What backups that failed had added to the mirror: name and SHA-256. Where it is still there, it need not be
     /// uploaded again.
     pub leftovers: BTreeMap<String, [u8; 32]>,

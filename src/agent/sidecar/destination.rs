@@ -12,9 +12,8 @@ use crate::agent::lease::absence::Absence;
 use crate::agent::lease::acquire::{self, Claimed};
 use crate::agent::lease::beat::Observation;
 use crate::agent::lease::check::{Away, Fenced, Lease};
+use crate::agent::lease::handover::farewell;
 use crate::agent::lease::known::{ClaimedSince, KnownStore, KnownStores};
-use crate::agent::litestream::replication::Permission;
-use crate::agent::litestream::turn;
 use crate::agent::prune;
 use crate::agent::snapshot::changes::Look;
 use crate::agent::snapshot::questions::{self, Reminders};
@@ -35,6 +34,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 mod absent;
+mod arriving;
 
 /// After the first failure; doubled with each more.
 const FIRST_REST: Duration = Duration::from_secs(1);
@@ -121,6 +121,10 @@ pub struct Worker {
     observation: Observation,
     /// Since when what answers is not the store that was here.
     absence: Option<Absence>,
+    /// Since when we have worked for the place, as far as we know.
+    held_since: Instant,
+    /// When what a writer before us may have sent late is looked for.
+    looks_back: Vec<Instant>,
     site: Option<Site>,
     /// A restore-at value whose result has yet to be published.
     serving: Option<Serving>,
@@ -152,6 +156,8 @@ impl Worker {
             known,
             observation: Observation::default(),
             absence: None,
+            held_since: Instant::now(),
+            looks_back: Vec::new(),
             site: None,
             serving: destination.started.serving.clone(),
             failures: 0,
@@ -184,8 +190,18 @@ impl Worker {
                     replication.fence();
                 }
                 shared.fenced(&self.name, fenced.to_string());
+                self.part(&fenced).await;
                 self.refuse_all(&fenced).await;
             }
+        }
+    }
+
+    /// Whoever has taken the place over need not wait for us any more. Where databases are replicated it does, until what does
+    /// that has ended.
+    async fn part(&self, fenced: &Fenced) {
+        let is_alone = self.destination.scope.replication.is_none();
+        if let (Fenced::TakenOver { ours, .. }, true) = (fenced, is_alone) {
+            farewell(self.destination.store.as_ref(), ours, self.destination.inbox.owes()).await;
         }
     }
 
@@ -224,6 +240,8 @@ impl Worker {
             }
             let later = self.later.values().map(|later| later.due).min();
             let until = self.next_scan.min(self.next_heartbeat);
+            let back = self.looks_back.first().copied();
+            let until = back.map_or(until, |back| back.min(until));
             let until = later.map_or(until, |later| later.min(until));
             let result = match self.destination.inbox.wait(until).await {
                 Some(Work::Final(stop)) => match self.last(stop).await {
@@ -233,6 +251,7 @@ impl Worker {
                 Some(Work::Changed(changes)) => self.save(changes).await,
                 Some(Work::Asked(ask)) => self.asked(ask).await,
                 Some(Work::Nudged) => self.stopping().await,
+                None if back.is_some_and(|back| Instant::now() >= back) => self.look_back().await,
                 None if Instant::now() >= self.next_scan => self.scan().await,
                 None if later.is_some_and(|later| Instant::now() >= later) => self.due().await,
                 None => self.pulse().await,
@@ -290,6 +309,7 @@ impl Worker {
             Claimed::Held(claim) => {
                 let lease = Lease::new(&claim, self.known.store_id.clone());
                 if !by_init {
+                    self.held_since = Instant::now();
                     self.claims(&lease);
                 }
                 Ok(self.holds(lease))
@@ -303,77 +323,6 @@ impl Worker {
             }
             .into()),
         }
-    }
-
-    /// Opens the destination, or brings it in order after a backup that failed.
-    async fn ready(&mut self) -> Result<(), Failure> {
-        self.look_again().await?;
-        let lease = self.claimed().await?;
-        let warnings = match &mut self.site {
-            Some(site) if !site.unfinished && !site.unreconciled => return Ok(()),
-            Some(site) if !site.unfinished => site.reconcile().await?,
-            Some(site) => site.settle(false).await?,
-            None => {
-                let Destination {
-                    store, scope, scratch, ..
-                } = &self.destination;
-                let (mut site, warnings) = Site::open(store.clone(), lease, scope.clone(), scratch.clone()).await?;
-                let destinations = self.destination.started.destinations.iter();
-                for found in destinations.filter(|found| found.destination == self.name) {
-                    site.save_anew(&found.damaged).await?;
-                }
-                self.opened(&site.lease);
-                self.site = Some(site);
-                warnings
-            }
-        };
-        self.is_back();
-        for warning in warnings {
-            tracing::warn!(destination = %self.name, "{warning}");
-        }
-        self.destination.shared.metrics.store_up(&self.name, true);
-        self.destination.shared.metrics.fenced(false);
-        self.confirm_serving().await?;
-        self.hold_databases().await
-    }
-
-    /// A container that is started again finds the value that its first life has served: it is served once.
-    async fn confirm_serving(&mut self) -> Result<(), Failure> {
-        let Some(serving) = &self.serving else { return Ok(()) };
-        match self.destination.store.read(&keys::served(&serving.value)).await {
-            Ok(_) => {
-                self.serving = None;
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The place is ours for databases too, from the moment on when nobody else may still send.
-    async fn hold_databases(&self) -> Result<(), Failure> {
-        let Destination {
-            store,
-            writing,
-            started,
-            scope,
-            ..
-        } = &self.destination;
-        let (Some(replication), Some(lease)) = (&scope.replication, &self.lease) else {
-            return Ok(());
-        };
-        let holder = &lease.holder;
-        if replication.permission() != Permission::NotYet {
-            return Ok(());
-        }
-        let now = Timestamp::now();
-        let claimed = match writing {
-            Writing::Claimed { .. } => started.time.min(now),
-            _ => now,
-        };
-        let wait = turn::comes(store.as_ref(), started, holder, claimed, replication.folder()).await?;
-        replication.hold(holder, Instant::now() + wait);
-        Ok(())
     }
 
     /// Reports a failure and waits before the next attempt; the end, if there is no next.
@@ -529,11 +478,12 @@ impl Worker {
     async fn scan(&mut self) -> Result<(), Failure> {
         self.next_scan = Instant::now() + self.destination.interval;
         if self.next_reconcile <= Instant::now()
+            && let Some(renewal) = self.site.as_ref().map(|site| self.renewal(&site.lease.holder))
             && let Some(site) = &mut self.site
         {
             self.next_reconcile = Instant::now() + DAILY;
-            site.delete_again().await?;
-            for warning in site.reconcile().await? {
+            renewal.during(site.delete_again()).await?;
+            for warning in renewal.during(site.reconcile()).await? {
                 tracing::warn!(destination = %self.name, "{warning}");
             }
         }
@@ -559,6 +509,9 @@ impl Worker {
     /// What the owner does not want kept any more goes: thoroughly at first and once a day, else only where there is
     /// something new.
     async fn prune(&mut self) -> Result<(), Failure> {
+        let Some(renewal) = self.site.as_ref().map(|site| self.renewal(&site.lease.holder)) else {
+            return Ok(());
+        };
         let Some(site) = &mut self.site else { return Ok(()) };
         let last = site.known.last();
         let thoroughly = self.next_thorough <= Instant::now();
@@ -584,7 +537,8 @@ impl Worker {
                 site.deletions.delete(store.as_ref(), keys::CLAIMS, &outlived).await?;
             }
         }
-        let pruned = prune::prune(store.as_ref(), &self.destination.retention, look, Timestamp::now()).await?;
+        let prune = prune::prune(store.as_ref(), &self.destination.retention, look, Timestamp::now());
+        let pruned = renewal.during(async { Ok(prune.await?) }).await?;
         site.deletions.note(&pruned.undone);
         if let Some(replication) = &self.destination.scope.replication {
             replication.keep(pruned.kept());
@@ -699,11 +653,14 @@ impl Worker {
 
     async fn backup(&mut self, order: Order) -> Result<Report, Failure> {
         let begun = Instant::now();
+        let Some(renewal) = self.site.as_ref().map(|site| self.renewal(&site.lease.holder)) else {
+            return Ok(Report::default());
+        };
         let Some(site) = &mut self.site else {
             return Ok(Report::default());
         };
         let (kind, full) = (order.kind, order.look.changes.everything);
-        let report = site.backup(order).await?;
+        let report = renewal.during(site.backup(order)).await?;
         let last = site.known.last();
         if full {
             self.answers.clear();
@@ -885,6 +842,7 @@ impl Worker {
             },
             files: totals.files,
             bytes: totals.bytes,
+            beside: site.beside,
             ..State::default()
         })
     }

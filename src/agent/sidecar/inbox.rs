@@ -254,6 +254,17 @@ impl Inbox {
         self.waiting().stop
     }
 
+    /// Waits until the end is near.
+    pub async fn stopped(&self) -> Stop {
+        loop {
+            let wake = self.wake.notified();
+            if let Some(stop) = self.stopping() {
+                return stop;
+            }
+            wake.await;
+        }
+    }
+
     /// What is to be done now, or when to look again.
     fn next(&self) -> Result<Work, Option<Instant>> {
         let mut waiting = self.waiting();

@@ -7,6 +7,7 @@ use super::known::{Known, doubted, from_index};
 use super::stage::mirror_name;
 use super::volume::Scope;
 use crate::agent::lease::check::Lease;
+use crate::agent::lease::handover::Arrival;
 use crate::agent::litestream::registry::{Registered, Registry};
 use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter};
 use crate::agent::snapshot::deletions::Deletions;
@@ -16,7 +17,7 @@ use crate::store::index;
 use crate::store::indexes::Indexes;
 use crate::store::keys::{self, NAMES, SnapshotObject};
 use crate::store::records::{Pending, VERSION, decode, encode};
-use crate::store::snapshot::SnapshotId;
+use crate::store::snapshot::{Point, SnapshotId};
 use crate::store::state::State;
 use crate::store::{self, Depth, Store, listed, state, store_id};
 use jiff::Timestamp;
@@ -65,6 +66,7 @@ impl Site {
         lease: Lease,
         scope: Arc<Scope>,
         scratch: PathBuf,
+        arrival: Arrival,
     ) -> Result<(Self, Vec<String>), Failure> {
         std::fs::create_dir_all(&scratch).map_err(|source| Failure::Scratch {
             path: scratch.clone(),
@@ -80,6 +82,8 @@ impl Site {
             databases: BTreeMap::new(),
             unfinished: true,
             unreconciled: true,
+            beside: arrival == Arrival::Beside,
+            undone: BTreeSet::new(),
             strangers: BTreeSet::new(),
             leftovers: BTreeMap::new(),
             deletions: Deletions::default(),
@@ -100,7 +104,7 @@ impl Site {
         site.named = state.as_ref().and_then(|state| state.last);
         // Whoever was here before may have had a write under way when it ended; and between the runs of a CronJob nobody looks
         // at what came later.
-        let is_quiet = |state: State| state.released && state.mode.is_none();
+        let is_quiet = |state: State| state.released && !state.beside && state.mode.is_none();
         site.unreconciled = !state.is_some_and(is_quiet);
         if let Some(bytes) = read.remove(&claim) {
             site.lease.read_as(store.as_ref(), &bytes);
@@ -357,7 +361,7 @@ impl Site {
 
     /// The index is there: what it deleted leaves the mirror, if it is still there. Whether all of that was done.
     async fn finish(&mut self, id: &SnapshotId) -> Result<bool, Failure> {
-        let gone = self.kept_by(id, |name, known| !known.contains(name)).await?;
+        let gone = self.kept_by(id, |stored| stored.is_none()).await?;
         let store = self.store.clone();
         let is_gone = self.deletions.delete(store.as_ref(), "", &gone).await?;
         Ok(self.unmark(id).await? && is_gone)
@@ -398,15 +402,20 @@ impl Site {
         Ok(warnings)
     }
 
-    /// The index is not there: the mirror gets back what was replaced. What was only added is found when the listing is
-    /// reconciled with the index.
+    /// The index is not there: the mirror gets back what was replaced, but for what a later backup has replaced again. What was
+    /// only added is found when the listing is reconciled with the index.
+    ///
+    /// While the writer that began it may still write, what it kept stays in history: whatever it does to the mirror yet, the
+    /// snapshots before it can be restored, and the mirror gets it back once more in the end.
     async fn undo(&mut self, id: &SnapshotId) -> Result<usize, Failure> {
-        let history = keys::history_of(id);
-        let kept = self.kept_by(id, |_, _| true).await?;
-        let undone = self.store.copy(&history, "", &kept).await?;
-        all_done("the mirror could not be put back", &kept, undone)?;
-        let store = self.store.clone();
-        let is_gone = self.deletions.delete(store.as_ref(), &history, &kept).await?;
+        let kept = self.put_back(id).await?;
+        let (store, history) = (self.store.clone(), keys::history_of(id));
+        let is_gone = if self.beside && id.epoch < self.lease.holder.epoch {
+            self.undone.insert(*id);
+            true
+        } else {
+            self.deletions.delete(store.as_ref(), &history, &kept).await?
+        };
         if !(is_gone && self.unmark(id).await?) {
             // Before anything newer is written: it must not be undone twice.
             let mark = Pending {
@@ -432,13 +441,44 @@ impl Site {
         Ok(())
     }
 
-    /// The names of the mirror that a backup kept in history, as far as they are `wanted` in the light of the newest
-    /// snapshot's names.
-    async fn kept_by(
-        &self,
-        id: &SnapshotId,
-        wanted: impl Fn(&str, &BTreeSet<String>) -> bool,
-    ) -> Result<Vec<String>, Failure> {
+    /// Looks again for what a writer before us, which had not let go when we came, has begun or sent since; the last time
+    /// `for_good`. Warnings are for the log.
+    pub async fn look_back(&mut self, for_good: bool) -> Result<Vec<String>, Failure> {
+        let mut warnings = self.settle(false).await?;
+        if for_good {
+            while let Some(id) = self.undone.first().copied() {
+                let restored = self.put_back(&id).await?;
+                let (store, history) = (self.store.clone(), keys::history_of(&id));
+                self.deletions.delete(store.as_ref(), &history, &restored).await?;
+                self.undone.remove(&id);
+                if !restored.is_empty() {
+                    warnings.push(format!(
+                        "the backup {id} of the writer before was undone once more, in case it has written since: {} files of the \
+                         mirror are what they were before",
+                        restored.len()
+                    ));
+                }
+            }
+            warnings.extend(self.reconcile().await?);
+        }
+        self.beside = !self.undone.is_empty();
+        Ok(warnings)
+    }
+
+    /// The mirror gets back what a backup that has no index has replaced, but for what a later backup has replaced again. The
+    /// names of it.
+    async fn put_back(&self, id: &SnapshotId) -> Result<Vec<String>, Failure> {
+        let is_newest = self.known.last().is_none_or(|newest| newest < *id);
+        let is_before = |stored: Option<Point>| stored.map_or(is_newest, |stored| stored < id.point());
+        let kept = self.kept_by(id, is_before).await?;
+        let undone = self.store.copy(&keys::history_of(id), "", &kept).await?;
+        all_done("the mirror could not be put back", &kept, undone)?;
+        Ok(kept)
+    }
+
+    /// The names of the mirror that a backup kept in history, as far as they are `wanted` in the light of which backup has
+    /// stored what the newest snapshot has under each of them.
+    async fn kept_by(&self, id: &SnapshotId, wanted: impl Fn(Option<Point>) -> bool) -> Result<Vec<String>, Failure> {
         let history = keys::history_of(id);
         let mut names: Vec<String> = listed(self.store.as_ref(), &history, Depth::All)
             .await?
@@ -452,20 +492,20 @@ impl Site {
         let among: BTreeSet<String> = names.iter().cloned().collect();
         let known = self.known.clone();
         let present = blocking(move || {
-            let mut present = BTreeSet::new();
+            let mut present = BTreeMap::new();
             for record in known.records()? {
                 let record = record?;
                 if record.entry.kind == Kind::File {
                     let name = mirror_name(&record);
                     if among.contains(&name) {
-                        present.insert(name);
+                        present.insert(name, record.stored);
                     }
                 }
             }
             Ok::<_, TableError>(present)
         })
         .await?;
-        names.retain(|name| wanted(name, &present));
+        names.retain(|name| wanted(present.get(name).copied()));
         Ok(names)
     }
 }

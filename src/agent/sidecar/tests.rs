@@ -5,6 +5,7 @@ use super::backup::{Failure, Order, Report, Site};
 use super::volume::{Scope, Volume};
 use crate::agent::arguments::{Databases, Percent};
 use crate::agent::filters::Filters;
+use crate::agent::lease::handover::Arrival;
 use crate::agent::snapshot::changes::Look;
 use crate::agent::watch::Changes;
 use crate::store::claims::Holder;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 mod holds;
+mod late;
 mod reconcile;
 mod undeleted;
 
@@ -293,6 +295,23 @@ impl Bench {
     }
 
     async fn open_over(&self, store: Arc<Mortal>, volumes: Vec<Volume>, epoch: u64) -> Result<Site, Failure> {
+        self.arrive_over(store, volumes, epoch, Arrival::Alone).await
+    }
+
+    /// Where somebody else may still write.
+    async fn open_beside(&self, epoch: u64) -> Site {
+        let store = Arc::new(Mortal::new(&self.memory, usize::MAX));
+        let volumes = vec![self.only_volume()];
+        self.arrive_over(store, volumes, epoch, Arrival::Beside).await.unwrap()
+    }
+
+    async fn arrive_over(
+        &self,
+        store: Arc<Mortal>,
+        volumes: Vec<Volume>,
+        epoch: u64,
+        arrival: Arrival,
+    ) -> Result<Site, Failure> {
         let scope = Scope {
             replication: None,
             copies: Arc::default(),
@@ -302,7 +321,7 @@ impl Bench {
             turn: Arc::default(),
         };
         let (lease, scratch) = (Self::holder(epoch).into(), self.scratch.path().to_owned());
-        Site::open(store, lease, Arc::new(scope), scratch)
+        Site::open(store, lease, Arc::new(scope), scratch, arrival)
             .await
             .map(|(site, _)| site)
     }
@@ -360,18 +379,17 @@ impl Bench {
 
     /// What a restore of the snapshot would bring, each file verified.
     fn restored(&self, id: &SnapshotId) -> BTreeMap<String, Vec<u8>> {
-        let mut later = [self.snapshots(), self.pending()].concat();
-        later.retain(|other| other > id);
-        later.sort();
         let objects = self.memory.objects().clone();
         let mut files = BTreeMap::new();
         for entry in self.entries(id) {
             let What::File(file) = &entry.what else { continue };
             let (folder, _) = entry.place();
             let name = format!("{}/{}", String::from_utf8_lossy(folder), entry.stored_name().unwrap());
-            let in_history = later
-                .iter()
-                .find_map(|b| objects.get(&format!("{}/{name}", keys::history_of(b))));
+            let kept = objects.iter().filter_map(|(key, content)| {
+                let (by, file) = keys::of_history(key.strip_prefix("history/")?)?;
+                (file == name && by > *id).then_some((by, content))
+            });
+            let in_history = kept.min_by_key(|(by, _)| *by).map(|(_, content)| content);
             let content = in_history
                 .or_else(|| objects.get(&name))
                 .unwrap_or_else(|| panic!("{name} of {id} is nowhere in {:?}", objects.keys().collect::<Vec<_>>()));
@@ -382,7 +400,12 @@ impl Bench {
     }
 
     fn check(&self, when: &str) {
-        for (id, tree) in &self.published {
+        self.check_before(u64::MAX, when);
+    }
+
+    /// Every snapshot of the epochs before this one.
+    fn check_before(&self, epoch: u64, when: &str) {
+        for (id, tree) in self.published.iter().filter(|(id, _)| id.epoch < epoch) {
             assert_eq!(&self.restored(id), tree, "{id} {when}");
         }
     }
