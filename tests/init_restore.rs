@@ -14,6 +14,7 @@ use std::fs;
 use support::bed::{Bed, FOLDER, entries, lived_in, seen};
 use support::{path_with_tools, rclone_after, write};
 use vixens_backup::agent::start::{Status, Writing};
+use vixens_backup::contract::question::Question;
 use vixens_backup::store::Store;
 use vixens_backup::store::decisions;
 use vixens_backup::store::index::{Attributes, Entry, Standing, What};
@@ -63,6 +64,41 @@ async fn a_restore_asks_for_nothing_twice() {
     let calls = fs::read_to_string(calls).unwrap();
     let calls: Vec<&str> = calls.lines().collect();
     assert_eq!(calls, ["lsjson", "copy", "copy", "rcat", "lsjson"]);
+}
+
+#[tokio::test]
+async fn an_emptied_volume_comes_back_around_what_is_left_and_a_kept_one_is_looked_at_by_one_listing() {
+    let bed = Bed::new();
+    let before = tempfile::tempdir().unwrap();
+    for number in 0..30 {
+        write(
+            &before.path().join(format!("d{}/file-{number}", number % 3)),
+            number.to_string(),
+        );
+    }
+    write(&before.path().join(".hidden"), "h");
+    bed.backup(before.path(), FIRST).await;
+    let id = "1".repeat(32).parse().unwrap();
+    store_id::write(&bed.store(), &id).await.unwrap();
+    bed.start();
+    for folder in ["d0", "d1", "d2"] {
+        fs::remove_dir_all(bed.volume().join(folder)).unwrap();
+    }
+    let (said, start) = bed.start();
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
+    assert!(start.volumes[0].why.contains("only 1 of 31 files were left"), "{said}");
+    let here = tempfile::tempdir().unwrap();
+    let calls = here.path().join("calls");
+    rclone_after(here.path(), &format!("echo \"$1\" >> {}", calls.display()));
+    let mut path = here.path().as_os_str().to_owned();
+    path.push(":");
+    path.push(path_with_tools());
+    let output = bed.init().env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // Claims and snapshots; our claim; who holds the place now.
+    let calls = fs::read_to_string(calls).unwrap();
+    let calls: Vec<&str> = calls.lines().collect();
+    assert_eq!(calls, ["lsjson", "rcat", "lsjson"]);
 }
 
 #[tokio::test]
@@ -198,20 +234,39 @@ async fn an_initialised_volume_starts_without_its_store() {
 }
 
 #[tokio::test]
-async fn another_workloads_place_is_refused() {
-    let bed = Bed::new();
+async fn another_workloads_place_is_taken_over_once_that_is_accepted() {
+    let mut bed = Bed::new();
+    let before = lived_in();
+    bed.backup(before.path(), FIRST).await;
     let mut owner = bed.owner();
-    owner.name = "other".to_owned();
+    (owner.namespace, owner.name) = ("elsewhere".to_owned(), "other".to_owned());
     bed.claim(owner, 3, "theirs", "other-1", "").await;
-    let said = bed.refused();
+    bed.heartbeat(3, "theirs", Timestamp::now(), true).await;
+    let said = bed.asks();
+    assert!(said.contains("vixens.io/backup-destination"), "{said}");
+    let question = Question::find(&said).unwrap();
+    assert!(!question.text.contains("elsewhere"), "{question}");
     assert!(
-        said.contains("Deployment/other") && said.contains("vixens.io/backup-destination"),
+        said.contains("belongs to Deployment/other in namespace elsewhere"),
+        "our own log says it: {said}"
+    );
+    assert!(seen(&bed.volume()).len() == 1, "nothing was changed");
+    bed.flags.push(format!("--accept={}", question.id));
+    let (said, start) = bed.start();
+    assert_eq!(seen(&bed.volume()), seen(before.path()), "{said}");
+    assert!(
+        matches!(start.destinations[0].writing, Writing::Claimed { .. }),
         "{said}"
     );
+    // It was answered once, and is not asked again.
+    bed.lose_volume();
+    bed.flags.clear();
+    bed.start();
+    assert_eq!(seen(&bed.volume()), seen(before.path()));
 }
 
 #[tokio::test]
-async fn another_workloads_volume_is_refused() {
+async fn another_workloads_volume_is_asked_about() {
     let bed = Bed::new();
     bed.start();
     let command = bed.init();
@@ -232,7 +287,7 @@ async fn another_workloads_volume_is_refused() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("Deployment/app"), "{said}");
 }
 

@@ -160,14 +160,21 @@ async fn a_store_that_refuses_or_does_not_answer_stops_the_sync() {
 }
 
 #[tokio::test]
-async fn another_workloads_place_stops_the_sync() {
+async fn another_workloads_place_is_said_and_left_to_the_start_to_ask_about() {
     let bed = backed_up().await;
     let mut theirs = bed.owner();
     theirs.name = "other".to_owned();
     bed.claim(theirs, 2, "theirs", "other-0", "g1").await;
-    let error = check(&bed, &[]).failed(1);
-    assert!(error.contains("belongs to Deployment/other"), "{error}");
-    assert!(error.contains("vixens.io/backup-destination"), "{error}");
+    let said = check(&bed, &["--pin"]).fine();
+    assert!(said.contains("BELONGS TO Deployment/other"), "{said}");
+    assert!(
+        said.contains("vixens.io/backup-accept") && said.contains("vixens.io/backup-destination"),
+        "{said}"
+    );
+    assert!(
+        bed.store().read("pins/presync.json").await.is_err(),
+        "nothing of theirs is pinned"
+    );
 }
 
 #[tokio::test]

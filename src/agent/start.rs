@@ -8,6 +8,7 @@ use crate::store::records::{Damage, decode, encode};
 use crate::store::snapshot::SnapshotId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,9 @@ pub struct Start {
     /// [`crate::agent::lease::judge::judge`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Since>,
+    /// Snapshots that are to be pinned before anything is written, by destination: see [`crate::agent::lease::reverted`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<String, SnapshotId>,
     /// One a destination, in the order of the arguments.
     pub destinations: Vec<StartedDestination>,
     /// One a protected volume, in the order of the arguments.
@@ -151,6 +155,7 @@ impl Start {
                 })
                 .collect(),
             time: now,
+            start: Some(self.time),
         }
     }
 
@@ -223,6 +228,7 @@ mod tests {
             generation: "abc".to_owned(),
             epoch: 3,
             since: None,
+            pins: BTreeMap::new(),
             destinations: vec![StartedDestination {
                 destination: "minio:b/app".to_owned(),
                 writing: Writing::Claimed {

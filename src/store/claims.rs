@@ -97,6 +97,9 @@ pub struct Claim {
     pub volumes: Vec<ClaimedVolume>,
     /// When it was written.
     pub time: Timestamp,
+    /// The start of the pod under which it was written, as its volumes' markers have it: by `init`, or by the sidecar since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Timestamp>,
 }
 
 /// A volume of a claim. Its folder stays with it when its mount path changes.
@@ -261,6 +264,7 @@ mod tests {
                 id: id.to_owned(),
             }],
             time: Timestamp::UNIX_EPOCH,
+            start: None,
         }
     }
 

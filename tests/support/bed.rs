@@ -170,9 +170,18 @@ impl Bed {
 
     /// The same by `command`.
     pub fn refused_by(&self, command: Command) -> String {
+        self.ended(command, 1)
+    }
+
+    /// A start that ends with a question: what it said.
+    pub fn asks(&self) -> String {
+        self.ended(Command::new(env!("CARGO_BIN_EXE_vixens-backup")), 3)
+    }
+
+    fn ended(&self, command: Command, code: i32) -> String {
         let output = self.init_by(command).output().unwrap();
         let (out, err) = texts(&output);
-        assert_eq!(output.status.code(), Some(1), "{out}{err}");
+        assert_eq!(output.status.code(), Some(code), "{out}{err}");
         assert_eq!(Start::read(&self.restore_dir()).unwrap(), None);
         err
     }
@@ -265,6 +274,7 @@ impl Bed {
                 id: volume_id.to_owned(),
             }],
             time: "2026-01-01T00:00:00Z".parse().unwrap(),
+            start: None,
         };
         let key = keys::claim(epoch, volume_id);
         self.store().write(&key, &encode(&claim)).await.unwrap();

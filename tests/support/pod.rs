@@ -96,6 +96,7 @@ impl Pod {
             generation: String::new(),
             epoch: 0,
             since: None,
+            pins: std::collections::BTreeMap::new(),
             destinations: Vec::new(),
             volumes: vec![StartedVolume {
                 name: "data".to_owned(),

@@ -156,6 +156,7 @@ fn claim(markers: &[(String, Marker)]) -> Option<Claim> {
         generation: String::new(),
         volumes,
         time: first.time,
+        start: Some(first.time),
     })
 }
 

@@ -9,6 +9,7 @@ use super::survey::{Decided, Survey};
 use super::{Error, Init};
 use crate::agent::arguments::RestorePolicy;
 use crate::agent::lease::inspect::Backup;
+use crate::agent::lease::reverted::told;
 use crate::agent::restore::knowledge::Wanted;
 use crate::agent::restore::plan::{Plan, of_snapshot};
 use crate::agent::restore::undo::Undo;
@@ -70,6 +71,21 @@ pub(super) async fn act(
     decided: &Decided,
     survey: &Survey,
 ) -> Result<Outcome, Error> {
+    let mut outcome = done(init, subject, decided, survey).await?;
+    for (number, reverted) in survey
+        .reverted
+        .iter()
+        .filter(|(_, reverted)| reverted.volume == subject.name)
+    {
+        let destination = init.stores.get(*number).map(|store| store.destination());
+        let told = told(&destination.unwrap_or_default(), &reverted.snapshot, reverted.marked);
+        tracing::warn!("volume {}: {told}", subject.name);
+        outcome.why = format!("{}; {told}", outcome.why);
+    }
+    Ok(outcome)
+}
+
+async fn done(init: &Init<'_>, subject: &Subject, decided: &Decided, survey: &Survey) -> Result<Outcome, Error> {
     Ok(match decided.decision {
         Decision::Keep => Outcome::kept("kept: its data is newer than its backup"),
         Decision::Adopt => Outcome {

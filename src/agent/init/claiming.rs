@@ -2,12 +2,13 @@
 //! A store that fails here never keeps the app from starting: its files are where they belong.
 
 use super::Stores;
-use super::survey::{Said, Survey};
+use super::survey::{Reverted, Said, Survey};
 use crate::agent::arguments::QuestionId;
 use crate::agent::lease::acquire::is_accepted;
 use crate::agent::lease::beat::Seen;
 use crate::agent::lease::inspect::{Backup, Place};
 use crate::agent::lease::judge::{Claimant, Judgement, judge};
+use crate::agent::lease::reverted::pin;
 use crate::agent::start::{Start, StartedDestination, Writing};
 use crate::contract::question::Question;
 use crate::store::claims::{self, Holder, Taken};
@@ -41,6 +42,7 @@ pub(super) async fn claim(
                     start,
                     store: store.as_ref(),
                     seen: survey.seen(number),
+                    reverted: survey.reverted(number),
                     accepted,
                     floor,
                     now,
@@ -77,6 +79,8 @@ struct Attempt<'a> {
     store: &'a dyn Store,
     /// What was seen of its holder.
     seen: Option<Seen>,
+    /// What has to be pinned there before anything is written.
+    reverted: Option<&'a Reverted>,
     accepted: &'a [QuestionId],
     floor: u64,
     now: Timestamp,
@@ -90,7 +94,7 @@ impl Attempt<'_> {
             Said::Place(Place::Backup(backup)) => backup,
             Said::Place(Place::Nothing { .. }) => &nobody,
             // Held from one of our volumes: that was looked at.
-            Said::Claims(_) => return self.take(said, None).await,
+            Said::Outline(_) => return self.take(said, None).await,
         };
         let seen = self.seen.unwrap_or_else(|| Seen::first(backup));
         match judge(&self.store.destination(), backup, self.us, seen, &[]) {
@@ -121,6 +125,9 @@ impl Attempt<'_> {
         let draft = start.claim(*now);
         let seen = said.holders().unwrap_or_default();
         let take = async {
+            if let Some(reverted) = self.reverted {
+                pin(*store, reverted.snapshot, &reverted.volume).await?;
+            }
             let taken = match claims::take(*store, draft.clone(), seen, *floor).await {
                 Err(StoreError::NoBucket { .. }) => {
                     store.create().await?;
@@ -167,6 +174,6 @@ impl Attempt<'_> {
 fn newest(said: &Said) -> Option<crate::store::snapshot::SnapshotId> {
     match said {
         Said::Place(Place::Backup(backup)) => backup.newest(),
-        Said::Place(Place::Nothing { .. }) | Said::Claims(_) | Said::Nothing(_) => None,
+        Said::Place(Place::Nothing { .. }) | Said::Outline(_) | Said::Nothing(_) => None,
     }
 }

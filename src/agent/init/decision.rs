@@ -14,7 +14,9 @@ pub enum Found {
     Interrupted,
     /// A start came to its end.
     Initialised,
-    /// The same, and the store has been written since, under a newer epoch, from another volume.
+    /// The same, and next to nothing is left of what the newest snapshot has of it.
+    Emptied,
+    /// A start came to its end, and the store has been written since, under a newer epoch, from another volume.
     Superseded,
     /// Files that we did not bring: most of what the snapshot has is among them, or none is in the place of one of its.
     Foreign,
@@ -74,7 +76,7 @@ pub fn decide(found: Found, answer: Answer, policy: RestorePolicy, store_down: S
         Adopt, AdoptOverBackup, AskAgain, FailInterrupted, Keep, KeepSuperseded, KeepUnknown, New, Restore,
         RestoreMissing, SetAsideAndRestore, StartProvisional,
     };
-    use Found::{Empty, Foreign, ForeignLacking, Initialised, Interrupted, Provisional, Superseded};
+    use Found::{Emptied, Empty, Foreign, ForeignLacking, Initialised, Interrupted, Provisional, Superseded};
     use RestorePolicy::{Always, IfEmpty, Never};
 
     match (policy, found, answer) {
@@ -86,6 +88,8 @@ pub fn decide(found: Found, answer: Answer, policy: RestorePolicy, store_down: S
         // Initialised data is newer than its backup.
         (_, Initialised, NoBackup | Unreachable | Backup { newer: false })
         | (IfEmpty | Never, Initialised, Backup { newer: true })
+        | (_, Emptied, NoBackup)
+        | (Never, Emptied, _)
         | (_, Superseded, NoBackup | Unreachable) => Keep,
         (Always, Superseded, Backup { newer: false }) | (IfEmpty | Never, Superseded, Backup { .. }) => KeepSuperseded,
 
@@ -93,18 +97,19 @@ pub fn decide(found: Found, answer: Answer, policy: RestorePolicy, store_down: S
         // start, is kept in history.
         (IfEmpty | Always, Provisional | ForeignLacking, Backup { .. })
         | (Always, Foreign, Backup { .. })
-        | (Always, Initialised | Superseded, Backup { newer: true }) => SetAsideAndRestore,
+        | (Always, Initialised | Emptied | Superseded, Backup { newer: true }) => SetAsideAndRestore,
 
         (_, Empty | Provisional, NoBackup) => New,
         (Never, Empty | Provisional, Unreachable) => StartProvisional,
-        (IfEmpty | Always, Empty | Provisional, Unreachable) => match store_down {
+        (IfEmpty | Always, Empty | Emptied | Provisional, Unreachable) => match store_down {
             StoreDown::Wait => AskAgain,
             StoreDown::Start => StartProvisional,
         },
 
         (_, Foreign | ForeignLacking, NoBackup) => Adopt,
         (_, Foreign | ForeignLacking, Unreachable) => KeepUnknown,
-        (IfEmpty, Foreign, Backup { .. }) => RestoreMissing,
+        // What is there is what somebody left there on purpose, or did not see.
+        (IfEmpty, Foreign | Emptied, Backup { .. }) | (Always, Emptied, Backup { newer: false }) => RestoreMissing,
         (Never, Empty | Provisional | Foreign | ForeignLacking, Backup { .. }) => AdoptOverBackup,
     }
 }
@@ -121,7 +126,7 @@ mod tests {
     const OLDER: Answer = Backup { newer: false };
 
     /// Every cell: policy, found, then newer backup, older backup, no backup, unreachable with wait, with start.
-    const TABLE: [(RestorePolicy, Found, [Decision; 5]); 21] = [
+    const TABLE: [(RestorePolicy, Found, [Decision; 5]); 24] = [
         (IfEmpty, Empty, [Restore, Restore, New, AskAgain, StartProvisional]),
         (
             IfEmpty,
@@ -134,6 +139,11 @@ mod tests {
             [Restore, Restore, FailInterrupted, AskAgain, AskAgain],
         ),
         (IfEmpty, Initialised, [Keep, Keep, Keep, Keep, Keep]),
+        (
+            IfEmpty,
+            Emptied,
+            [RestoreMissing, RestoreMissing, Keep, AskAgain, StartProvisional],
+        ),
         (IfEmpty, Superseded, [KeepSuperseded, KeepSuperseded, Keep, Keep, Keep]),
         (
             IfEmpty,
@@ -157,6 +167,11 @@ mod tests {
             [Restore, Restore, FailInterrupted, AskAgain, AskAgain],
         ),
         (Always, Initialised, [SetAsideAndRestore, Keep, Keep, Keep, Keep]),
+        (
+            Always,
+            Emptied,
+            [SetAsideAndRestore, RestoreMissing, Keep, AskAgain, StartProvisional],
+        ),
         (
             Always,
             Superseded,
@@ -206,6 +221,7 @@ mod tests {
             ],
         ),
         (Never, Initialised, [Keep, Keep, Keep, Keep, Keep]),
+        (Never, Emptied, [Keep, Keep, Keep, Keep, Keep]),
         (Never, Superseded, [KeepSuperseded, KeepSuperseded, Keep, Keep, Keep]),
         (
             Never,

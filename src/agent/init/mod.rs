@@ -52,33 +52,15 @@ pub enum Error {
     /// A volume can't be used.
     #[error(transparent)]
     Volume(#[from] volume::Error),
-    /// A volume's marker names somebody else.
+    /// The place belongs to somebody else, who is still there. Whoever that is stands in the log alone.
     #[error(
-        "the volume at {} belongs to {theirs}, and this is {us}: mount this workload's own volume, or remove \
-         {}/.vixens-backup to take it over with its files",
-        path.display(),
-        path.display()
-    )]
-    AnothersVolume {
-        /// Where it is mounted.
-        path: PathBuf,
-        /// Whose it is.
-        theirs: String,
-        /// Who we are.
-        us: String,
-    },
-    /// The place belongs to somebody else.
-    #[error(
-        "{destination} belongs to {theirs}, and this is {us}: give this workload a place of its own with the annotation \
+        "{destination} belongs to another workload, which has not let go of it: it is not taken from it. Remove that one's \
+         annotation vixens.io/backup first, or give this workload a place of its own with the annotation \
          vixens.io/backup-destination"
     )]
-    AnothersPlace {
+    PlaceInUse {
         /// The destination.
         destination: String,
-        /// Whose it is.
-        theirs: String,
-        /// Who we are.
-        us: String,
     },
     /// A volume's folder has a name that the bucket's layout needs.
     #[error(
@@ -219,12 +201,12 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
     shared.forget()?;
     let mut subjects = subject::subjects(arguments, init.owner)?;
     if arguments.tier == Tier::Tier1 {
+        survey::owners::volumes(&init, &mut subjects, &[], &[]).await?;
         return tier1(&init, &shared, &subjects);
     }
     let target = databases::target(&init)?;
     let expected = Expected::read(&init, &subjects);
-    let survey = survey::survey(&init, &subjects, &expected).await?;
-    subject::keep_recorded_folders(&mut subjects, survey.primary_claim());
+    let survey = survey::survey(&init, &mut subjects, &expected).await?;
 
     let mut outcomes = Vec::with_capacity(subjects.len());
     for (subject, decided) in subjects.iter().zip(&survey.decided) {

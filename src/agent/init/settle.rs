@@ -28,6 +28,7 @@ pub(super) fn claimant<'a>(init: &'a Init<'_>, subjects: &'a [Subject], kept: bo
             .find_map(|subject| subject.marker.as_ref()?.since.clone()),
         generation: &init.arguments.identity.generation,
         pod: &init.arguments.identity.pod,
+        takes_over: Vec::new(),
     }
 }
 
@@ -40,7 +41,10 @@ pub(super) async fn settle(
     known: &mut KnownStores,
 ) -> Result<Start, Error> {
     let now = Timestamp::now();
-    let claimant = claimant(init, subjects, outcomes.iter().any(|outcome| outcome.kept));
+    let claimant = Claimant {
+        takes_over: survey.taken_over.iter().map(|taken| &taken.holder).collect(),
+        ..claimant(init, subjects, outcomes.iter().any(|outcome| outcome.kept))
+    };
     let unconfirmed = subjects
         .iter()
         .filter_map(|subject| subject.marker.as_ref()?.serving.clone())
@@ -53,6 +57,7 @@ pub(super) async fn settle(
         generation: init.arguments.identity.generation.clone(),
         epoch: claimant.epoch,
         since: None,
+        pins: survey.pins(init.stores),
         destinations: Vec::new(),
         volumes: subjects.iter().zip(outcomes).map(started).collect(),
         serving: survey.at.clone().or(unconfirmed),
@@ -69,7 +74,7 @@ pub(super) async fn settle(
             known.hold(&destination.destination);
         }
     }
-    record_decisions(init, &start, survey).await;
+    record_decisions(init, &start, subjects, survey).await;
     note_damage(
         &mut start.destinations,
         outcomes,
@@ -119,14 +124,18 @@ pub(super) async fn settle(
     Ok(start)
 }
 
-/// A place that was begun anew says so, once it is claimed: nobody is asked again until it has its first snapshot.
-async fn record_decisions(init: &Init<'_>, start: &Start, survey: &Survey) {
-    for (number, question) in &survey.weighed.anew {
+/// What was accepted and acted upon is recorded, once the place is claimed: it is never taken for an answer again.
+async fn record_decisions(init: &Init<'_>, start: &Start, subjects: &[Subject], survey: &Survey) {
+    let anew = survey.weighed.anew.iter().map(|(number, question)| (*number, question));
+    let taken = survey.taken_over.iter().map(|taken| (taken.number, &taken.question));
+    let volumes = subjects.iter().flat_map(|subject| &subject.accepted);
+    let volumes = volumes.map(|question| (survey.best.unwrap_or(0), question));
+    for (number, question) in anew.chain(taken).chain(volumes) {
         let claimed = start
             .destinations
-            .get(*number)
+            .get(number)
             .is_some_and(|destination| matches!(destination.writing, Writing::Claimed { .. }));
-        if let (true, Some(store)) = (claimed, init.stores.get(*number))
+        if let (true, Some(store)) = (claimed, init.stores.get(number))
             && let Err(error) = decisions::record(store.as_ref(), &question.id, &question.text).await
         {
             tracing::warn!("that {} was accepted could not be recorded: {error}", question.id);

@@ -4,11 +4,13 @@
 use super::{Error, taken_back};
 use crate::agent::arguments::InitArguments;
 use crate::agent::volume;
+use crate::agent::volume::files::Files;
 use crate::agent::volume::look::{VolumeState, look};
 use crate::agent::volume::marker::{MARKER, Marker};
 use crate::agent::volume::mount;
 use crate::agent::volume::own::{Kept, OwnFolder};
-use crate::store::claims::{Claim, Owner};
+use crate::contract::question::Question;
+use crate::store::claims::Owner;
 use crate::store::keys;
 use std::io::{self, Read};
 use std::path::Path;
@@ -27,6 +29,10 @@ pub(super) struct Subject {
     pub(super) marker: Option<Marker>,
     /// Its id: the one on it, or a new one.
     pub(super) id: String,
+    /// There is no file on it but ours.
+    pub(super) is_bare: bool,
+    /// Questions about it that were answered by yes, and acted upon.
+    pub(super) accepted: Vec<Question>,
 }
 
 impl Subject {
@@ -51,14 +57,11 @@ pub(super) fn subjects(arguments: &InitArguments, owner: &Owner) -> Result<Vec<S
         }
         let own = OwnFolder::on(path);
         let state = taken_back::settled(&own, owner, look(&own, owner)?, value.as_deref())?;
-        if let VolumeState::Others(theirs) = &state {
-            return Err(Error::AnothersVolume {
-                path: path.to_owned(),
-                theirs: theirs.to_string(),
-                us: owner.to_string(),
-            });
-        }
-        let marker = match &state {
+        let own_state = match &state {
+            VolumeState::Others(others) => others.if_ours.as_ref(),
+            state => state,
+        };
+        let marker = match own_state {
             VolumeState::Initialised(marker) | VolumeState::Provisional(marker) => Some(marker.clone()),
             VolumeState::Interrupted(_) => match own.read_or_damaged(MARKER)? {
                 Kept::Whole(marker) => Some(marker),
@@ -66,7 +69,7 @@ pub(super) fn subjects(arguments: &InitArguments, owner: &Owner) -> Result<Vec<S
             },
             VolumeState::Empty | VolumeState::Foreign | VolumeState::Others(_) => None,
         };
-        let known = match &state {
+        let known = match own_state {
             VolumeState::Interrupted(restoring) => Some(restoring.id.clone()),
             _ => marker.as_ref().map(|marker| marker.id.clone()),
         };
@@ -78,9 +81,11 @@ pub(super) fn subjects(arguments: &InitArguments, owner: &Owner) -> Result<Vec<S
             name: volume.name.clone(),
             folder: volume.folder.clone(),
             own,
+            is_bare: Files::on(path).next().is_none(),
             state,
             marker,
             id,
+            accepted: Vec::new(),
         });
     }
     Ok(subjects)
@@ -90,26 +95,4 @@ fn new_id() -> io::Result<String> {
     let mut bytes = [0; 8];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(keys::hex(&bytes))
-}
-
-/// A changed mount path does not change where a volume's files lie: its marker tells, or the place's claim.
-pub(super) fn keep_recorded_folders(subjects: &mut [Subject], claim: Option<&Claim>) {
-    for subject in subjects {
-        let marked = subject.marker.as_ref().map(|marker| marker.folder.clone());
-        let recorded = marked.or_else(|| {
-            let volumes = &claim?.volumes;
-            let same = volumes.iter().find(|volume| volume.name == subject.name)?;
-            Some(same.folder.clone())
-        });
-        if let Some(recorded) = recorded
-            && recorded != subject.folder
-        {
-            tracing::info!(
-                "volume {} stays in {recorded}/, where it has been, though its mount path would say {}/",
-                subject.name,
-                subject.folder
-            );
-            subject.folder = recorded;
-        }
-    }
 }

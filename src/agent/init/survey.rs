@@ -3,31 +3,38 @@
 
 use super::decision::Decision;
 use super::pause::Pause;
-use super::settle::claimant;
 use super::subject::Subject;
 use super::{Error, Init, Stores};
 use crate::agent::arguments::RestorePolicy;
-use crate::agent::lease::beat::{LOOK_AGAIN, Observation, SILENCE, Seen, Sign};
-use crate::agent::lease::inspect::{self, Backup, Place, Whose};
-use crate::agent::lease::judge::{awaited, in_use};
+use crate::agent::lease::beat::{LOOK_AGAIN, Observation, Seen};
+use crate::agent::lease::inspect::{self, Backup, Outline, Place};
+use crate::agent::lease::reverted::newer;
 use crate::agent::restore::moved::Moved;
 use crate::agent::start::Serving;
 use crate::agent::volume::look::VolumeState;
-use crate::store::claims::{self, Claim, Holder};
+use crate::store::claims::{Claim, Holder};
+use crate::store::snapshot::SnapshotId;
 use crate::store::{Error as StoreError, Store};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 mod coverage;
 pub(super) mod doubt;
+mod folders;
 mod found;
+mod glance;
+mod newest;
+pub(super) mod owners;
 mod point;
+mod waiting;
 
 use doubt::{Expected, Weighed};
+use glance::{GLANCE, glance};
+use owners::TakenOver;
 use point::{LookedUp, Wanted};
+use waiting::{observe, tell_once, waits_for};
 
-/// An initialised volume waits so long for a store, and no longer: its app is not the store's hostage.
-const GLANCE: Duration = Duration::from_secs(5);
 /// A writer that is about to let go is looked at so often.
 const HAND_OVER: Duration = Duration::from_secs(2);
 
@@ -35,8 +42,8 @@ const HAND_OVER: Duration = Duration::from_secs(2);
 pub(super) enum Said {
     /// Its place was looked at.
     Place(Place),
-    /// Only its claims were: the holder last. Enough for volumes that are kept.
-    Claims(Vec<Holder>),
+    /// Only what lies there was listed. Enough for volumes that are kept.
+    Outline(Outline),
     /// It could not be asked, or not be believed.
     Nothing(String),
 }
@@ -45,7 +52,7 @@ impl Said {
     /// The claims of the place, the holder last; `None` where nobody knows.
     pub(super) fn holders(&self) -> Option<&[Holder]> {
         match self {
-            Self::Claims(holders) => Some(holders),
+            Self::Outline(outline) => Some(&outline.claims),
             Self::Place(Place::Backup(backup)) => Some(&backup.claims),
             Self::Place(Place::Nothing { .. }) => Some(&[]),
             Self::Nothing(_) => None,
@@ -55,7 +62,14 @@ impl Said {
     fn backup(&self) -> Option<&Backup> {
         match self {
             Self::Place(Place::Backup(backup)) => Some(backup),
-            Self::Place(Place::Nothing { .. }) | Self::Claims(_) | Self::Nothing(_) => None,
+            Self::Place(Place::Nothing { .. }) | Self::Outline(_) | Self::Nothing(_) => None,
+        }
+    }
+
+    fn outline(&self) -> Option<&Outline> {
+        match self {
+            Self::Outline(outline) => Some(outline),
+            Self::Place(_) | Self::Nothing(_) => None,
         }
     }
 }
@@ -81,6 +95,17 @@ impl From<Decision> for Decided {
     }
 }
 
+/// A snapshot that was made from a volume after the state which that has now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reverted {
+    /// The pod volume's name.
+    pub(super) volume: String,
+    /// The epoch in its marker.
+    pub(super) marked: u64,
+    /// The snapshot.
+    pub(super) snapshot: SnapshotId,
+}
+
 /// What a start knows before it acts.
 pub(super) struct Survey {
     /// One a volume.
@@ -95,11 +120,43 @@ pub(super) struct Survey {
     pub(super) served: Vec<String>,
     /// What came of answers that were not believed.
     pub(super) weighed: Weighed,
+    /// Places that are taken over from other workloads.
+    pub(super) taken_over: Vec<TakenOver>,
+    /// What a volume that was put back to an older state lacks, by the number of its destination.
+    pub(super) reverted: Vec<(usize, Reverted)>,
     /// The destination with the newest backup.
     pub(super) best: Option<usize>,
 }
 
 impl Survey {
+    /// Nothing but what the destinations said.
+    fn of(said: Vec<Said>) -> Self {
+        Self {
+            decided: Vec::new(),
+            seen: vec![None; said.len()],
+            said,
+            at: None,
+            served: Vec::new(),
+            weighed: Weighed::default(),
+            taken_over: Vec::new(),
+            reverted: Vec::new(),
+            best: None,
+        }
+    }
+
+    /// The snapshot that is to be pinned at a destination before anything is written there.
+    pub(super) fn reverted(&self, destination: usize) -> Option<&Reverted> {
+        let mut all = self.reverted.iter();
+        all.find_map(|(number, reverted)| (*number == destination).then_some(reverted))
+    }
+
+    /// The same of all destinations, by their names.
+    pub(super) fn pins(&self, stores: &Stores) -> BTreeMap<String, SnapshotId> {
+        let each = self.reverted.iter();
+        each.filter_map(|(number, reverted)| Some((stores.get(*number)?.destination(), reverted.snapshot)))
+            .collect()
+    }
+
     /// Whether any volume has to wait for its store.
     fn asks_again(&self) -> bool {
         let decided = &mut self.decided.iter();
@@ -173,7 +230,7 @@ impl Survey {
             .iter()
             .filter_map(|said| match said {
                 Said::Nothing(why) => Some(why.as_str()),
-                Said::Place(_) | Said::Claims(_) => None,
+                Said::Place(_) | Said::Outline(_) => None,
             })
             .collect();
         answers.join("; ")
@@ -197,15 +254,16 @@ impl Survey {
 }
 
 /// Looks until every volume has a decision that can be acted on, or the time is up.
-pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject], expected: &Expected) -> Result<Survey, Error> {
+pub(super) async fn survey(init: &Init<'_>, subjects: &mut [Subject], expected: &Expected) -> Result<Survey, Error> {
+    folders::keep_recorded(subjects, None);
     let wanted = point::wanted(init.arguments, subjects);
     let all_kept = init.arguments.restore != RestorePolicy::Always
-        && subjects
-            .iter()
-            .all(|subject| matches!(subject.state, VolumeState::Initialised(_)));
+        && subjects.iter().all(|subject| {
+            matches!(subject.state, VolumeState::Initialised(_)) && !is_emptied(init, subject, expected)
+        });
     if all_kept
         && wanted.is_none()
-        && let Some(survey) = glance(subjects, init.stores).await
+        && let Some(survey) = glance(init, subjects).await
     {
         return Ok(survey);
     }
@@ -224,7 +282,7 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject], expected: &Exp
         .await?;
         let seen = observe(&mut observations, &said);
         if needs_store
-            && let Some(why) = undecided(init, &said, &seen)
+            && let Some(why) = owners::undecided(init, &said, &seen)
             && Instant::now() + LOOK_AGAIN < init.deadline
         {
             tell_once(&mut told, &why, LOOK_AGAIN);
@@ -256,94 +314,6 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &[Subject], expected: &Exp
     }
 }
 
-/// Says why we wait, where that is news.
-fn tell_once(told: &mut Option<String>, why: &str, pause: Duration) {
-    if told.as_deref() != Some(why) {
-        tracing::warn!("{why}; looking every {} s", pause.as_secs());
-        *told = Some(why.to_owned());
-    }
-}
-
-/// What each destination shows of its holder, in the light of what was seen before.
-fn observe(observations: &mut [Observation], said: &[Said]) -> Vec<Option<Seen>> {
-    let now = tokio::time::Instant::now();
-    let each = observations.iter_mut().zip(said);
-    each.map(|(observation, said)| Some(observation.look(said.backup()?, now)))
-        .collect()
-}
-
-/// Whether a place of another cluster is yet to be looked at for longer: until then nobody knows whether it may be read from.
-fn undecided(init: &Init<'_>, said: &[Said], seen: &[Option<Seen>]) -> Option<String> {
-    let mut each = init.stores.iter().zip(said).zip(seen);
-    each.find_map(|((store, said), seen)| {
-        let backup = said.backup()?;
-        let Whose::OtherCluster(owner) = backup.whose(init.owner) else {
-            return None;
-        };
-        let (why, may_change) = in_use(backup, &owner, (*seen)?)?;
-        may_change.then(|| format!("{} {why}", store.destination()))
-    })
-}
-
-/// Whether the writer before us is to be waited for.
-fn waits_for(init: &Init<'_>, subjects: &[Subject], survey: &Survey) -> Option<String> {
-    let (_, backup) = survey.source(init.stores)?;
-    let restores = survey.decided.iter().any(|decided| {
-        matches!(
-            decided.decision,
-            Decision::Restore | Decision::RestoreMissing | Decision::SetAsideAndRestore
-        )
-    });
-    // What is newest is not known while somebody may still save, and `always` goes by that.
-    if !restores && init.arguments.restore != RestorePolicy::Always {
-        return None;
-    }
-    let us = claimant(init, subjects, false);
-    let seen = survey.seen(survey.best?).unwrap_or_else(|| Seen::first(backup));
-    if survey.at.is_some() {
-        let pod = backup.claim.as_ref().map_or("", |claim| claim.pod.as_str());
-        let may_live = matches!(seen.sign(SILENCE), Sign::NotYet | Sign::Live);
-        return (may_live && pod != us.pod).then(|| format!("pod {pod} has not let go of the place"));
-    }
-    awaited(backup, &us, seen)
-}
-
-/// For volumes that will be kept: whether each place is still held from one of them. One request a destination.
-async fn glance(subjects: &[Subject], stores: &Stores) -> Option<Survey> {
-    let listings = futures::future::join_all(stores.iter().map(|store| claims::list(store.as_ref())));
-    let said: Vec<Said> = match tokio::time::timeout(GLANCE, listings).await {
-        Ok(listings) => listings
-            .into_iter()
-            .map(|listing| match listing {
-                Ok(holders) => Said::Claims(holders),
-                Err(error) => Said::Nothing(with_causes(&error)),
-            })
-            .collect(),
-        Err(_) => stores
-            .iter()
-            .map(|store| {
-                let why = format!("{}: no answer within {} s", store.destination(), GLANCE.as_secs());
-                Said::Nothing(why)
-            })
-            .collect(),
-    };
-    let first = &subjects.first()?.id;
-    let all_ours = said.iter().all(|said| match said {
-        Said::Claims(holders) => holders.last().is_some_and(|holder| holder.volume_id == *first),
-        Said::Nothing(_) => true,
-        Said::Place(_) => false,
-    });
-    all_ours.then(|| Survey {
-        decided: vec![Decision::Keep.into(); subjects.len()],
-        seen: vec![None; said.len()],
-        said,
-        at: None,
-        served: Vec::new(),
-        weighed: Weighed::default(),
-        best: None,
-    })
-}
-
 /// Asks each destination. Where the start needs one, a place of a newer release ends it: no patience helps, and what it holds
 /// may be newer than all that can be read. An app whose volume is kept starts beside it, and is not backed up.
 async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration, needs_store: bool) -> Result<Vec<Said>, Error> {
@@ -370,20 +340,28 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Whether a volume without a file is known to have had some, before any store is asked.
+fn is_emptied(init: &Init<'_>, subject: &Subject, expected: &Expected) -> bool {
+    let was_restored = subject.marker.as_ref().is_some_and(|marker| marker.restored.is_some());
+    let restores = init.arguments.restore != RestorePolicy::Never;
+    restores && subject.is_bare && (was_restored || expected.names_a_backup(init.stores))
+}
+
 /// What the destinations said together, and what follows for each volume.
 async fn conclude(
     init: &Init<'_>,
-    subjects: &[Subject],
+    subjects: &mut [Subject],
     mut said: Vec<Said>,
     seen: Vec<Option<Seen>>,
     expected: &Expected,
     wanted: Option<&Wanted>,
 ) -> Result<Survey, Error> {
     let weighed = expected.weigh(init, &mut said).await;
-    for ((store, said), seen) in init.stores.iter().zip(&mut said).zip(&seen) {
-        check_owner(init, store.as_ref(), said, *seen)?;
+    let taken_over = owners::places(init, &mut said, &seen).await?;
+    for (store, said) in init.stores.iter().zip(&said) {
         warn_of_oddities(store.as_ref(), said);
     }
+    owners::volumes(init, subjects, &said, &taken_over).await?;
     let best = said
         .iter()
         .enumerate()
@@ -391,14 +369,15 @@ async fn conclude(
         .max()
         .map(|(_, std::cmp::Reverse(number))| number);
     let mut survey = Survey {
-        decided: Vec::new(),
-        said,
         seen,
-        at: None,
-        served: Vec::new(),
         weighed,
+        taken_over,
         best,
+        ..Survey::of(said)
     };
+    folders::keep_recorded(subjects, survey.primary_claim());
+    folders::ask(init, &survey, subjects).await?;
+    survey.reverted = reverted(&survey.said, subjects);
     match wanted {
         None => {}
         Some(Wanted::Unconfirmed(value)) => {
@@ -423,11 +402,11 @@ async fn conclude(
         },
     }
     let mut decided = Vec::with_capacity(subjects.len());
-    for subject in subjects {
+    for subject in subjects.iter() {
         decided.push(match (&survey.at, &subject.state) {
             (Some(_), VolumeState::Empty | VolumeState::Interrupted(_)) => Decision::Restore.into(),
             (Some(_), _) => Decision::SetAsideAndRestore.into(),
-            (None, _) => found::decided(init, &survey, subject).await,
+            (None, _) => found::decided(init, &survey, subject, is_emptied(init, subject, expected)).await,
         });
     }
     Ok(Survey { decided, ..survey })
@@ -439,25 +418,29 @@ fn lateness(backup: &Backup) -> Option<(u64, Timestamp)> {
     backup.newest().map(|newest| (newest.epoch, newest.time))
 }
 
-/// Another workload's place is an error; another cluster's that may be in use is no answer.
-fn check_owner(init: &Init<'_>, store: &dyn Store, said: &mut Said, seen: Option<Seen>) -> Result<(), Error> {
-    let Some(backup) = said.backup() else {
-        return Ok(());
-    };
-    match backup.whose(init.owner) {
-        Whose::Ours => Ok(()),
-        Whose::Others(theirs) => Err(Error::AnothersPlace {
-            destination: store.destination(),
-            theirs: theirs.to_string(),
-            us: init.owner.to_string(),
-        }),
-        Whose::OtherCluster(owner) => {
-            if let Some((why, _)) = in_use(backup, &owner, seen.unwrap_or_else(|| Seen::first(backup))) {
-                *said = Said::Nothing(format!("{} {why}", store.destination()));
-            }
-            Ok(())
-        }
-    }
+/// Volumes that were put back to an older state, and what the destinations have of them since.
+fn reverted(said: &[Said], subjects: &[Subject]) -> Vec<(usize, Reverted)> {
+    let backups = said
+        .iter()
+        .enumerate()
+        .filter_map(|(number, said)| Some((number, said.backup()?)));
+    backups
+        .flat_map(|(number, backup)| {
+            subjects.iter().filter_map(move |subject| {
+                let marker = subject.marker.as_ref()?;
+                let (snapshot, marked) = (newer(backup, marker)?, marker.epoch);
+                let volume = subject.name.clone();
+                Some((
+                    number,
+                    Reverted {
+                        volume,
+                        marked,
+                        snapshot,
+                    },
+                ))
+            })
+        })
+        .collect()
 }
 
 fn warn_of_oddities(store: &dyn Store, said: &Said) {

@@ -20,9 +20,11 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 mod damage;
+mod emptied;
 mod empty;
 mod going_back;
 mod leases;
+mod moved;
 mod objects;
 
 const FIRST: &str = "20261122T130500Z-3.1-auto";
@@ -196,6 +198,7 @@ impl Bed {
                 id: volume_id.to_owned(),
             }],
             time: "2026-01-01T00:00:00Z".parse().unwrap(),
+            start: None,
         };
         self.memory
             .objects()

@@ -5,6 +5,7 @@ use super::beat::{LONG_SILENCE, Observation, Sign};
 use super::inspect::{Backup, Place, look};
 use super::judge::{Claimant, Judgement, Since, judge};
 use super::known::KnownStore;
+use super::reverted::pin;
 use crate::agent::arguments::QuestionId;
 use crate::agent::start::{Start, Writing};
 use crate::contract::question::Question;
@@ -92,6 +93,7 @@ pub async fn claim(
         }),
         generation: &start.generation,
         pod: &start.pod,
+        takes_over: Vec::new(),
     };
     let place = store.destination();
     let question = match judge(&place, &backup, &claimant, seen, &[]) {
@@ -103,6 +105,10 @@ pub async fn claim(
         Judgement::Ask(question) => Some(question),
         Judgement::Take => None,
     };
+    if let Some(snapshot) = start.pins.get(&place) {
+        let names: Vec<&str> = start.volumes.iter().map(|volume| volume.name.as_str()).collect();
+        pin(store, *snapshot, &names.join(", ")).await?;
+    }
     let draft = start.claim(now);
     // One epoch for all destinations of a start: what is saved under it is told apart by time.
     let is_of_this_start = start
@@ -170,6 +176,7 @@ mod tests {
             generation: "g".to_owned(),
             epoch: 1,
             since: None,
+            pins: std::collections::BTreeMap::new(),
             destinations: Vec::new(),
             volumes: vec![StartedVolume {
                 name: "data".to_owned(),

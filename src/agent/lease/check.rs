@@ -289,6 +289,7 @@ mod tests {
                 id: "b".to_owned(),
             }],
             time: Timestamp::UNIX_EPOCH,
+            start: None,
         };
         Lease::new(&claim, known)
     }

@@ -13,6 +13,20 @@ use crate::store::{Contents, Depth, Error, Object, Presence, Store};
 /// An index up to this size is read along with the claim of its place, before anybody knows whether it is needed.
 const LARGEST_ALONG: u64 = 1 << 20;
 
+/// No file's line in an index is shorter, in bytes: its SHA-256 alone has 64 digits.
+const SHORTEST_LINE: u64 = 90;
+
+/// What two listings show of a place: enough for volumes that are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// The holder last.
+    pub claims: Vec<Holder>,
+    /// The newest snapshot.
+    pub newest: Option<SnapshotId>,
+    /// No more files than these are in it.
+    pub files_at_most: u64,
+}
+
 /// What lies at a place that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -42,6 +56,8 @@ pub struct Backup {
     pub snapshots: Vec<SnapshotId>,
     /// Backups that are, or were, under way, the newest last.
     pub pending: Vec<SnapshotId>,
+    /// No more files than these are in the newest snapshot.
+    pub files_at_most: u64,
     /// There is no snapshot, but the mirror has files: made by hand with the guide, or never finished.
     pub by_listing: bool,
     /// Which store it is.
@@ -159,11 +175,26 @@ pub async fn look_to_restore(store: &dyn Store, folders: &[String]) -> Result<Pl
     look_and_read(store, folders, LARGEST_ALONG).await
 }
 
-async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> Result<Place, Error> {
+/// Looks at who holds a place, and how much it has at most.
+pub async fn outline(store: &dyn Store) -> Result<Outline, Error> {
+    let (claims, _, points) = listings(store).await?;
+    Ok(Outline {
+        claims,
+        newest: points.snapshots.last().copied(),
+        files_at_most: points.files_at_most,
+    })
+}
+
+async fn listings(store: &dyn Store) -> Result<(Vec<Holder>, Vec<Object>, Points), Error> {
     let mut listings = store.list_all(&[keys::CLAIMS, keys::SNAPSHOTS]).await?.into_iter();
     let claims = claims::of_listing(store, &listings.next().unwrap_or_default())?;
     let objects = listings.next().unwrap_or_default();
     let points = Points::of_listing(store, &objects)?;
+    Ok((claims, objects, points))
+}
+
+async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> Result<Place, Error> {
+    let (claims, objects, points) = listings(store).await?;
     let mut by_listing = false;
     if points.snapshots.is_empty() {
         for folder in folders {
@@ -205,7 +236,12 @@ async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> R
         Some(_) => None,
         None => earlier(store, &claims).await?,
     };
-    let Points { snapshots, pending, .. } = points;
+    let Points {
+        snapshots,
+        pending,
+        files_at_most,
+        ..
+    } = points;
     let backup = Backup {
         claims,
         claim,
@@ -213,6 +249,7 @@ async fn look_and_read(store: &dyn Store, folders: &[String], largest: u64) -> R
         state: state.and_then(|bytes| state::of_bytes(store, &bytes)),
         snapshots,
         pending,
+        files_at_most,
         by_listing,
         store_id: store_id.and_then(|bytes| store_id::of_bytes(store, &bytes)),
         indexes: read,
@@ -281,6 +318,8 @@ struct Points {
     pending: Vec<SnapshotId>,
     /// Those that others may build on, in no order.
     bases: Vec<SnapshotId>,
+    /// No more files than these are in the newest.
+    files_at_most: u64,
 }
 
 impl Points {
@@ -299,7 +338,35 @@ impl Points {
         points.snapshots.sort_unstable();
         points.pending.sort_unstable();
         points.pending.retain(|id| !points.snapshots.contains(id));
+        points.files_at_most = points.most_files(objects);
         Ok(points)
+    }
+
+    /// The lines that the newest snapshot's index and the one that it builds on have room for.
+    fn most_files(&self, objects: &[Object]) -> u64 {
+        let Some(newest) = self.snapshots.last() else {
+            return 0;
+        };
+        let size = |id: &SnapshotId| {
+            let name = format!("{id}.json");
+            let index = objects.iter().find(|object| object.name == name);
+            index.map_or(0, |index| index.size)
+        };
+        // Whichever of its epoch it is; where the marks of those are lost, it may be any.
+        let marked = self
+            .bases
+            .iter()
+            .filter(|base| base.epoch == newest.epoch)
+            .map(size)
+            .max();
+        let base = marked.or_else(|| {
+            self.snapshots
+                .iter()
+                .filter(|id| id.epoch == newest.epoch)
+                .map(size)
+                .max()
+        });
+        (size(newest) + base.unwrap_or(0)) / SHORTEST_LINE
     }
 
     /// The index of the newest snapshot, and the one that it most likely builds on, where they are no larger than this.
@@ -355,6 +422,7 @@ mod tests {
                 id: "ab12".to_owned(),
             }],
             time: "2026-11-22T12:00:00Z".parse().unwrap(),
+            start: None,
         }
     }
 
@@ -506,6 +574,29 @@ mod tests {
         };
         let whose = backup.whose(&owner("c1", "app"));
         assert_eq!(whose, Whose::Others(owner("c1", "other")));
+    }
+
+    #[tokio::test]
+    async fn how_much_a_place_has_at_most_is_seen_without_reading_it() {
+        let store = Memory::default();
+        assert_eq!(outline(&store).await.unwrap(), Outline::default());
+        put(&store, "claims/3-ab12.json", &encode(&claim("c1", "app"))).await;
+        for (name, lines) in [
+            ("20261122T120000Z-2.9-auto.json", 900),
+            ("20261122T130100Z-3.1-auto.json", 20),
+            ("20261122T130200Z-3.2-auto.json", 1),
+        ] {
+            put(&store, &format!("snapshots/{name}"), &vec![b'x'; lines * 90]).await;
+        }
+        let seen = outline(&store).await.unwrap();
+        assert_eq!(
+            seen.files_at_most, 21,
+            "the newest may build on the largest of its epoch"
+        );
+        assert_eq!(seen.newest.unwrap().to_string(), "20261122T130200Z-3.2-auto");
+        assert_eq!(seen.claims.last().unwrap().epoch, 3);
+        put(&store, "snapshots/20261122T130200Z-3.2-auto.base", b"x").await;
+        assert_eq!(outline(&store).await.unwrap().files_at_most, 2, "it builds on none");
     }
 
     #[tokio::test]

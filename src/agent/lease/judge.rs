@@ -26,6 +26,8 @@ pub struct Claimant<'a> {
     pub generation: &'a str,
     /// Our pod.
     pub pod: &'a str,
+    /// Holders of another workload that were accepted to be taken over, and have let go.
+    pub takes_over: Vec<&'a Holder>,
 }
 
 /// A moment of a place: who held it, and its newest snapshot.
@@ -168,6 +170,7 @@ pub fn judge(place: &str, backup: &Backup, us: &Claimant<'_>, seen: Seen, accept
         return Judgement::Take;
     };
     let other_cluster = match backup.whose(us.owner) {
+        Whose::Others(_) if us.takes_over.contains(&holder) => None,
         Whose::Others(owner) => {
             return Judgement::Fence {
                 why: format!("the place belongs to {owner}"),
@@ -264,6 +267,7 @@ mod tests {
                     id: "theirs".to_owned(),
                 }],
                 time: "2026-11-22T01:00:00Z".parse().unwrap(),
+                start: None,
             }),
             state: Some(State {
                 epoch: 5,
@@ -284,6 +288,7 @@ mod tests {
             since: None,
             generation,
             pod: "app-2",
+            takes_over: Vec::new(),
         }
     }
 

@@ -11,3 +11,4 @@ pub mod inspect;
 pub mod judge;
 pub mod known;
 pub mod renew;
+pub mod reverted;

@@ -118,6 +118,7 @@ mod tests {
             generation: String::new(),
             epoch: 0,
             since: None,
+            pins: std::collections::BTreeMap::new(),
             destinations: Vec::new(),
             volumes: Vec::new(),
             serving: None,

@@ -114,8 +114,9 @@ async fn check(
         found.extend(report::summary(&store.destination(), &verdict, Timestamp::now()));
         match &verdict {
             Verdict::Ready(_) | Verdict::ByHand(_) => trusted += 1,
-            Verdict::NoBackup { .. } => {}
-            Verdict::Damaged { .. } | Verdict::Others(_) | Verdict::Failed(_) => {
+            // Whether it is to be taken over is asked by the start: a sync that can't begin brings no answer.
+            Verdict::NoBackup { .. } | Verdict::Others(_) => {}
+            Verdict::Damaged { .. } | Verdict::Failed(_) => {
                 untrusted.push(report::reason(&store.destination(), &verdict));
             }
         }

@@ -60,7 +60,13 @@ pub(super) fn report(destination: &str, verdict: &Verdict, pinned: bool, now: Ti
                 ),
             }
         }
-        Verdict::Others(_) | Verdict::Failed(_) => writeln!(text, "{}", reason_only(verdict)),
+        Verdict::Others(owner) => writeln!(
+            text,
+            "BELONGS TO {owner}: the app does not start on it. Whether to take it over is asked by its init-config, with an id \
+             for vixens.io/backup-accept; if that is not meant, give this workload a place of its own with the annotation \
+             vixens.io/backup-destination"
+        ),
+        Verdict::Failed(_) => writeln!(text, "{}", reason_only(verdict)),
     };
     if pinned {
         let _ = writeln!(text, "  pinned            retention keeps it until the next sync");
@@ -79,7 +85,10 @@ pub(super) fn summary(destination: &str, verdict: &Verdict, now: Timestamp) -> O
         )),
         Verdict::ByHand(totals) => Some(format!("{destination}: made by hand, {}", of_totals(*totals))),
         Verdict::NoBackup { .. } => Some(format!("{destination}: no backup yet")),
-        Verdict::Damaged { .. } | Verdict::Others(_) | Verdict::Failed(_) => None,
+        Verdict::Others(_) => Some(format!(
+            "{destination}: another workload's, which the start will ask about"
+        )),
+        Verdict::Damaged { .. } | Verdict::Failed(_) => None,
     }
 }
 
@@ -95,11 +104,8 @@ pub(super) fn reason(destination: &str, verdict: &Verdict) -> String {
 fn reason_only(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Failed(error) => format!("NOT KNOWN: {error}"),
-        Verdict::Others(owner) => format!(
-            "belongs to {owner}: give this workload a place of its own with the annotation vixens.io/backup-destination"
-        ),
         Verdict::Damaged { wrong, .. } => format!("is damaged: {}", wrong.join("; ")),
-        Verdict::Ready(_) | Verdict::ByHand(_) | Verdict::NoBackup { .. } => String::new(),
+        Verdict::Ready(_) | Verdict::ByHand(_) | Verdict::NoBackup { .. } | Verdict::Others(_) => String::new(),
     }
 }
 

@@ -22,17 +22,43 @@ pub enum VolumeState {
     /// Files, and no marker of ours.
     Foreign,
     /// The marker names somebody else.
-    Others(Owner),
+    Others(Others),
+}
+
+/// A volume of somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Others {
+    /// Who.
+    pub owner: Owner,
+    /// What it would be, if it were ours.
+    pub if_ours: Box<VolumeState>,
+}
+
+impl VolumeState {
+    /// The same, if its owner is us.
+    fn of(self, owner: &Owner, us: &Owner) -> Self {
+        match owner.kinship(us) {
+            Kinship::Other => Self::Others(Others {
+                owner: owner.clone(),
+                if_ours: Box::new(self),
+            }),
+            Kinship::Same | Kinship::OtherCluster => self,
+        }
+    }
 }
 
 /// Looks at the volume of this owner.
 pub fn look(own: &OwnFolder, us: &Owner) -> Result<VolumeState, Error> {
     match own.read_or_damaged::<Restoring>(RESTORING)? {
-        Kept::Whole(restoring) if restoring.owner.kinship(us) == Kinship::Other => {
-            Ok(VolumeState::Others(restoring.owner))
+        Kept::Whole(restoring) => {
+            let owner = restoring.owner.clone();
+            Ok(VolumeState::Interrupted(restoring).of(&owner, us))
         }
-        Kept::Whole(restoring) => Ok(VolumeState::Interrupted(restoring)),
-        Kept::Damaged => Ok(VolumeState::Interrupted(unknown_restore(own, us)?)),
+        Kept::Damaged => {
+            let restoring = unknown_restore(own, us)?;
+            let owner = restoring.owner.clone();
+            Ok(VolumeState::Interrupted(restoring).of(&owner, us))
+        }
         Kept::Nothing => look_past(own, us),
     }
 }
@@ -45,11 +71,15 @@ fn unknown_restore(own: &OwnFolder, us: &Owner) -> Result<Restoring, Error> {
         Kept::Damaged | Kept::Nothing => None,
     };
     let is_placing = own.join(UNDO).exists();
+    let (id, owner) = marker.map_or_else(
+        // A volume without an id gets one.
+        || (String::new(), us.clone()),
+        |marker| (marker.id, marker.owner),
+    );
     Ok(Restoring {
         version: VERSION,
-        // A volume without an id gets one.
-        id: marker.map(|marker| marker.id).unwrap_or_default(),
-        owner: us.clone(),
+        id,
+        owner,
         destination: String::new(),
         snapshot: None,
         mode: Mode::Replace,
@@ -68,12 +98,15 @@ pub fn look_past(own: &OwnFolder, us: &Owner) -> Result<VolumeState, Error> {
         Kept::Damaged | Kept::Nothing => None,
     };
     Ok(match marker {
-        Some(marker) if marker.owner.kinship(us) == Kinship::Other => VolumeState::Others(marker.owner),
-        Some(marker) => match marker.status {
-            MarkerStatus::Settled | MarkerStatus::Fenced => VolumeState::Initialised(marker),
-            MarkerStatus::Provisional => VolumeState::Provisional(marker),
-            MarkerStatus::Tier1 => VolumeState::Foreign,
-        },
+        Some(marker) => {
+            let owner = marker.owner.clone();
+            let state = match marker.status {
+                MarkerStatus::Settled | MarkerStatus::Fenced => VolumeState::Initialised(marker),
+                MarkerStatus::Provisional => VolumeState::Provisional(marker),
+                MarkerStatus::Tier1 => VolumeState::Foreign,
+            };
+            state.of(&owner, us)
+        }
         None => match Files::on(own.volume()).next().transpose()? {
             Some(_) => VolumeState::Foreign,
             None => VolumeState::Empty,
@@ -147,7 +180,10 @@ mod tests {
         }
         assert_eq!(
             look(&own, &owner("other")).unwrap(),
-            VolumeState::Others(owner("app")),
+            VolumeState::Others(Others {
+                owner: owner("app"),
+                if_ours: Box::new(VolumeState::Initialised(marker(MarkerStatus::Fenced))),
+            }),
             "another workload's volume"
         );
         own.write(MARKER, &marker(MarkerStatus::Provisional)).unwrap();

@@ -31,6 +31,19 @@ pub(super) struct Coverage {
     occupied: u64,
     /// Contents that are on the volume under other names.
     pub(super) moved: Moved,
+    /// The snapshot's files and databases, and those of them of which anything is left: the content under any name, or a file
+    /// in its place that is not empty.
+    files: u64,
+    left: u64,
+}
+
+/// So many of a snapshot's files may be left on a volume that counts as emptied: dot-files that `rm -rf *` spares.
+pub(super) const fn remnant(files: u64) -> u64 {
+    match files {
+        0..3 => 0,
+        3..20 => 1,
+        _ => files / 10,
+    }
 }
 
 impl fmt::Display for Coverage {
@@ -50,6 +63,16 @@ impl Coverage {
         let bytes = self.of.bytes.saturating_sub(self.there.bytes);
         let is_told = self.of.files > 0 || self.databases == 0;
         is_told && !exceeds(files, self.of.files) && !exceeds(bytes.saturating_sub(self.largest), self.of.bytes)
+    }
+
+    /// Whether no more of the snapshot is left than a remnant.
+    pub(super) fn is_remnant(&self) -> bool {
+        self.files > 0 && self.left <= remnant(self.files)
+    }
+
+    /// How much is left, in words.
+    pub(super) fn left(&self) -> String {
+        format!("{} of {} files", self.left, self.files)
     }
 
     /// Whether everything of the snapshot can be brought without touching what is there.
@@ -80,6 +103,7 @@ pub(super) fn cover<'a>(plan: &'a Plan, databases: impl Iterator<Item = &'a Path
     let mut coverage = Coverage::default();
     let mut elsewhere: Vec<(&Content, u64)> = Vec::new();
     let mut in_place: HashSet<&Path> = HashSet::new();
+    let mut changed: HashSet<&str> = HashSet::new();
     for Item { path, what } in &plan.items {
         let place = root.join(path);
         let is_folder = matches!(what, Planned::Folder(_));
@@ -87,6 +111,7 @@ pub(super) fn cover<'a>(plan: &'a Plan, databases: impl Iterator<Item = &'a Path
         let is_taken = fs::symlink_metadata(&place).is_ok_and(|found| !(is_folder && found.is_dir()));
         coverage.occupied += u64::from(is_barred || is_taken);
         let Planned::File(content, given) = what else { continue };
+        coverage.files += 1;
         coverage.of.files += 1;
         coverage.of.bytes += content.size;
         let modified = given.as_ref().map(|given| given.modified);
@@ -97,16 +122,24 @@ pub(super) fn cover<'a>(plan: &'a Plan, databases: impl Iterator<Item = &'a Path
         } {
             There::Same => {
                 in_place.insert(path);
+                coverage.left += 1;
                 coverage.there.files += 1;
                 coverage.there.bytes += content.size;
             }
             There::Database(size) => {
                 coverage.of.files -= 1;
                 coverage.databases += 1;
+                coverage.left += 1;
                 coverage.there.bytes += size.min(content.size);
                 coverage.lacks(content.size.saturating_sub(size));
             }
-            There::Changed(size) => elsewhere.push((content, size.min(content.size))),
+            There::Changed(size) => {
+                if size > 0 || content.size == 0 {
+                    coverage.left += 1;
+                    changed.insert(content.key.as_str());
+                }
+                elsewhere.push((content, size.min(content.size)));
+            }
             There::Nothing => elsewhere.push((content, 0)),
         }
     }
@@ -114,6 +147,7 @@ pub(super) fn cover<'a>(plan: &'a Plan, databases: impl Iterator<Item = &'a Path
     coverage.moved = moved(wanted, &in_place, root);
     for (content, left) in elsewhere {
         if known(content).is_some_and(|known| coverage.moved.contains(&known)) {
+            coverage.left += u64::from(!changed.contains(content.key.as_str()));
             coverage.there.files += 1;
             coverage.there.bytes += content.size;
         } else {
@@ -124,8 +158,10 @@ pub(super) fn cover<'a>(plan: &'a Plan, databases: impl Iterator<Item = &'a Path
     for path in databases {
         let place = root.join(path);
         coverage.occupied += u64::from(fs::symlink_metadata(&place).is_ok());
+        coverage.files += 1;
         if is_database(&place).unwrap_or(false) {
             coverage.databases += 1;
+            coverage.left += 1;
         } else {
             coverage.of.files += 1;
         }
@@ -303,6 +339,33 @@ mod tests {
         assert!(!cover(&plan, replicated(), without.path()).is_most(MOST));
         let fresh = volume(&[("app.db", &database(10))]);
         assert!(!cover(&plan, replicated(), fresh.path()).is_most(MOST));
+    }
+
+    #[test]
+    fn a_tenth_of_the_files_is_a_remnant_and_what_is_in_its_place_or_was_moved_is_left() {
+        for (files, expected) in [(0, 0), (2, 0), (3, 1), (19, 1), (20, 2), (200, 20)] {
+            assert_eq!(remnant(files), expected, "{files}");
+        }
+        let snapshot = [("a", "aa"), ("b", "bb"), (".c", "cc"), ("app.db", "SQLite format 3\0")];
+        assert!(covered(&snapshot, &[]).is_remnant());
+        assert!(covered(&snapshot, &[(".c", "cc"), ("new", "x")]).is_remnant());
+        for there in [
+            [("a", "aa"), ("b", "bb")],
+            // Changed, moved, and a database that was written.
+            [("a", "changed"), ("sub/b", "bb")],
+            [("app.db", "SQLite format 3\0 and more"), (".c", "x")],
+        ] {
+            assert!(!covered(&snapshot, &there).is_remnant(), "{there:?}");
+        }
+        let hollow = [("a", ""), ("b", ""), (".c", "")];
+        assert!(
+            covered(&snapshot, &hollow).is_remnant(),
+            "what lost its content is not left"
+        );
+        assert!(!covered(&[], &[]).is_remnant(), "there was nothing");
+        let replicated = || [Path::new("app.db")].into_iter();
+        let emptied = volume(&[]);
+        assert!(cover(&plan(&[]), replicated(), emptied.path()).is_remnant());
     }
 
     #[test]

@@ -73,6 +73,12 @@ impl Expected {
         }
     }
 
+    /// Whether any destination is known to have had a backup.
+    pub(super) fn names_a_backup(&self, stores: &Stores) -> bool {
+        let mut each = stores.iter().map(|store| self.of(&store.destination()));
+        each.any(|known| known.recorded.is_some())
+    }
+
     /// Why an answer is not believed.
     fn doubts(&self, destination: &str, said: &Said) -> Option<String> {
         let Said::Place(place) = said else {
@@ -134,7 +140,7 @@ impl Expected {
                     store_id: backup.store_id.clone().or(before.store_id),
                     ..KnownStore::default()
                 },
-                Said::Claims(_) => KnownStore {
+                Said::Outline(_) => KnownStore {
                     held: true,
                     store_id: match before.store_id {
                         Some(known) => Some(known),

@@ -1,23 +1,25 @@
 //! One volume and what the destinations said → the row and the column of the table, and its word. Reads the newest
 //! snapshot's index where contents have to be compared.
 
-use super::coverage::{Coverage, cover};
+use super::coverage::{Coverage, cover, remnant};
+use super::newest::Newest;
 use super::{Decided, Said, Survey, with_causes};
+use crate::agent::arguments::RestorePolicy;
 use crate::agent::init::Init;
 use crate::agent::init::decision::{Answer, Decision, Found, decide};
 use crate::agent::init::subject::Subject;
 use crate::agent::lease::inspect::Backup;
 use crate::agent::lease::judge::Since;
 use crate::agent::restore::moved::Moved;
-use crate::agent::restore::plan::{Plan, of_listing, of_snapshot};
+use crate::agent::restore::plan::{Plan, of_listing};
+use crate::agent::volume::files::Files;
 use crate::agent::volume::look::VolumeState;
-use crate::agent::volume::marker::{INCOMING, Mode};
-use crate::store::indexes::Indexes;
+use crate::agent::volume::marker::Mode;
 use crate::store::{Error as StoreError, Store};
 use std::path::PathBuf;
 
 /// The table's word for one volume.
-pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject) -> Decided {
+pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject, is_emptied: bool) -> Decided {
     let nobody = Backup::default();
     let source = survey.source(init.stores);
     let backup = source.map_or(&nobody, |(_, backup)| backup);
@@ -41,7 +43,19 @@ pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject)
             (Found::Interrupted, answer)
         }
         (VolumeState::Initialised(_), _) if is_superseded(backup, subject) => (Found::Superseded, answer),
-        (VolumeState::Initialised(_), _) => (Found::Initialised, answer),
+        (VolumeState::Initialised(_), None) if is_emptied => (Found::Emptied, answer),
+        (VolumeState::Initialised(_), Some((store, backup))) => match emptied(init, store, backup, subject).await {
+            Some(coverage) => {
+                because = Some(format!(
+                    "the volume was emptied: only {} were left (to start with these, set vixens.io/backup-restore: never)",
+                    coverage.left()
+                ));
+                moved = coverage.moved;
+                (Found::Emptied, answer)
+            }
+            None => (Found::Initialised, answer),
+        },
+        (VolumeState::Initialised(_), None) => (Found::Initialised, answer),
         (VolumeState::Foreign | VolumeState::Others(_), None) => (Found::Foreign, answer),
         (VolumeState::Foreign | VolumeState::Others(_), Some((store, backup))) => {
             match covered(store, backup, subject).await {
@@ -65,8 +79,9 @@ pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject)
         }
     };
     let decision = decide(found, answer, init.arguments.restore, init.arguments.store_down);
+    let restores = matches!(decision, Decision::SetAsideAndRestore | Decision::RestoreMissing);
     Decided {
-        because: because.filter(|_| decision == Decision::SetAsideAndRestore),
+        because: because.filter(|_| restores),
         decision,
         moved,
     }
@@ -90,9 +105,48 @@ fn is_superseded(backup: &Backup, subject: &Subject) -> bool {
     names_another && !stands_still && backup.holder().is_some_and(|holder| holder.epoch >= subject.epoch())
 }
 
-/// How much of what the place has for it a volume has. Of several snapshots, of the newest that can be read.
+/// How much is left of what the newest snapshot has live, if that is next to nothing, and nobody has been asked about it. What
+/// can't be read says nothing.
+async fn emptied(init: &Init<'_>, store: &dyn Store, backup: &Backup, subject: &Subject) -> Option<Coverage> {
+    let few = usize::try_from(remnant(backup.files_at_most)).unwrap_or(usize::MAX);
+    let left = Files::on(subject.own.volume()).take(few.saturating_add(1)).count();
+    if init.arguments.restore == RestorePolicy::Never || backup.newest().is_none() || left > few {
+        return None;
+    }
+    let newest = match Newest::read(store, backup, &subject.own).await {
+        Ok(newest) => newest,
+        Err(error) => {
+            tracing::warn!("{}", with_causes(&error));
+            return None;
+        }
+    };
+    // Somebody is to decide about what vanished: the sidecar's guard has asked.
+    if newest.holds(&subject.folder) {
+        return None;
+    }
+    let (plan, databases) = newest.live(&subject.folder);
+    let coverage = compared(plan, databases, subject).await.ok()?;
+    coverage.is_remnant().then_some(coverage)
+}
+
+/// How much of what the place has live for it a volume has. Of several snapshots, of the newest that can be read.
 async fn covered(store: &dyn Store, backup: &Backup, subject: &Subject) -> Result<Coverage, StoreError> {
-    let (plan, databases) = newest(store, backup, subject).await?;
+    let newest = match backup.newest() {
+        Some(_) => Newest::read(store, backup, &subject.own).await.map(Some),
+        None => Ok(None),
+    };
+    let (plan, databases) = match newest {
+        Ok(Some(newest)) => newest.live(&subject.folder),
+        // Nothing tells what its files were: then what is there by name and size has to do.
+        Ok(None) | Err(StoreError::Damaged { .. } | StoreError::NotFound { .. }) => {
+            (of_listing(store, &subject.folder).await?, Vec::new())
+        }
+        Err(error) => return Err(error),
+    };
+    compared(plan, databases, subject).await
+}
+
+async fn compared(plan: Plan, databases: Vec<PathBuf>, subject: &Subject) -> Result<Coverage, StoreError> {
     let root = subject.own.volume().to_owned();
     let compared = tokio::task::spawn_blocking(move || {
         let databases = databases.iter().map(PathBuf::as_path);
@@ -102,35 +156,4 @@ async fn covered(store: &dyn Store, backup: &Backup, subject: &Subject) -> Resul
         what: format!("{} can't be compared with its backup", subject.own.volume().display()),
         source: std::io::Error::other(error),
     })
-}
-
-/// What a restore of the newest snapshot would bring, and the databases that it leaves to their replicas.
-async fn newest(store: &dyn Store, backup: &Backup, subject: &Subject) -> Result<(Plan, Vec<PathBuf>), StoreError> {
-    if backup.newest().is_none() {
-        return Ok((of_listing(store, &subject.folder).await?, Vec::new()));
-    }
-    let incoming = subject.own.join(INCOMING);
-    subject.own.create().map_err(|error| StoreError::Local {
-        what: format!("{} can't be made", incoming.display()),
-        source: std::io::Error::other(error),
-    })?;
-    let indexes = Indexes::new(store, &incoming).known(&backup.indexes);
-    for id in backup.snapshots.iter().rev() {
-        match indexes.read(id).await {
-            Ok((header, entries)) => {
-                let replicated = header
-                    .databases
-                    .iter()
-                    .filter(|position| position.folder == subject.folder && position.file.is_none());
-                let databases = replicated.map(|position| PathBuf::from(&position.path)).collect();
-                return Ok((of_snapshot(*id, entries, &subject.folder, None), databases));
-            }
-            Err(error @ (StoreError::Damaged { .. } | StoreError::NotFound { .. })) => {
-                tracing::warn!("{}; the snapshot before it is looked at", with_causes(&error));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    // Nothing tells what its files were: then what is there by name and size has to do.
-    Ok((of_listing(store, &subject.folder).await?, Vec::new()))
 }

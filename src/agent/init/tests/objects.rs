@@ -30,7 +30,7 @@ async fn a_place_whose_claim_is_cut_off_is_never_taken_from_the_workload_that_it
         objects.insert(keys::STATE.to_owned(), edit(state, "{", owner));
     }
     let error = bed.start_over(Fault::None).await.unwrap_err();
-    assert!(matches!(error, Error::AnothersPlace { .. }), "{error}");
+    assert!(matches!(error, Error::Asks(_)), "{error}");
     assert_eq!(bed.tree(), Tree::new());
 }
 

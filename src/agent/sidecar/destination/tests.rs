@@ -61,6 +61,7 @@ impl Bed {
             generation: "g".to_owned(),
             epoch: 1,
             since: None,
+            pins: std::collections::BTreeMap::new(),
             destinations: Vec::new(),
             volumes: vec![StartedVolume {
                 name: "data".to_owned(),

@@ -1,0 +1,74 @@
+//! Volumes that are to be kept → whether that is all there is to say, by two listings of each place in one go. Where a volume may
+//! have been emptied, or put back to an older state, it is not, and more is looked at.
+
+use super::coverage::remnant;
+use super::{Decided, Said, Survey, with_causes};
+use crate::agent::arguments::RestorePolicy;
+use crate::agent::init::decision::Decision;
+use crate::agent::init::subject::Subject;
+use crate::agent::init::{Init, Stores};
+use crate::agent::lease::inspect::{Outline, outline};
+use crate::agent::volume::files::Files;
+use std::time::Duration;
+
+/// An initialised volume waits so long for a store, and no longer: its app is not the store's hostage.
+pub(super) const GLANCE: Duration = Duration::from_secs(5);
+
+/// The survey, if every place is still held from one of these volumes, as far as anybody can tell.
+pub(super) async fn glance(init: &Init<'_>, subjects: &[Subject]) -> Option<Survey> {
+    let said = asked(init.stores).await;
+    let first = &subjects.first()?.id;
+    let all_ours = said.iter().all(|said| match said {
+        Said::Outline(outline) => outline.claims.last().is_some_and(|holder| holder.volume_id == *first),
+        Said::Nothing(_) => true,
+        Said::Place(_) => false,
+    });
+    let seen: Vec<&Outline> = said.iter().filter_map(Said::outline).collect();
+    let may_be_emptied = || {
+        let most = seen.iter().map(|outline| outline.files_at_most).max().unwrap_or(0);
+        init.arguments.restore != RestorePolicy::Never && are_nearly_empty(subjects, most)
+    };
+    if !all_ours || seen.iter().any(|outline| may_be_older(subjects, outline)) || may_be_emptied() {
+        return None;
+    }
+    Some(Survey {
+        decided: vec![Decided::from(Decision::Keep); subjects.len()],
+        ..Survey::of(said)
+    })
+}
+
+async fn asked(stores: &Stores) -> Vec<Said> {
+    let looks = futures::future::join_all(stores.iter().map(|store| outline(store.as_ref())));
+    match tokio::time::timeout(GLANCE, looks).await {
+        Ok(outlines) => {
+            let said = outlines.into_iter().map(|outline| match outline {
+                Ok(outline) => Said::Outline(outline),
+                Err(error) => Said::Nothing(with_causes(&error)),
+            });
+            said.collect()
+        }
+        Err(_) => {
+            let said = stores.iter().map(|store| {
+                let why = format!("{}: no answer within {} s", store.destination(), GLANCE.as_secs());
+                Said::Nothing(why)
+            });
+            said.collect()
+        }
+    }
+}
+
+/// Whether something was saved under a later epoch than a volume knows of.
+fn may_be_older(subjects: &[Subject], outline: &Outline) -> bool {
+    let newest = outline.newest.map_or(0, |newest| newest.epoch);
+    subjects.iter().any(|subject| subject.epoch() < newest)
+}
+
+/// Whether so few files are left that a snapshot of this many may be gone from them. Counts no further than that takes.
+fn are_nearly_empty(subjects: &[Subject], most: u64) -> bool {
+    if most == 0 {
+        return false;
+    }
+    let left = subjects.iter().flat_map(|subject| Files::on(subject.own.volume()));
+    let few = usize::try_from(remnant(most)).unwrap_or(usize::MAX);
+    subjects.iter().any(|subject| subject.is_bare) || left.take(few.saturating_add(1)).count() <= few
+}
