@@ -291,6 +291,78 @@ fn two_pods_that_live_for_seconds_only_lose_nothing() {
     assert_eq!(all(&last), up_to(700), "{said}\n{}", last.log());
 }
 
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_replica_that_loses_what_it_had_under_a_pod_that_runs_is_sent_anew() {
+    // As it was a moment ago, and without any.
+    for comes_back_old in [true, false] {
+        let mut app = App::on(S3::start());
+        let writer = create(&app.path("app.db"), "wal");
+        insert(&writer, 0, 100);
+        app.start();
+        app.until_replicated("app.db");
+        let replicas = app.bed.server.bucket().join("app/database/config");
+        let before = tempfile::tempdir().unwrap();
+        copy(&replicas, before.path());
+        insert(&writer, 100, 100);
+        app.until_replicated("app.db");
+        app.bed.server.stop();
+        fs::remove_dir_all(&replicas).unwrap();
+        if comes_back_old {
+            copy(before.path(), &replicas);
+        }
+        app.bed.server.resume();
+        insert(&writer, 200, 100);
+        app.until_said("the database is sent as a whole again");
+        app.until_replicated("app.db");
+        insert(&writer, 300, 1);
+        app.until_replicated("app.db");
+        drop(writer);
+        app.kill();
+        app.lose_volume();
+        let (said, _) = app.bed.start();
+        assert_eq!(all(&app), up_to(301), "{said}\n{}", app.log());
+    }
+}
+
+#[test]
+fn a_replica_that_was_broken_when_a_pod_starts_is_mended_by_it() {
+    let mut app = stopped();
+    app.start();
+    for round in 0..3 {
+        add(&app, 100 + round, 1);
+        app.until_replicated("app.db");
+    }
+    app.stop();
+    // One of the last is lost, and what follows it is of no use.
+    let files = app.replica("app.db", "0000");
+    fs::remove_file(&files[files.len() - 2]).unwrap();
+    for file in app.replica("app.db", "0001") {
+        fs::remove_file(file).unwrap();
+    }
+    app.bed.server.stop();
+    app.bed.server.resume();
+    app.start();
+    app.until_said("the database is sent as a whole again");
+    app.until_replicated("app.db");
+    app.kill();
+    app.lose_volume();
+    let (said, _) = app.bed.start();
+    assert_eq!(all(&app), up_to(103), "{said}\n{}", app.log());
+}
+
 /// The next pod, on the same store.
 fn successor(app: &App, pod: &str, generation: &str) -> App {
     let mut next = App::on(S3::start());

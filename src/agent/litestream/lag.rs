@@ -7,7 +7,6 @@ use super::register::registered;
 use super::replica::Replica;
 use super::replication::Database;
 use super::supervise::Supervisor;
-use super::turn::LOOKING;
 use super::{check, control, local};
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::{blocking, with_sources};
@@ -62,7 +61,10 @@ impl Supervisor {
             local::position(&database.file).is_some_and(|position| position.txid > database.sent)
                 || !database.replicated
         };
-        let waiting = databases.values().any(waits) || self.lag.overgrown || self.running.is_empty();
+        let waiting = databases.values().any(waits)
+            || self.lag.overgrown
+            || self.running.is_empty()
+            || self.wholeness.has_suspects();
         if is_due && waiting {
             self.ask(holder, &databases).await;
             if self.lag.overgrown {
@@ -98,10 +100,7 @@ impl Supervisor {
             if database.run.is_none() {
                 continue;
             }
-            let Ok(newest) = tokio::time::timeout(LOOKING, self.newest(database)).await else {
-                return self.down(&format!("a replica was not listed within {} s", LOOKING.as_secs()));
-            };
-            match newest {
+            match self.seen(path, database).await {
                 Ok(None) => {}
                 Ok(Some(newest)) => {
                     if self.replication.listed(path, newest) {
@@ -116,6 +115,7 @@ impl Supervisor {
             }
         }
         if std::mem::take(&mut self.lag.store_down) {
+            self.wholeness.doubt();
             tracing::info!("the store is back: databases catch up");
             self.rest_no_longer();
             if std::mem::take(&mut self.lag.overgrown) {

@@ -33,3 +33,4 @@ mod salvage;
 pub mod supervise;
 pub mod target;
 pub mod turn;
+mod whole;

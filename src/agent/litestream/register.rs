@@ -6,10 +6,8 @@ use super::lineage::Run;
 use super::local;
 use super::ltx::Txid;
 use super::registry::{ON_VOLUME, Registered, Registry};
-use super::replica::Replica;
 use super::replication::Database;
 use super::supervise::Supervisor;
-use super::turn::LOOKING;
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::with_sources;
 use crate::agent::volume::own::OwnFolder;
@@ -40,68 +38,52 @@ impl Supervisor {
         written
     }
 
-    /// A run begins with what has none yet, and with what has lost what its run had beside it.
+    /// A run begins with what has none yet in this life, and with what can't go on in the one that it had.
     async fn begin(&self, holder: &Holder, known: &Registry, path: &[u8], database: &Database) -> Result<(), Failure> {
-        let beside = Before::of(&database.file);
-        if local::identity(&database.file).is_none() || (database.run.is_some() && beside.is_some()) {
+        let Some(identity) = local::identity(&database.file) else {
+            return Ok(());
+        };
+        let running = self.running.get(database.profile.as_str());
+        let files = running.map(|running| running.files.as_slice()).unwrap_or_default();
+        let is_running = files.contains(&(database.file.clone(), identity));
+        // What lies beside it is another database's then, and goes.
+        let is_another = !is_running && files.iter().any(|(file, _)| *file == database.file);
+        let beside = Before::of(&database.file).filter(|_| !is_another);
+        if database.run.is_some() && beside.is_some() && is_running {
             return Ok(());
         }
-        let listed = self.listed(database).await?;
+        let all = self.all_files(database).await?;
+        let newest = all.iter().map(|file| file.max).max().unwrap_or_default();
+        let listed = self.clear_beyond(database, &all).await?;
         let registered = known.get(&database.folder, &database.path);
         let mut runs = registered.map(|known| known.runs.clone()).unwrap_or_default();
         if let Some(run) = database.run {
             run.note(&mut runs);
         }
-        let was_followed = runs.last().is_none_or(|last| last.after.is_some());
-        let saved = self.replication.copies.get(path);
         let has_a_gap = beside.is_some_and(|beside| {
             // A store that came back old wants what was taken away here long ago.
             beside.txid() > listed && !local::has(&database.file, Txid(listed.0.saturating_add(1)))
         });
+        let was_followed = runs.last().is_none_or(|last| last.after.is_some());
+        let saved = self.replication.copies.get(path);
         let is_of_before = !was_followed || saved.is_some_and(|saved| saved.txid == Txid::MAX);
-        if beside.is_some() && (is_of_before || has_a_gap) {
+        let is_new = is_of_before || has_a_gap || listed < newest;
+        if beside.is_some() && is_new {
             // Nobody knows what was written since by whom: it is sent as a whole, whatever lies beside it.
             local::forget(&database.file).map_err(|source| Error::Local {
                 what: format!("{} can't be removed", local::folder(&database.file).display()),
                 source,
             })?;
         }
-        let local = Before::of(&database.file).map(|before| before.txid());
-        Run::begun(&runs, holder.epoch, listed, local).note(&mut runs);
+        let local = beside.filter(|_| !is_new).map(|before| before.txid());
         let goes_on = local.is_some_and(|local| local >= listed);
+        if database.run.is_some() && goes_on {
+            return Ok(());
+        }
+        Run::begun(&runs, holder.epoch, listed, local).note(&mut runs);
         let replicated = registered.is_some_and(|known| known.replicated);
         self.replication.begin(path, &runs, listed, goes_on, replicated);
         Ok(())
-    }
-
-    /// Up to where the store has anything of a database, in whatever form.
-    async fn listed(&self, database: &Database) -> Result<Txid, Failure> {
-        let key = database.key();
-        let replica = Replica {
-            store: self.store.as_ref(),
-            target: &self.target,
-            key: &key,
-        };
-        let listed = async {
-            match replica.newest().await? {
-                Some(newest) => Ok(newest),
-                None => Ok(replica
-                    .files()
-                    .await?
-                    .iter()
-                    .map(|file| file.max)
-                    .max()
-                    .unwrap_or_default()),
-            }
-        };
-        match tokio::time::timeout(LOOKING, listed).await {
-            Ok(listed) => listed,
-            Err(_) => Err(Error::Unreachable {
-                destination: self.store.destination(),
-                why: format!("a replica was not listed within {} s", LOOKING.as_secs()),
-            }
-            .into()),
-        }
     }
 
     /// Writes the registry to the store and to the volumes.

@@ -9,6 +9,7 @@ use super::process::Process;
 use super::registry::Registry;
 use super::replication::{Database, Permission, Replication};
 use super::target::{Origin, Target};
+use super::whole::Wholeness;
 use super::{check, control, local};
 use crate::agent::arguments::Profile;
 use crate::agent::sidecar::backup::Failure;
@@ -70,6 +71,7 @@ pub struct Supervisor {
     failures: u32,
     rest_until: Instant,
     pub(super) lag: Lag,
+    pub(super) wholeness: Wholeness,
     said: Option<String>,
 }
 
@@ -100,6 +102,7 @@ impl Supervisor {
             failures: 0,
             rest_until: Instant::now(),
             lag: Lag::default(),
+            wholeness: Wholeness::default(),
             said: None,
         }
     }
