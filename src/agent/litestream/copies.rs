@@ -25,8 +25,8 @@ struct Known {
     saved: BTreeMap<Vec<u8>, Saved>,
     /// What the newest snapshot leaves to a replica.
     replicated: BTreeMap<Vec<u8>, DatabasePosition>,
-    /// What has a replica here that nobody follows any more.
-    left: BTreeSet<Vec<u8>>,
+    /// What has a replica here that nobody follows any more, and what that has.
+    left: BTreeMap<Vec<u8>, Option<Txid>>,
 }
 
 /// What the next snapshot has as files; it counts once that is published.
@@ -69,9 +69,9 @@ impl Copies {
         }
     }
 
-    /// These have a replica here, and are not followed.
-    pub fn leave(&self, paths: impl IntoIterator<Item = Vec<u8>>) {
-        self.known().left.extend(paths);
+    /// These have a replica here, up to there, and are not followed.
+    pub fn leave(&self, databases: impl IntoIterator<Item = (Vec<u8>, Option<Txid>)>) {
+        self.known().left.extend(databases);
     }
 
     /// What is there as a file.
@@ -126,7 +126,7 @@ impl Copies {
     ) -> Noted {
         let known = self.known();
         let asked: BTreeSet<Vec<u8>> = positions.iter().map(path_of).collect();
-        let others = known.left.iter().chain(known.saved.keys());
+        let others = known.left.keys().chain(known.saved.keys());
         let others: BTreeSet<&Vec<u8>> = others.filter(|path| !asked.contains(*path)).collect();
         positions.extend(others.into_iter().filter_map(|path| unasked(path, epoch)));
         let mut noted = BTreeMap::new();
@@ -137,17 +137,20 @@ impl Copies {
             } else if now.contains(&path) {
                 saved_now(position)
             } else {
-                let assumed = || Some(Saved::alone(known.newest?.epoch)).filter(|_| known.left.contains(&path));
+                let assumed = || Some(Saved::alone(known.newest?.epoch)).filter(|_| known.left.contains_key(&path));
                 known.saved.get(&path).copied().or_else(assumed)
             };
             if let Some(saved) = saved {
+                let counted = known.left.get(&path).copied().flatten();
                 noted.insert(path, saved);
                 if position.txid == Txid::MAX.to_string() {
                     // The file is all that is known of it.
                     position.txid = saved.txid.to_string();
                     position.run = Some(saved.run);
                 }
-                position.file = Some(saved.txid.to_string());
+                // A pod of the former release goes by a number that its replica passes.
+                let counted = counted.filter(|_| saved.run.sequence == 0);
+                position.file = Some(counted.unwrap_or(saved.txid).to_string());
                 position.file_run = Some(saved.run).filter(|run| position.run != Some(*run));
                 return true;
             }
@@ -258,14 +261,14 @@ mod tests {
     #[test]
     fn what_nobody_follows_any_more_is_told_as_a_file_once_it_is_one() {
         let copies = copies(3, vec![position("a.db", "3.1", 100, None)]);
-        copies.leave([b"config/a.db".to_vec()]);
+        copies.leave([(b"config/a.db".to_vec(), Some(Txid(120)))]);
         assert_eq!(
             next(&copies, 4, &[], &[], &[]),
             Vec::<String>::new(),
             "it was not saved yet"
         );
-        assert_eq!(next(&copies, 4, &[], &["a.db"], &["a.db"]), ["a.db all 4.0 file all"]);
-        assert_eq!(next(&copies, 4, &[], &[], &["a.db"]), ["a.db all 4.0 file all"]);
+        assert_eq!(next(&copies, 4, &[], &["a.db"], &["a.db"]), ["a.db all 4.0 file 120"]);
+        assert_eq!(next(&copies, 4, &[], &[], &["a.db"]), ["a.db all 4.0 file 120"]);
         assert_eq!(
             next(&copies, 4, &[], &[], &[]),
             Vec::<String>::new(),
@@ -276,10 +279,10 @@ mod tests {
     #[test]
     fn a_file_that_is_not_saved_again_is_as_new_as_it_was() {
         let copies = copies(3, vec![position("a.db", "3.1", 120, Some(100))]);
-        copies.leave([b"config/a.db".to_vec()]);
+        copies.leave([(b"config/a.db".to_vec(), Some(Txid(120)))]);
         assert_eq!(next(&copies, 4, &[], &[], &["a.db"]), ["a.db 100 3.1 file 100"]);
         let of_nobody = self::copies(3, Vec::new());
-        of_nobody.leave([b"config/a.db".to_vec()]);
+        of_nobody.leave([(b"config/a.db".to_vec(), None)]);
         assert_eq!(
             next(&of_nobody, 4, &[], &[], &["a.db"]),
             ["a.db all 3.0 file all"],

@@ -84,6 +84,8 @@ impl Saved {
     pub fn of(position: &DatabasePosition, snapshot: &SnapshotId) -> Option<Self> {
         let txid = Txid::parse(position.file.as_deref()?)?;
         let run = position.file_run.or(position.run).unwrap_or_else(|| unnamed(snapshot));
+        // What nobody followed is newer than all that was sent: the number is what the former release goes by.
+        let txid = if run.sequence == 0 { Txid::MAX } else { txid };
         Some(Self { run, txid })
     }
 
@@ -252,6 +254,10 @@ mod tests {
         assert_eq!(
             Saved::of(&position(Some("3.1"), Some(7), Some("2.1")), &id),
             Some(saved("2.1", 7))
+        );
+        assert_eq!(
+            Saved::of(&position(Some("3.0"), Some(7), None), &id),
+            Some(Saved::alone(3))
         );
         assert_eq!(
             Saved::of(&position(None, Some(7), None), &id).map(|saved| saved.run),

@@ -152,6 +152,7 @@ mod tests {
                 replicated: true,
                 gone: gone.map(|time| time.parse().unwrap()),
                 needed_by: needed_by.map(|id| id.parse().unwrap()),
+                left_at: None,
                 runs: Vec::new(),
             };
             let kept: Vec<SnapshotId> = kept.iter().map(|id| id.parse().unwrap()).collect();

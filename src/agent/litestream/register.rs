@@ -127,6 +127,7 @@ pub(super) fn registered(known: &Registry, databases: &BTreeMap<Vec<u8>, Databas
                 replicated: database.replicated || before.is_some_and(|before| before.replicated),
                 gone: None,
                 needed_by: None,
+                left_at: None,
                 runs,
             },
             (None, Some(before)) => Registered {

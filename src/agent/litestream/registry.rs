@@ -3,6 +3,7 @@
 //! without a store knows what to look at. A type ↔ an object.
 
 use super::lineage::Run;
+use super::ltx::Txid;
 use crate::store::keys;
 use crate::store::records::{VERSION, decode, encode};
 use crate::store::snapshot::SnapshotId;
@@ -46,6 +47,9 @@ pub struct Registered {
     /// The newest snapshot when that was noticed: it and those before may name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needed_by: Option<SnapshotId>,
+    /// What the replica had when somebody had the place who does not follow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<Txid>,
     /// Who followed it, the last one last; written before Litestream begins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<Run>,
@@ -164,26 +168,27 @@ impl Registry {
             .find(|one| one.folder == folder && one.path == path)
     }
 
-    /// Notes that under this claim nobody follows the databases that are not `followed`, and which of them are gone.
-    /// Their paths of the index, of these volumes.
+    /// Notes that under this claim nobody follows the databases that are not `followed`, and which of them are gone: what
+    /// is known of them.
     pub fn stop(
         &mut self,
         epoch: u64,
         now: Timestamp,
         followed: impl Fn(&Registered) -> bool,
         is_there: impl Fn(&Registered) -> bool,
-    ) -> Vec<Vec<u8>> {
+    ) -> Vec<&mut Registered> {
         let mut left = Vec::new();
         for database in self.databases.iter_mut().filter(|database| !followed(database)) {
             if database.is_followed() {
                 Run::none(epoch).note(&mut database.runs);
+                database.left_at = None;
             }
             if is_there(database) {
                 (database.gone, database.needed_by) = (None, None);
             } else {
                 database.gone.get_or_insert(now);
             }
-            left.push(database.path_of_index());
+            left.push(database);
         }
         left
     }
@@ -205,7 +210,6 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ltx::Txid;
     use super::*;
     use crate::store::memory::Memory;
 
@@ -219,6 +223,7 @@ mod tests {
             replicated: false,
             gone: None,
             needed_by: None,
+            left_at: None,
             runs: Vec::new(),
         }
     }
@@ -296,10 +301,10 @@ mod tests {
             registry.put(database);
         }
         let stop = |registry: &mut Registry, epoch, now| {
-            registry.stop(epoch, now, |one| one.path == "a.db", |one| one.path != "c.db")
+            let left = registry.stop(epoch, now, |one| one.path == "a.db", |one| one.path != "c.db");
+            left.into_iter().map(|left| left.path.clone()).collect::<Vec<_>>()
         };
-        let left = stop(&mut registry, 4, now);
-        assert_eq!(left, [b"config/b.db".to_vec(), b"config/c.db".to_vec()]);
+        assert_eq!(stop(&mut registry, 4, now), ["b.db", "c.db"]);
         let state = |path| {
             let one = registry.get("config", path).unwrap();
             (one.is_followed(), one.gone.is_some())

@@ -50,3 +50,16 @@ impl Replica<'_> {
         format!("{}/{}", self.target.level(file.level), file.name())
     }
 }
+
+/// The newest transaction of a replica, for whoever doesn't know how Litestream reaches the store.
+pub async fn newest_of(store: &dyn Store, key: &str) -> Result<Option<Txid>, Error> {
+    let mut newest = None;
+    for level in ["0000", "ltx/0"] {
+        let folder = keys::joined(key, level);
+        let mut each = |object: crate::store::Object| {
+            newest = newest.max(File::parse(0, &object.name).map(|file| file.max));
+        };
+        store.list(&folder, Depth::All, &mut each).await?;
+    }
+    Ok(newest)
+}

@@ -391,6 +391,7 @@ mod tests {
             replicated: true,
             gone: None,
             needed_by: None,
+            left_at: None,
             runs: Vec::new(),
         }
     }

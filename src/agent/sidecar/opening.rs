@@ -9,6 +9,7 @@ use super::volume::Scope;
 use crate::agent::lease::check::Lease;
 use crate::agent::lease::handover::Arrival;
 use crate::agent::litestream::registry::{Registered, Registry};
+use crate::agent::litestream::replica::newest_of;
 use crate::agent::scan::{Entry, Kind, Record, Table, TableError, TableWriter};
 use crate::agent::snapshot::deletions::Deletions;
 use crate::store::claims;
@@ -143,11 +144,17 @@ impl Site {
             volume(database).is_some_and(|volume| volume.path.join(&database.path).symlink_metadata().is_ok())
         };
         let mut next = known.clone();
-        let left = next.stop(self.lease.holder.epoch, Timestamp::now(), is_followed, is_there);
+        let mut paths = Vec::new();
+        for left in next.stop(self.lease.holder.epoch, Timestamp::now(), is_followed, is_there) {
+            if left.left_at.is_none() {
+                left.left_at = Some(newest_of(self.store.as_ref(), &left.key()).await?.unwrap_or_default());
+            }
+            paths.push((left.path_of_index(), left.left_at));
+        }
         if next != known {
             next.write(self.store.as_ref()).await?;
         }
-        self.scope.copies.leave(left);
+        self.scope.copies.leave(paths);
         Ok(())
     }
 

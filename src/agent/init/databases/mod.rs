@@ -258,6 +258,7 @@ fn unknown(folder: &str, path: &str, volume: &Path) -> Registered {
         replicated: false,
         gone: None,
         needed_by: None,
+        left_at: None,
         runs: Vec::new(),
     }
 }
