@@ -291,6 +291,45 @@ fn two_pods_that_live_for_seconds_only_lose_nothing() {
     assert_eq!(all(&last), up_to(700), "{said}\n{}", last.log());
 }
 
+#[test]
+fn a_file_that_is_restored_around_what_somebody_laid_there_gives_way_to_a_newer_replica() {
+    let files = ["a", "b", "c", "d", "e"];
+    let mut app = App::on(S3::start());
+    let lay = |app: &App| {
+        for name in files {
+            support::write(&app.path(name), name);
+        }
+    };
+    lay(&app);
+    insert(&create(&app.path("app.db"), "wal"), 0, 100);
+    app.bed.tier = "tier2";
+    app.start();
+    app.until("it is a file", |app| is_in_mirror(&app.bed.server, "app.db"));
+    app.until("the sidecar is there", |app| !app.status().is_null());
+    app.stop();
+    app.bed.tier = "tier3";
+    app.start();
+    app.until_replicated("app.db");
+    add(&app, 100, 100);
+    app.until("it has left the files", |app| !is_in_mirror(&app.bed.server, "app.db"));
+    app.until_replicated("app.db");
+    app.kill();
+    // As if it had died before any snapshot of tier 3 was made.
+    let snapshots = app.bed.server.bucket().join("app/snapshots");
+    for entry in fs::read_dir(&snapshots).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_str().unwrap().contains("Z-2.") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    app.bed.server.stop();
+    app.bed.server.resume();
+    app.lose_volume();
+    lay(&app);
+    let (said, _) = app.bed.start();
+    assert!(said.contains("restored config: 1 files"), "{said}");
+    assert_eq!(all(&app), up_to(200), "{said}");
+}
+
 /// Copies a folder with all that is in it.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();

@@ -13,6 +13,7 @@ use crate::agent::litestream::restore;
 use crate::agent::litestream::target::Target;
 use crate::agent::restore::plan::{Plan, Planned, of_snapshot};
 use crate::agent::restore::stage::{self, Fetch, Lacking, Watch};
+use crate::agent::restore::verify::sha256_of;
 use crate::agent::volume::marker::{INCOMING, Mode};
 use crate::store::history::History;
 use crate::store::index::{Entry, Header, IndexReader, What};
@@ -73,6 +74,22 @@ impl Snapshot<'_> {
         let indexes = Indexes::new(self.store, &incoming).known(&self.backup.indexes);
         let (_, entries) = indexes.read(&self.id).await?;
         Ok(entries)
+    }
+
+    /// Whether what lies on the volume is its file of a database, to the byte.
+    pub(super) async fn is_its(&self, subject: &Subject, database: &Registered, file: &Path) -> bool {
+        let path = database.path_of_index();
+        let entries = self.entries(subject).await.unwrap_or_default();
+        let of_index = entries.into_iter().find(|entry| entry.path == path);
+        let Some(What::File(of_index)) = of_index.map(|entry| entry.what) else {
+            return false;
+        };
+        let file = file.to_owned();
+        let compared = tokio::task::spawn_blocking(move || {
+            let mut file = std::fs::File::open(file)?;
+            Ok::<_, std::io::Error>(file.metadata()?.len() == of_index.size && sha256_of(&mut file)? == of_index.sha256)
+        });
+        matches!(compared.await, Ok(Ok(true)))
     }
 
     /// Brings its file of a database to its place.

@@ -96,8 +96,6 @@ pub(super) async fn restore(
         let mut snapshots = copies::of_restore(init, target, subject, outcome, survey).await?;
         let mut looked = outcome.brought.is_some();
         for mut expected in expected(init, target, subject, outcome, survey, &snapshots).await? {
-            // What somebody else laid there before us stays, as his files do.
-            expected.brought &= decided.decision != Decision::RestoreMissing;
             let Some(file) = on_volume(&subject.own, &expected.database) else {
                 tracing::error!(
                     "the database {:?} of {} leads out of the volume: it is not restored",
@@ -106,6 +104,13 @@ pub(super) async fn restore(
                 );
                 continue;
             };
+            if decided.decision == Decision::RestoreMissing && file.is_file() {
+                // What somebody else laid there before us stays, as his files do.
+                expected.brought = match snapshots.first() {
+                    Some(restored) => restored.is_its(subject, &expected.database, &file).await,
+                    None => false,
+                };
+            }
             let Some(found) = look(&file, &expected).await else {
                 continue;
             };
@@ -171,10 +176,10 @@ async fn expected(
     };
     if let Some(brought) = &outcome.brought {
         // An older version is not what the snapshot says of it.
-        let is_older = |path: &Path| brought.from_older.iter().any(|(older, _)| older == path);
+        let is_older = |path: &str| brought.from_older.iter().any(|(older, _)| older == Path::new(path));
         let lies = |path: &str| {
-            let path = Path::new(path);
-            brought.paths.iter().any(|brought| brought == path) && !is_older(path)
+            let is_on_volume = || on_volume(&subject.own, &known(path)).is_some_and(|file| file.is_file());
+            brought.paths.iter().any(|brought| brought == Path::new(path)) && !is_older(path) && is_on_volume()
         };
         if let Some(serving) = &survey.at {
             let time = match serving.value.parse() {
