@@ -132,6 +132,7 @@ impl Registry {
             replicated: true,
             gone: None,
             needed_by: None,
+            left_at: None,
             runs: Vec::new(),
         });
         Ok(Self {
