@@ -20,6 +20,7 @@ mod image;
 mod kernel;
 #[path = "../kyverno/kyverno.rs"]
 mod kyverno;
+mod questions;
 mod space;
 mod store;
 mod writer;
