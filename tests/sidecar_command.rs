@@ -267,6 +267,60 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
 }
 
 #[test]
+fn without_a_sidecar_what_vanishes_is_held_by_the_run_that_meets_it_and_by_each_after_it() {
+    let server = S3::start();
+    let pod = Pod::new(&server, "aa");
+    for name in ["a", "b", "c", "d/e"] {
+        pod.write(name, format!("content of {name}"));
+    }
+    pod.init(&server);
+    let volume = format!("--volume=data:config:{}", pod.volume.path().display());
+    let run = |code: i32, flags: &[&str]| {
+        let mut arguments = vec![volume.clone()];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let output = backup(&server, pod.scratch.path(), &arguments);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        said
+    };
+    run(0, &[]);
+    std::fs::remove_dir_all(pod.path("d")).unwrap();
+    for name in ["a", "b"] {
+        std::fs::remove_file(pod.path(name)).unwrap();
+    }
+    pod.write("new", "new");
+    let said = run(3, &[]);
+    let id = said.split("vixens.io/backup-accept: ").nth(1).unwrap().trim();
+    assert!(id.starts_with("hold-"), "{said}");
+    let place = Place::read(&server);
+    assert_eq!(place.files(&place.newest()).len(), 5);
+    let state: State = decode(&place.content(keys::STATE).unwrap()).unwrap();
+    assert!(state.released && !state.owed, "{state:?}");
+    let said = run(0, &[]);
+    assert!(said.contains(&format!("asks {id}")), "it stands: {said}");
+    let show = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vixens-backup"));
+        command.arg("snapshots").args(arguments).arg("-d=minio:backups/app");
+        command.arg("--rclone-config").arg(server.rclone_dir());
+        let output = command.env("PATH", support::path_with_tools()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(show(&[]).contains("  3 held"), "{}", show(&[]));
+    let shown = show(&["show"]);
+    assert!(
+        shown.contains("held       3 files") && shown.contains("config/d/  (held)"),
+        "{shown}"
+    );
+    run(0, &[&format!("--accept={id}")]);
+    let place = Place::read(&server);
+    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+    // An answer that is left where it stands decides nothing twice.
+    let said = run(0, &[&format!("--accept={id}")]);
+    assert!(said.contains("counts once"), "{said}");
+}
+
+#[test]
 fn without_a_sidecar_a_restore_at_value_is_recorded_with_the_first_backup_of_its_result() {
     let server = S3::start();
     let pod = Pod::new(&server, "aa");

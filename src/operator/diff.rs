@@ -3,7 +3,7 @@
 use super::Error;
 use super::access::{Access, Opened, Wanted};
 use super::selection::select;
-use super::show::{Line, Whole, bare};
+use super::show::{Line, Whole, bare, stands};
 use super::snapshots::{Output, json};
 use crate::agent::amount;
 use crate::store::index::{Attributes, Entry, What};
@@ -93,6 +93,12 @@ fn pairs<'a>(before: &'a [Entry], after: &'a [Entry]) -> Vec<Pair<'a>> {
 /// In which ways an entry changed.
 fn changes(before: &Entry, after: &Entry) -> Vec<&'static str> {
     let mut changes = Vec::new();
+    if before.standing != after.standing {
+        changes.push(match stands(after.standing) {
+            "" => "live",
+            word => word,
+        });
+    }
     let (old, new) = match (&before.what, &after.what) {
         (What::File(old), What::File(new)) => {
             if (old.size, old.sha256) != (new.size, new.sha256) {
@@ -229,6 +235,8 @@ fn said(before: &Entry, after: &Entry, changes: &[&'static str]) -> String {
         )),
         "mode" => Some(format!("mode {:o} → {:o}", old.mode, new.mode)),
         "owner" => Some(format!("owner {}:{} → {}:{}", old.uid, old.gid, new.uid, new.gid)),
+        "live" => Some(format!("no longer {}", stands(before.standing))),
+        word @ ("held" | "excluded") => Some(word.to_owned()),
         "type" => Some(format!("{} → {}", Line::of(before).kind(), Line::of(after).kind())),
         _ => None,
     });
@@ -276,6 +284,10 @@ mod tests {
             uid: 7,
             ..plain
         };
+        let excluded = |path: &str| Entry {
+            standing: Standing::Excluded,
+            ..file(path, 2, plain)
+        };
         let before = [
             other("config/", What::Folder(plain)),
             file("config/a", 2, plain),
@@ -285,6 +297,8 @@ mod tests {
             other("config/e", What::Link(b"x".to_vec(), plain)),
             file("config/f", 2, plain),
             file("config/g", 2, plain),
+            file("config/h", 2, plain),
+            excluded("config/i"),
         ];
         let after = [
             other("config/", What::Folder(later)),
@@ -295,6 +309,8 @@ mod tests {
             other("config/e", What::Link(b"y".to_vec(), plain)),
             other("config/f", What::Link(b"y".to_vec(), plain)),
             file("config/g", 2, later),
+            excluded("config/h"),
+            file("config/i", 2, plain),
             other("config/new/", What::Folder(plain)),
             file("config/new/h", 4, plain),
         ];
@@ -306,13 +322,15 @@ mod tests {
              ~ config/d  mode 644 → 600, owner 0:0 → 7:0\n\
              ~ config/e  x → y\n\
              ~ config/f  file → link\n\
+             ~ config/h  excluded\n\
+             ~ config/i  no longer excluded\n\
              + config/new/\n\
              + config/new/h  2.0 KiB\n\
-             20261122T100000Z-1.1-auto to 20261122T110000Z-1.2-auto: 1 added, 0 removed, 5 changed, 1 with another time only\n"
+             20261122T100000Z-1.1-auto to 20261122T110000Z-1.2-auto: 1 added, 0 removed, 7 changed, 1 with another time only\n"
         );
         let difference = difference(to, from, &pairs(&after, &before));
         let removed: Vec<&str> = difference.removed.iter().map(Line::path).collect();
         assert_eq!(removed, ["config/new/", "config/new/h"]);
-        assert_eq!(difference.changed.len(), 6);
+        assert_eq!(difference.changed.len(), 8);
     }
 }

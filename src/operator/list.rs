@@ -5,7 +5,7 @@ use super::access::{Access, Opened};
 use super::snapshots::{Output, json};
 use crate::agent::amount;
 use crate::agent::prune::pins;
-use crate::store::index::Totals;
+use crate::store::index::{Carried, Totals};
 use crate::store::indexes::Indexes;
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Depth, Error as StoreError, Store, keys, listed, unwatched};
@@ -29,6 +29,10 @@ struct Line {
     /// Not known where the index was not read.
     files: Option<u64>,
     bytes: Option<u64>,
+    /// Files among them that vanished from the volumes, and stay until somebody decides.
+    held: Option<u64>,
+    /// Files among them that the policy takes no longer.
+    excluded: Option<u64>,
     /// The names of the pins that keep it.
     pinned: Vec<String>,
     /// What is wrong with its index.
@@ -59,6 +63,7 @@ pub(super) async fn list(access: &Access, opened: &Opened, output: Output) -> Re
         .iter()
         .map(|id| {
             let totals = read.totals.get(id);
+            let carried = read.carried.get(id);
             Line {
                 id: *id,
                 time: id.time,
@@ -67,6 +72,8 @@ pub(super) async fn list(access: &Access, opened: &Opened, output: Output) -> Re
                 kind: id.kind.as_str(),
                 files: totals.map(|totals| totals.files),
                 bytes: totals.map(|totals| totals.bytes),
+                held: carried.map(|carried| carried.held().files),
+                excluded: carried.map(|carried| carried.excluded.files),
                 pinned: pinned.remove(id).unwrap_or_default(),
                 damaged: read.damaged.get(id).cloned(),
             }
@@ -91,6 +98,7 @@ pub(super) async fn list(access: &Access, opened: &Opened, output: Output) -> Re
 #[derive(Default)]
 struct Read {
     totals: HashMap<SnapshotId, Totals>,
+    carried: HashMap<SnapshotId, Carried>,
     damaged: HashMap<SnapshotId, String>,
 }
 
@@ -126,8 +134,9 @@ impl Read {
         let mut read = Self::default();
         for id in chosen {
             match indexes.totals(&id).await {
-                Ok((_, totals)) => {
+                Ok((header, totals)) => {
                     read.totals.insert(id, totals);
+                    read.carried.insert(id, header.carried);
                 }
                 Err(StoreError::Damaged { why, .. }) => {
                     read.damaged.insert(id, why);
@@ -184,6 +193,11 @@ fn text(opened: &Opened, lines: &[Line], now: Timestamp) -> String {
         let bytes = line.bytes.map_or_else(|| "-".to_owned(), amount::bytes);
         let id = line.id.to_string();
         let _ = write!(text, "{id:34} {age:>14} {files:>9} {bytes:>10}");
+        for (files, word) in [(line.held, "held"), (line.excluded, "excluded")] {
+            if let Some(files) = files.filter(|files| *files > 0) {
+                let _ = write!(text, "  {} {word}", amount::number(files));
+            }
+        }
         if !line.pinned.is_empty() {
             let _ = write!(text, "  pinned: {}", line.pinned.join(", "));
         }

@@ -5,7 +5,7 @@ use super::access::{Access, Opened, Wanted};
 use super::selection::select;
 use super::snapshots::{Output, json};
 use crate::agent::amount;
-use crate::store::index::{Attributes, Entry, Header, Totals, What};
+use crate::store::index::{Attributes, Carried, Entry, Header, HoldId, Standing, Totals, What};
 use crate::store::indexes::Indexes;
 use crate::store::keys::hex;
 use crate::store::snapshot::SnapshotId;
@@ -36,6 +36,12 @@ pub(super) struct Line {
     /// It changed while it was read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     torn: bool,
+    /// The hold that keeps it, though the volume does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<HoldId>,
+    /// The policy takes it no longer; the last version is kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    excluded: bool,
 }
 
 impl Line {
@@ -76,6 +82,11 @@ impl Line {
             gid: attributes.gid,
             mode: format!("{:o}", attributes.mode),
             torn: file.is_some_and(|file| file.torn),
+            held: match entry.standing {
+                Standing::Held(id) => Some(id),
+                Standing::Live | Standing::Excluded => None,
+            },
+            excluded: entry.standing == Standing::Excluded,
         }
     }
 }
@@ -167,6 +178,9 @@ fn text(whole: &Whole, now: Timestamp) -> String {
         amount::count(files, "file"),
         amount::bytes(bytes)
     );
+    for line in kept(&header.carried) {
+        let _ = writeln!(text, "{line}");
+    }
     for (reason, count) in &header.skipped {
         let _ = writeln!(text, "left out   {}: {reason}", amount::count(*count, "file"));
     }
@@ -201,6 +215,36 @@ fn text(whole: &Whole, now: Timestamp) -> String {
     text
 }
 
+/// What of it the volumes don't have, a line each.
+fn kept(carried: &Carried) -> Vec<String> {
+    let line = |word: &str, totals: Totals, why: &str| {
+        format!(
+            "{word:10} {}, {}: {why}",
+            amount::count(totals.files, "file"),
+            amount::bytes(totals.bytes)
+        )
+    };
+    let held = carried.holds.iter().map(|hold| {
+        let why = format!(
+            "vanished at {}, and stay until somebody decides ({})",
+            hold.since, hold.id
+        );
+        line("held", hold.totals, &why)
+    });
+    let why = "the policy takes them no longer; the last version of each stays";
+    let excluded = (!carried.excluded.is_nothing()).then(|| line("excluded", carried.excluded, why));
+    held.chain(excluded).collect()
+}
+
+/// How an entry stands, where that is worth a word.
+pub(super) fn stands(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Live => "",
+        Standing::Held(_) => "held",
+        Standing::Excluded => "excluded",
+    }
+}
+
 /// A line like that of `ls -l`.
 fn entry_line(entry: &Entry) -> String {
     let path = amount::name(&entry.path);
@@ -215,8 +259,12 @@ fn entry_line(entry: &Entry) -> String {
     };
     let owner = format!("{}:{}", attributes.uid, attributes.gid);
     let time = modified(attributes).map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%M").to_string());
+    let stands = match stands(entry.standing) {
+        "" => String::new(),
+        word => format!("  ({word})"),
+    };
     format!(
-        "{letter}{} {owner:>11} {size:>10} {time:>16} {path}{after}",
+        "{letter}{} {owner:>11} {size:>10} {time:>16} {path}{after}{stands}",
         permissions(letter, attributes.mode)
     )
 }
@@ -245,7 +293,7 @@ fn permissions(letter: char, mode: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::index::Standing;
+    use crate::store::index::Hold;
 
     #[test]
     fn permissions_read_as_those_of_ls() {
@@ -258,6 +306,38 @@ mod tests {
         ] {
             assert_eq!(permissions('-', mode), text, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn what_the_volume_does_not_have_says_so() {
+        let mut entry = Entry {
+            path: b"config/a".to_vec(),
+            what: What::Folder(Attributes::default()),
+            standing: Standing::Held(HoldId::new(1)),
+        };
+        assert!(
+            entry_line(&entry).ends_with("config/a  (held)"),
+            "{}",
+            entry_line(&entry)
+        );
+        entry.standing = Standing::Excluded;
+        assert!(entry_line(&entry).ends_with("config/a  (excluded)"));
+        let carried = Carried {
+            holds: vec![Hold {
+                id: HoldId::new(0x1a),
+                since: Timestamp::UNIX_EPOCH,
+                totals: Totals { files: 2, bytes: 1024 },
+            }],
+            excluded: Totals { files: 1, bytes: 1 },
+            marked: Vec::new(),
+        };
+        assert_eq!(
+            kept(&carried),
+            [
+                "held       2 files, 1.0 KiB: vanished at 1970-01-01T00:00:00Z, and stay until somebody decides (hold-0000001a)",
+                "excluded   1 file, 1 B: the policy takes them no longer; the last version of each stays",
+            ]
+        );
     }
 
     #[test]

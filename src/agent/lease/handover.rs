@@ -193,6 +193,7 @@ mod tests {
                 id: pod.to_owned(),
             }],
             time: Timestamp::UNIX_EPOCH,
+            start: None,
         };
         store.write(&claim.holder().key(), &encode(&claim)).await.unwrap();
     }

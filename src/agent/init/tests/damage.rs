@@ -5,6 +5,7 @@
 use super::*;
 use crate::agent::arguments::{Databases, Percent};
 use crate::agent::filters::Filters;
+use crate::agent::lease::handover::Arrival;
 use crate::agent::sidecar::backup::{Order, Report, Site};
 use crate::agent::sidecar::volume::{Scope, Volume};
 use crate::agent::snapshot::changes::Look;
@@ -62,9 +63,15 @@ impl Bed {
         };
         let scratch = self.folder.path().join("scratch");
         let _ = fs::remove_dir_all(&scratch);
-        let (mut site, _) = Site::open(self.memory.clone(), holder.clone().into(), Arc::new(scope), scratch)
-            .await
-            .unwrap();
+        let (mut site, _) = Site::open(
+            self.memory.clone(),
+            holder.clone().into(),
+            Arc::new(scope),
+            scratch,
+            Arrival::Alone,
+        )
+        .await
+        .unwrap();
         site.save_anew(&start.destinations[0].damaged).await.unwrap();
         site
     }
