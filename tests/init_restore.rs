@@ -451,7 +451,7 @@ async fn an_index_of_a_newer_release_is_never_no_backup() {
     );
     let said = bed.refused();
     assert!(
-        said.contains("newer release") && said.contains("update this one"),
+        said.contains("newer release") && said.contains("update vixens-backup"),
         "{said}"
     );
     assert!(!said.contains("trying again"), "{said}");

@@ -188,7 +188,7 @@ async fn a_release_to_come_is_no_damage_of_ours_and_no_absence_either() {
         .place("app/snapshots/20260101T120000Z-1.3-auto.zst", "of a release to come");
     let error = command(&bed.server, &["snapshots"]).failed(1);
     assert!(
-        error.contains("newer release of vixens-backup") && error.contains("update this one"),
+        error.contains("newer release of vixens-backup") && error.contains("update vixens-backup"),
         "{error}"
     );
 }

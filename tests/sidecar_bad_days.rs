@@ -650,26 +650,40 @@ fn a_clock_that_was_set_back_changes_no_order() {
 }
 
 #[test]
-fn a_truncated_index_is_said_and_everything_is_saved_anew() {
-    let mut server = S3::start();
-    let mut pod = Pod::new(&server, "aa");
-    pod.write("a", "one");
-    pod.write("b", "one");
-    pod.init(&server);
-    pod.start();
-    let first = until_place(&server, |place| settled(place, 1));
-    pod.kill();
-    let key = keys::snapshot(&first.newest());
-    let whole = first.content(&key).unwrap();
-    server.place(&format!("{PLACE}/{key}"), &whole[..whole.len() / 2]);
-    pod.write("a", "two");
-    pod.init(&server);
-    pod.start();
-    pod.until_said("every file is saved anew", 1);
-    let place = until_place(&server, |place| settled(place, 2));
-    assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
-    let history = keys::history_of(&place.newest());
-    assert_eq!(place.content(&format!("{history}/config/a")).unwrap(), b"one");
+fn a_truncated_index_is_read_by_its_twin_and_without_one_everything_is_saved_anew() {
+    for has_twin in [true, false] {
+        let mut server = S3::start();
+        let mut pod = Pod::new(&server, "aa");
+        pod.write("a", "one");
+        pod.write("b", "one");
+        pod.init(&server);
+        pod.start();
+        let first = until_place(&server, |place| settled(place, 1));
+        pod.kill();
+        let cut = |server: &mut S3, key: &str| {
+            let whole = first.content(key).unwrap();
+            server.place(&format!("{PLACE}/{key}"), &whole[..whole.len() / 2]);
+        };
+        cut(&mut server, &keys::snapshot(&first.newest()));
+        if !has_twin {
+            cut(&mut server, &keys::base(&first.newest()));
+        }
+        pod.write("a", "two");
+        pod.init(&server);
+        pod.start();
+        let said = if has_twin {
+            "its twin was read in its place"
+        } else {
+            "every file is saved anew"
+        };
+        pod.until_said(said, 1);
+        let place = until_place(&server, |place| settled(place, 2));
+        assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+        let history = keys::history_of(&place.newest());
+        assert_eq!(place.content(&format!("{history}/config/a")).unwrap(), b"one");
+        assert_eq!(place.content(&format!("{history}/config/b")).is_none(), has_twin);
+        pod.kill();
+    }
 }
 
 #[test]

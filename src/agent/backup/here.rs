@@ -369,8 +369,8 @@ async fn save(
             patience: PATIENCE,
         })
         .await?;
-    for warning in &report.warnings {
-        say(&format!("{destination}: {warning}"));
+    for remark in report.warnings.iter().chain(&report.remarks) {
+        say(&format!("{destination}: {remark}"));
     }
     if let Some(serving) = serving {
         served::record(site.store.as_ref(), &serving.value, serving.snapshot).await?;
@@ -398,7 +398,10 @@ async fn save(
         last_words::leave(&saved.to_string());
     }
     for question in &report.questions {
-        say(&format!("{destination}: {question}"));
+        // The one that this run ends with is said then.
+        if report.placed.as_ref() != Some(question) {
+            say(&format!("{destination}: {question}"));
+        }
         last_words::leave(&question.to_string());
     }
     let id = last.map_or_else(|| "there is nothing to save".to_owned(), |id| id.to_string());
