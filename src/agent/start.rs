@@ -159,6 +159,15 @@ impl Start {
         }
     }
 
+    /// What is asked while the app runs all the same.
+    pub fn asks(&self) -> impl Iterator<Item = &Question> {
+        let destinations = self.destinations.iter();
+        destinations.filter_map(|destination| match &destination.writing {
+            Writing::Asks { question } => Some(question),
+            _ => None,
+        })
+    }
+
     /// A claim of ours that was made under this start, as its name tells it.
     #[must_use]
     pub fn claim_of(&self, holder: &Holder) -> Claim {

@@ -39,7 +39,12 @@ impl Question {
     /// The question in the words of [`fmt::Display`], found in what a container said last.
     #[must_use]
     pub fn find(text: &str) -> Option<Self> {
-        text.lines().find_map(|line| {
+        Self::find_all(text).next()
+    }
+
+    /// All of them.
+    pub fn find_all(text: &str) -> impl Iterator<Item = Self> + '_ {
+        text.lines().filter_map(|line| {
             let (id, text) = line.split_once(ASKS)?.1.trim_start().split_once(": ")?;
             Some(Self {
                 id: id.parse().ok()?,
@@ -71,7 +76,12 @@ mod tests {
             "nobody has config/a: start without it?",
         );
         let said = format!("restoring\nerror: {question}\nbye\n");
-        assert_eq!(Question::find(&said), Some(question));
+        assert_eq!(Question::find(&said).as_ref(), Some(&question));
+        let twice = format!("{said}{question}");
+        assert_eq!(
+            Question::find_all(&twice).collect::<Vec<_>>(),
+            [question.clone(), question]
+        );
         assert_eq!(Question::find("error: no route to host"), None);
     }
 }

@@ -43,8 +43,8 @@ pub(super) enum Init {
     Asks(Question),
     /// It has failed.
     Failed,
-    /// It is through.
-    Done,
+    /// It is through, and the app runs; what it asks all the same.
+    Done(Vec<Question>),
 }
 
 /// All injected pods.
@@ -183,8 +183,8 @@ fn failure(status: &ContainerStatus) -> Option<&Terminated> {
 
 fn init(status: &ContainerStatus) -> Init {
     let Some(failure) = failure(status) else {
-        return match status.state.terminated {
-            Some(_) => Init::Done,
+        return match &status.state.terminated {
+            Some(ended) => Init::Done(Question::find_all(&ended.message).collect()),
             None => Init::Pending,
         };
     };
@@ -374,7 +374,9 @@ mod tests {
             assert_eq!(start_failed(&pod), None, "it is told as a question");
         }
         let done = status(&json!({"terminated": {"exitCode": 0}}), &words(&asks));
-        assert_eq!(injected(&done).unwrap().init, Init::Done);
+        assert_eq!(injected(&done).unwrap().init, Init::Done(Vec::new()));
+        let through = status(&json!({"terminated": {"exitCode": 0, "message": asks}}), &nothing);
+        assert_eq!(injected(&through).unwrap().init, Init::Done(vec![question]));
         let failed = status(&waiting, &words("restoring\nvixens-backup: no space left on device"));
         assert_eq!(injected(&failed).unwrap().init, Init::Failed);
         let news = start_failed(&failed).unwrap();

@@ -99,7 +99,15 @@ pub(super) fn voice(pod: &str, injected: &Injected, status: Option<&Status>) -> 
             let asked = status.questions().map(of_sidecar).collect();
             (asked, status.is_settled())
         }
-        (Init::Done, None) => (Vec::new(), !injected.has_sidecar),
+        // What a start asks of which the app does not wait for the answer, the sidecar asks too, and hears the answer to.
+        (Init::Done(_), None) if injected.has_sidecar => (Vec::new(), false),
+        (Init::Done(questions), None) => {
+            let of_start = |question: &Question| Asked {
+                question: question.clone(),
+                sidecar: None,
+            };
+            (questions.iter().map(of_start).collect(), true)
+        }
         (Init::Pending | Init::Failed, None) => (Vec::new(), false),
     };
     Voice {
@@ -286,7 +294,14 @@ mod tests {
 
     /// What a sidecar's words lead to.
     fn say(questions: &mut Questions, phase: &str, asked: &[Question], now: Instant) -> Vec<(&'static str, u32)> {
-        let heard = questions.hear(vec![voice("app-1", &pod(Init::Done), Some(&status(phase, asked)))], now);
+        let heard = questions.hear(
+            vec![voice(
+                "app-1",
+                &pod(Init::Done(Vec::new())),
+                Some(&status(phase, asked)),
+            )],
+            now,
+        );
         heard
             .iter()
             .map(|telling| (telling.news.reason, telling.times))
@@ -340,14 +355,44 @@ mod tests {
             assert_eq!(say(&mut questions, phase, &[], now), [], "{phase}");
         }
         assert_eq!(questions.hear(vec![voice("app-1", &pod(Init::Pending), None)], now), []);
-        assert_eq!(questions.hear(vec![voice("app-1", &pod(Init::Done), None)], now), []);
+        assert_eq!(
+            questions.hear(vec![voice("app-1", &pod(Init::Done(Vec::new())), None)], now),
+            []
+        );
         assert_eq!(questions.hear(Vec::new(), now), []);
         // A second pod of a rollout, while the first one asks.
-        let both = |first: Voice| vec![first, voice("app-2", &pod(Init::Done), Some(&status("ready", &[])))];
+        let both = |first: Voice| {
+            vec![
+                first,
+                voice("app-2", &pod(Init::Done(Vec::new())), Some(&status("ready", &[]))),
+            ]
+        };
         assert_eq!(questions.hear(both(voice("app-1", &pod(Init::Failed), None)), now), []);
-        let asks = voice("app-1", &pod(Init::Done), Some(&status("ready", &hold)));
+        let asks = voice("app-1", &pod(Init::Done(Vec::new())), Some(&status("ready", &hold)));
         assert_eq!(questions.hear(both(asks), now), []);
         assert_eq!(questions.by_kind(), BTreeMap::from([("hold", 1)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_start_asks_while_the_app_runs_is_told_where_no_sidecar_would_ask_it() {
+        let write = question(QuestionKind::Write, "written by the runs of a CronJob");
+        let started = |has_sidecar: bool, asked: &[Question]| {
+            let injected = Injected {
+                has_sidecar,
+                ..pod(Init::Done(asked.to_vec()))
+            };
+            voice("app-1", &injected, None)
+        };
+        let (mut questions, now) = (Questions::default(), Instant::now());
+        let asked = std::slice::from_ref(&write);
+        assert_eq!(questions.hear(vec![started(true, asked)], now), []);
+        let told = questions.hear(vec![started(false, asked)], now);
+        assert_eq!((told.len(), told[0].news.reason), (1, "BackupQuestion"));
+        assert!(!told[0].news.note.contains("kubectl exec"), "{:?}", told[0].news);
+        assert_eq!(questions.by_kind(), BTreeMap::from([("write", 1)]));
+        // The pod that the annotation has brought.
+        let told = questions.hear(vec![started(false, &[])], now);
+        assert_eq!((told.len(), told[0].news.reason), (1, "BackupQuestionEnded"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -375,7 +420,7 @@ mod tests {
         let says = |name: &str, asked: &[Question]| {
             let injected = Injected {
                 workload: key(WorkloadKind::StatefulSet),
-                ..pod(Init::Done)
+                ..pod(Init::Done(Vec::new()))
             };
             voice(name, &injected, Some(&status("ready", asked)))
         };

@@ -73,7 +73,7 @@ fn ended(pod: &Pod) -> Option<(CronJob, Run)> {
     let run = Run {
         made: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         places: places.collect(),
-        questions: ended.message.lines().filter_map(Question::find).collect(),
+        questions: Question::find_all(&ended.message).collect(),
         is_complete: ended.exit_code == 0,
     };
     Some(((pod.metadata.namespace.clone()?, name.to_owned()), run))

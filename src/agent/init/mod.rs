@@ -242,6 +242,10 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
         took: began.elapsed(),
     };
     tell(&summary);
+    // Where no sidecar runs, nobody else asks it.
+    for question in start.asks() {
+        last_words::leave(&question.to_string());
+    }
     if let Some(restored) = summary.restored() {
         last_words::leave(&restored.to_string());
     }

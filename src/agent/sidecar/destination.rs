@@ -305,7 +305,15 @@ impl Worker {
         }
         let accepted: Vec<QuestionId> = accepted.iter().cloned().chain(inbox.accepted()).collect();
         let (known, observation) = (&self.known, &mut self.observation);
-        match acquire::claim(store.as_ref(), started, writing, known, &accepted, observation).await? {
+        let claimed = acquire::claim(store.as_ref(), started, writing, known, &accepted, observation).await?;
+        self.asks(
+            QuestionKind::Write,
+            match &claimed {
+                Claimed::Asks(question) => Some(question),
+                _ => None,
+            },
+        );
+        match claimed {
             Claimed::Held(claim) => {
                 let lease = Lease::new(&claim, self.known.store_id.clone());
                 if !by_init {

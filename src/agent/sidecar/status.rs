@@ -215,6 +215,8 @@ impl Shared {
         self.destination(name, |status| {
             "fenced".clone_into(&mut status.phase);
             status.why = Some(why);
+            // Nobody would act upon an answer here.
+            status.questions.clear();
         });
     }
 

@@ -151,6 +151,7 @@ async fn where_runs_of_another_cluster_write_is_restored_at_once_and_written_onc
             panic!("{:?}", start.destinations);
         };
         assert_eq!(question.id.kind(), Some(QuestionKind::Write));
+        assert_eq!(start.asks().collect::<Vec<_>>(), [question]);
         assert!(start.destinations[0].why.contains(question.id.as_str()));
         assert_eq!(claims(&bed), ["claims/3-theirs.json"]);
         // The same with the next start, until somebody says so.

@@ -65,14 +65,13 @@ impl Worker {
         }
         tracing::info!(destination = %self.name, "the store is the one that was here: backups go on");
         self.next_scan = Instant::now();
-        self.asks(None);
+        self.asks(QuestionKind::StartNew, None);
     }
 
-    fn asks(&self, question: Option<&Question>) {
+    /// What is asked of this kind from now on. What a backup asks is said with its result.
+    pub(super) fn asks(&self, kind: QuestionKind, question: Option<&Question>) {
         self.destination.shared.destination(&self.name, |status| {
-            status
-                .questions
-                .retain(|question| question.id.kind() != Some(QuestionKind::StartNew));
+            status.questions.retain(|question| question.id.kind() != Some(kind));
             status.questions.extend(question.cloned());
         });
     }
@@ -144,14 +143,14 @@ impl Worker {
         accepted.extend_from_slice(&self.destination.accepted);
         let store = self.destination.store.clone();
         if !question.is_accepted_by(&accepted) || decisions::is_decided(store.as_ref(), &question.id).await? {
-            self.asks(Some(&question));
+            self.asks(QuestionKind::StartNew, Some(&question));
             return Err(self.away(format!("{why}. {question}")));
         }
         tracing::warn!(destination = %self.name, "{} is accepted: beginning anew in what is there", question.id);
         // Another store has another id.
         self.take_anew(Some(StoreId::random()?)).await?;
         decisions::record(store.as_ref(), &question.id, &question.text).await?;
-        self.asks(None);
+        self.asks(QuestionKind::StartNew, None);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 use super::*;
 use crate::agent::arguments::Databases;
 use crate::agent::filters::Filters;
+use crate::agent::lease::judge::Since;
 use crate::agent::sidecar::inbox::Settle;
 use crate::agent::sidecar::status::DestinationStatus;
 use crate::agent::sidecar::volume::Volume;
@@ -13,6 +14,7 @@ use crate::store::faulty::{Fault, Faulty};
 use crate::store::index::IndexReader;
 use crate::store::keys::SnapshotObject;
 use crate::store::memory::Memory;
+use crate::store::state::Mode;
 use crate::store::{decisions, store_id};
 use std::fs;
 use tempfile::TempDir;
@@ -464,6 +466,80 @@ async fn a_place_that_was_never_there_is_waited_for_by_nobody() {
     let begun = Instant::now();
     bed.until_saved(&["a"]).await;
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    bed.kill().await;
+}
+
+/// The place is held by the runs of another cluster's CronJob, and our volume has what it held.
+fn held_by_runs_elsewhere(bed: &mut Bed) {
+    let mut theirs = bed.started.claim(bed.started.time);
+    theirs.epoch = 1;
+    theirs.owner.cluster = "prod".to_owned();
+    theirs.volumes[0].id = "bb".to_owned();
+    let state = State {
+        version: VERSION,
+        epoch: 1,
+        volume_id: "bb".to_owned(),
+        released: true,
+        mode: Some(Mode::Cronjob),
+        ..State::default()
+    };
+    let mut objects = bed.memory.objects();
+    objects.clear();
+    objects.insert("claims/1-bb.json".to_owned(), encode(&theirs));
+    objects.insert(keys::STATE.to_owned(), encode(&state));
+    drop(objects);
+    bed.started.since = Some(Since {
+        holder: Some(holder(1, "bb")),
+        newest: None,
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_another_cluster_may_write_there_is_asked_in_the_status_until_it_is_accepted() {
+    let mut bed = Bed::new().await;
+    held_by_runs_elsewhere(&mut bed);
+    bed.start(Writing::Unclaimed);
+    bed.until("a question", |bed| !bed.status().questions.is_empty()).await;
+    let questions = bed.status().questions;
+    assert_eq!(questions.len(), 1);
+    let id = questions[0].id.clone();
+    assert_eq!(id.kind(), Some(QuestionKind::Write));
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(bed.status().questions, questions, "once, however often it is asked");
+    assert_eq!(bed.saved(), [""; 0]);
+    let answer = bed.ask(&[]).await;
+    assert!(
+        matches!(&answer, Event::Failed { why, .. } if why.contains(id.as_str())),
+        "{answer:?}"
+    );
+    let answer = bed.ask(std::slice::from_ref(&id)).await;
+    assert!(matches!(answer, Event::Done { made: true, .. }), "{answer:?}");
+    assert_eq!(bed.status().questions, []);
+    assert_eq!((bed.status().epoch, bed.saved()), (2, vec!["config/a".to_owned()]));
+    bed.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_fenced_off_asks_nothing_any_more() {
+    let mut bed = Bed::new().await;
+    held_by_runs_elsewhere(&mut bed);
+    bed.start(Writing::Unclaimed);
+    bed.until("a question", |bed| !bed.status().questions.is_empty()).await;
+    // The other cluster is there, and has written what this volume does not have.
+    let state = decode::<State>(&bed.memory.objects()[keys::STATE]).unwrap();
+    let newer = Claim {
+        epoch: 2,
+        ..decode(&bed.memory.objects()["claims/1-bb.json"]).unwrap()
+    };
+    bed.memory
+        .objects()
+        .insert("claims/2-bb.json".to_owned(), encode(&newer));
+    bed.memory
+        .objects()
+        .insert(keys::STATE.to_owned(), encode(&State { epoch: 2, ..state }));
+    bed.until("a word that it is fenced", |bed| bed.status().phase == "fenced")
+        .await;
+    assert_eq!(bed.status().questions, []);
     bed.kill().await;
 }
 
