@@ -290,7 +290,13 @@ fn without_a_sidecar_what_vanishes_is_held_by_the_run_that_meets_it_and_by_each_
     }
     pod.write("new", "new");
     let said = run(3, &[]);
-    let id = said.split("vixens.io/backup-accept: ").nth(1).unwrap().split_whitespace().next().unwrap();
+    let id = said
+        .split("vixens.io/backup-accept: ")
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap();
     assert!(id.starts_with("hold-"), "{said}");
     let place = Place::read(&server);
     assert_eq!(place.files(&place.newest()).len(), 5);

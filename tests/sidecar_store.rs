@@ -46,8 +46,8 @@ fn until_saved(app: &App, files: u64) {
 /// The volume is lost, and another pod takes its place: its start, without a sidecar.
 fn start_elsewhere(app: &mut App) -> String {
     app.bed.lose_volume();
-    app.bed.pod = "app-2".to_owned();
-    app.bed.generation = "g2".to_owned();
+    "app-2".clone_into(&mut app.bed.pod);
+    "g2".clone_into(&mut app.bed.generation);
     let (said, start) = app.bed.start();
     assert!(
         matches!(start.destinations[0].writing, Writing::Claimed { .. }),

@@ -47,7 +47,7 @@ impl Document {
 /// Why a snapshot can't be read.
 enum Unread<E = Error> {
     /// This document is damaged, or not there.
-    Broken(Document, Error),
+    Broken(Document, Box<Error>),
     /// Nobody knows, or what is made of it failed.
     Failed(E),
 }
@@ -55,7 +55,7 @@ enum Unread<E = Error> {
 impl<E: From<Error>> Unread<E> {
     fn of(document: Document, error: Error) -> Self {
         match error {
-            Error::Damaged { .. } | Error::NotFound { .. } => Self::Broken(document, error),
+            Error::Damaged { .. } | Error::NotFound { .. } => Self::Broken(document, Box::new(error)),
             other => Self::Failed(other.into()),
         }
     }
@@ -126,7 +126,7 @@ impl<'a> Indexes<'a> {
         match self.header_of(Document::Twin(*id)).await {
             Ok(header) => Ok(header),
             Err(Unread::Failed(error)) => Err(error),
-            Err(Unread::Broken(..)) => Err(first),
+            Err(Unread::Broken(..)) => Err(*first),
         }
     }
 
@@ -152,7 +152,7 @@ impl<'a> Indexes<'a> {
             Err(Unread::Broken(_, error)) => match self.totals_of(Document::Twin(*id)).await {
                 Ok(found) => Ok(found),
                 Err(Unread::Failed(error)) => Err(error),
-                Err(Unread::Broken(..)) => Err(error),
+                Err(Unread::Broken(..)) => Err(*error),
             },
         }
     }
@@ -197,7 +197,8 @@ impl<'a> Indexes<'a> {
             entries.map(Some).map_err(|damage| self.unread(document, damage))
         };
         read.await.map_err(|unread| match unread {
-            Unread::Broken(_, error) | Unread::Failed(error) => error,
+            Unread::Broken(_, error) => *error,
+            Unread::Failed(error) => error,
         })
     }
 
@@ -226,7 +227,7 @@ impl<'a> Indexes<'a> {
                     broken.push(index);
                     first.get_or_insert(error);
                 }
-                Err(Unread::Broken(_, error)) => return Err(first.unwrap_or(error).into()),
+                Err(Unread::Broken(_, error)) => return Err((*first.unwrap_or(error)).into()),
             }
         }
     }

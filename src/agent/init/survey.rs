@@ -428,16 +428,12 @@ fn reverted(said: &[Said], subjects: &[Subject]) -> Vec<(usize, Reverted)> {
         .flat_map(|(number, backup)| {
             subjects.iter().filter_map(move |subject| {
                 let marker = subject.marker.as_ref()?;
-                let (snapshot, marked) = (newer(backup, marker)?, marker.epoch);
-                let volume = subject.name.clone();
-                Some((
-                    number,
-                    Reverted {
-                        volume,
-                        marked,
-                        snapshot,
-                    },
-                ))
+                let reverted = Reverted {
+                    volume: subject.name.clone(),
+                    marked: marker.epoch,
+                    snapshot: newer(backup, marker)?,
+                };
+                Some((number, reverted))
             })
         })
         .collect()

@@ -193,21 +193,47 @@ mod tests {
         list.iter().map(file).collect()
     }
 
+    type Row<'a> = (&'a str, &'a [u64], u64, Option<u64>, Sight);
+
     #[test]
     fn a_replica_that_has_lost_something_is_told_from_one_that_was_compacted() {
         let level = |numbers: &[u64]| files(&numbers.iter().map(|number| (0, *number, *number)).collect::<Vec<_>>());
         #[rustfmt::skip]
-        let table: &[(&str, &[u64], u64, Option<u64>, Sight)] = &[
+        let table: &[Row<'_>] = &[
             ("nothing was sent yet", &[], 0, None, Sight::Whole),
             ("the first", &[1], 0, Some(1), Sight::Whole),
             ("it goes on", &[98, 99, 100, 101, 102], 100, Some(105), Sight::Whole),
             ("nothing came since", &[100], 100, Some(100), Sight::Whole),
-            ("all of it was compacted but the newest", &[103, 104], 100, Some(104), Sight::Unsure),
+            (
+                "all of it was compacted but the newest",
+                &[103, 104],
+                100,
+                Some(104),
+                Sight::Unsure,
+            ),
             ("it is empty", &[], 100, Some(101), Sight::Lost),
             ("it is as it was before", &[57, 58], 100, Some(101), Sight::Lost),
-            ("and something was sent since", &[57, 58, 101], 58, Some(101), Sight::Lost),
-            ("it was empty for a moment, and something was sent elsewhere", &[99, 100, 102], 100, Some(102), Sight::Lost),
-            ("it began anew elsewhere, and here is what was there before", &[99, 100], 5, Some(6), Sight::Lost),
+            (
+                "and something was sent since",
+                &[57, 58, 101],
+                58,
+                Some(101),
+                Sight::Lost,
+            ),
+            (
+                "it was empty for a moment, and something was sent elsewhere",
+                &[99, 100, 102],
+                100,
+                Some(102),
+                Sight::Lost,
+            ),
+            (
+                "it began anew elsewhere, and here is what was there before",
+                &[99, 100],
+                5,
+                Some(6),
+                Sight::Lost,
+            ),
             ("Litestream's own folder is gone", &[99, 100], 100, None, Sight::Whole),
         ];
         for (what, listed, sent, local, expected) in table {

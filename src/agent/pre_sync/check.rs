@@ -336,9 +336,9 @@ impl Check<'_> {
             };
             let lacking = fetch.stage(&portion).await.map_err(|error| match error {
                 stage::Error::Store(error) => error,
-                other => StoreError::Local {
+                stage::Error::Volume(error) => StoreError::Local {
                     what: "the files can't be downloaded to be verified".to_owned(),
-                    source: std::io::Error::other(other),
+                    source: std::io::Error::other(error),
                 },
             })?;
             wrong.extend(lacking.into_iter().map(|one| (one.key, format!(": {}", one.why))));

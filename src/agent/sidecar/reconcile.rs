@@ -89,7 +89,7 @@ impl Site {
             let mut result = Ok(());
             let mut each = |object: Object| {
                 if result.is_ok() {
-                    let written = object.written.map_or(0, |time| time.as_microsecond());
+                    let written = object.written.map_or(0, jiff::Timestamp::as_microsecond);
                     result = write!(to, "{} {written} {folder}/{}\0", object.size, object.name);
                 }
             };

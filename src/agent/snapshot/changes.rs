@@ -377,7 +377,7 @@ impl Planner<'_> {
             return known.map_or(Ok(()), |known| self.gone(known));
         }
         if let Some(replication) = &self.scope.replication
-            && (replication.knows(&entry.path) || known.as_ref().is_none_or(|known| known.database))
+            && (replication.knows(&entry.path) || known.as_ref().is_none_or(|known| self.may_be_database(known)))
         {
             match self.scope.treatment(&entry.path, known.is_some()) {
                 // It leaves the files for a replica: nothing vanishes.
@@ -408,6 +408,13 @@ impl Planner<'_> {
             }
             known => self.save(entry, known),
         }
+    }
+
+    /// Whether a file that is known may be a database that is not followed yet. Of what a tier without replicas has saved no index
+    /// tells that: such a file is looked at once, at the first full look, if its size is one of a database: whole pages.
+    fn may_be_database(&self, known: &Record) -> bool {
+        let is_of_pages = known.entry.size > 0 && known.entry.size.is_multiple_of(512);
+        known.database || (self.plan.full && known.entry.changed == 0 && is_of_pages)
     }
 
     fn save(&mut self, entry: Entry, known: Option<Record>) -> Result<(), PlanError> {

@@ -173,9 +173,10 @@ impl Asked {
             Some((first, count, id)) => (first.as_str(), count, id.clone()),
             None => ("", 0, new.id.clone()),
         };
-        let others: String = each
+        let others: Vec<String> = each
             .map(|(folder, count, id)| format!("; for {folder}/ ({count} files) accept {id}"))
             .collect();
+        let others = others.concat();
         Question {
             text: format!(
                 "{place} has nothing of the volume {volume}, and a folder {first}/ ({count} files) that no volume of this \

@@ -39,22 +39,18 @@ pub(super) async fn glance(init: &Init<'_>, subjects: &[Subject]) -> Option<Surv
 
 async fn asked(stores: &Stores) -> Vec<Said> {
     let looks = futures::future::join_all(stores.iter().map(|store| outline(store.as_ref())));
-    match tokio::time::timeout(GLANCE, looks).await {
-        Ok(outlines) => {
-            let said = outlines.into_iter().map(|outline| match outline {
-                Ok(outline) => Said::Outline(outline),
-                Err(error) => Said::Nothing(with_causes(&error)),
-            });
-            said.collect()
-        }
-        Err(_) => {
-            let said = stores.iter().map(|store| {
-                let why = format!("{}: no answer within {} s", store.destination(), GLANCE.as_secs());
-                Said::Nothing(why)
-            });
-            said.collect()
-        }
+    if let Ok(outlines) = tokio::time::timeout(GLANCE, looks).await {
+        let said = outlines.into_iter().map(|outline| match outline {
+            Ok(outline) => Said::Outline(outline),
+            Err(error) => Said::Nothing(with_causes(&error)),
+        });
+        return said.collect();
     }
+    let said = stores.iter().map(|store| {
+        let why = format!("{}: no answer within {} s", store.destination(), GLANCE.as_secs());
+        Said::Nothing(why)
+    });
+    said.collect()
 }
 
 /// Whether something was saved under a later epoch than a volume knows of.

@@ -234,11 +234,11 @@ fn has(objects: &Objects, content: &str) -> bool {
 #[tokio::test]
 async fn a_place_that_lives_has_several_epochs_and_complete_indexes_and_differences() {
     let life = life().await;
-    let indexes = life
-        .objects
-        .keys()
-        .filter(|key| key.ends_with(".json") && key.starts_with("snapshots/"));
-    let marks = life.objects.keys().filter(|key| key.ends_with(".base"));
+    let indexes = life.objects.keys().filter(|key| {
+        key.strip_suffix(".json")
+            .is_some_and(|key| key.starts_with("snapshots/"))
+    });
+    let marks = life.objects.keys().filter(|key| key.strip_suffix(".base").is_some());
     assert_eq!((indexes.count(), marks.count()), (7, 3), "{:?}", life.objects.keys());
     let of_history = life.objects.keys().filter(|key| key.starts_with("history/"));
     assert!(of_history.count() >= 8, "{:?}", life.objects.keys());
@@ -265,8 +265,8 @@ async fn whatever_object_is_damaged_a_start_without_data_brings_every_file_that_
                 } else if has(&objects, content) {
                     assert_eq!(brought.get(path), Some(content), "{when}: {path}");
                 } else {
-                    let older = life.states.iter().rev().filter_map(|(_, tree)| tree.get(path));
-                    let older = older.filter(|older| has(&objects, older)).next();
+                    let mut older = life.states.iter().rev().filter_map(|(_, tree)| tree.get(path));
+                    let older = older.find(|older| has(&objects, older));
                     assert_eq!(brought.get(path), older, "{when}: {path} as it was before");
                     assert_eq!(asked, older.is_none(), "{when}: what nobody has is asked");
                 }
