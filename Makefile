@@ -65,13 +65,13 @@ test-argo-cd:
 	@$(with-tools) cargo test --locked --test argo_cd
 
 .PHONY: torture
-torture: tools ## random lives of files, of databases, and beside the former release, seed after seed (MINUTES=60 STORE=s3|minio|sftp|webdav|local SEED=…)
-	@$(with-tools) TORTURE_MINUTES=$(or $(MINUTES),60) TORTURE_STORE=$(or $(STORE),s3) TORTURE_SEED=$(SEED) \
+torture: tools ## random lives of files, of databases, and beside the former release, seed after seed (MINUTES=60 STORE=s3|minio|sftp|webdav|smb|local SEED=…)
+	@$(if $(filter smb,$(STORE)),.tools/need smbd &&) $(with-tools) TORTURE_MINUTES=$(or $(MINUTES),60) TORTURE_STORE=$(or $(STORE),s3) TORTURE_SEED=$(SEED) \
 		cargo test --locked --no-fail-fast --test torture -- --nocapture --test-threads=3 days
 
 .PHONY: nightly
 nightly: tools ## what is left to the night: an hour of torture on each kind of store, kills again and again, what is large
-	@status=0; for store in s3 minio sftp webdav local; do $(MAKE) --no-print-directory torture STORE=$$store || status=$$?; done; \
+	@status=0; for store in s3 minio sftp webdav smb local; do $(MAKE) --no-print-directory torture STORE=$$store || status=$$?; done; \
 		$(MAKE) --no-print-directory nightly-large || status=$$?; exit $$status
 
 .PHONY: nightly-large

@@ -13,6 +13,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use support::app::{App, create, insert, rows};
+use support::host::Host;
 use support::pod::{agent_backup, block_on, tree};
 use support::{BUCKET, Kind, S3, write};
 use vixens_backup::agent::start::Writing;
@@ -95,6 +96,36 @@ fn the_last_backup_of_an_empty_dir_waits_until_its_store_is_mounted_again() {
     app.bed.server.mount();
     app.ended();
     let expected = files(&app);
+    start_elsewhere(&mut app);
+    assert_eq!(files(&app), expected);
+}
+
+#[test]
+fn a_share_of_samba_that_is_not_mounted_for_a_while_costs_an_empty_dir_nothing() {
+    let mut server = S3::of(Kind::Rclone);
+    let Some(mut samba) = Host::samba(&server) else {
+        eprintln!("skipped: there is no smbd here (.tools/need smbd installs it)");
+        return;
+    };
+    server.stop();
+    let mut app = pod(server);
+    write(&app.path("a"), "a");
+    app.start();
+    until_saved(&app, 1);
+    samba.unmount(false);
+    write(&app.path("b"), "b");
+    app.until("its absence is told", |app| {
+        app.status()["destinations"]["minio:backups/app"]["phase"] != "ready"
+    });
+    samba.mount();
+    until_saved(&app, 2);
+    samba.unmount(true);
+    write(&app.path("c"), "c");
+    app.until_said(AWAY);
+    samba.mount();
+    until_saved(&app, 3);
+    let expected = files(&app);
+    app.kill();
     start_elsewhere(&mut app);
     assert_eq!(files(&app), expected);
 }

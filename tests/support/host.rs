@@ -1,11 +1,13 @@
-//! A server that is none of S3, on loopback: `rclone serve sftp` or `rclone serve webdav` of a folder, or fake-gcs-server
-//! for Google's; and the Secret's settings of it.
+//! A server that is none of S3, on loopback: `rclone serve sftp` or `rclone serve webdav` of a folder, Samba, or
+//! fake-gcs-server for Google's; and the Secret's settings of it.
 
 use super::{BUCKET, Process, S3, free_port, tool};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -74,6 +76,40 @@ impl Host {
         host
     }
 
+    /// Samba, whose one share is the bucket of every server here, for guests: it does not tell `a` from `A`. Nothing where this
+    /// machine has none (Debian's package samba; `.tools/need smbd`).
+    pub fn samba(server: &S3) -> Option<Self> {
+        let sbin = || ["/usr/sbin/smbd", "/usr/local/sbin/smbd"].map(PathBuf::from);
+        let smbd = super::found("smbd").or_else(|| sbin().into_iter().find(|path| path.is_file()))?;
+        let (folder, keys, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
+        let own = keys.path().display();
+        let user = rustix::process::getuid().as_raw();
+        let user = Command::new("id").args(["-un", &user.to_string()]).output().unwrap();
+        let settings = format!(
+            "[global]\n interfaces = 127.0.0.1\n bind interfaces only = yes\n smb ports = {port}\n private dir = {own}\n \
+             lock directory = {own}\n state directory = {own}\n cache directory = {own}\n pid directory = {own}\n \
+             ncalrpc dir = {own}/rpc\n log file = {own}/log\n map to guest = Bad User\n guest account = {}\n \
+             server role = standalone server\n disable netbios = yes\n load printers = no\n disable spoolss = yes\n \
+             usershare max shares = 0\n\
+             [{BUCKET}]\n path = {}\n guest ok = yes\n read only = no\n",
+            String::from_utf8(user.stdout).unwrap().trim(),
+            folder.path().join(BUCKET).display(),
+        );
+        std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
+        let file = keys.path().join("smb.conf");
+        std::fs::write(&file, settings).unwrap();
+        let mut command = Command::new(smbd);
+        command
+            .args(["--foreground", "--no-process-group", "--configfile"])
+            .arg(&file);
+        let host = Self::start(command, folder, keys, port);
+        server.configure("RCLONE_CONFIG_MINIO_TYPE", "smb");
+        server.configure("RCLONE_CONFIG_MINIO_HOST", "127.0.0.1");
+        server.configure("RCLONE_CONFIG_MINIO_PORT", &port.to_string());
+        server.configure("RCLONE_CONFIG_MINIO_USER", "guest");
+        Some(host)
+    }
+
     /// fake-gcs-server, with the bucket of every server here. Litestream finds it by [`Self::environment`].
     pub fn google(server: &S3) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -117,6 +153,8 @@ impl Host {
 
     fn start(mut command: Command, folder: TempDir, keys: TempDir, port: u16) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // With those that it starts itself.
+        command.process_group(0);
         let mut host = Self {
             folder,
             away: tempfile::tempdir().unwrap(),
@@ -141,12 +179,19 @@ impl Host {
 
     /// Ends it: connections are refused from now on.
     pub fn stop(&mut self) {
+        self.signal(Signal::KILL);
         self.process = None;
     }
 
-    /// Stops its process where it is, or lets it go on.
+    /// Stops it where it is, or lets it go on.
     pub fn freeze(&self, is_frozen: bool) {
-        super::freeze(self.process.as_ref(), is_frozen);
+        self.signal(if is_frozen { Signal::STOP } else { Signal::CONT });
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(Process(child)) = &self.process {
+            let _ = kill_process_group(Pid::from_child(child), signal);
+        }
     }
 
     /// Its disk is not mounted: nothing of what it serves is there, or an empty folder in its place.
@@ -185,6 +230,12 @@ impl Host {
     /// What it serves.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -5,7 +5,7 @@ use super::support::{BUCKET, Kind, S3};
 use std::path::{Path, PathBuf};
 
 /// Every kind, by its name in TORTURE_STORE.
-pub const KINDS: [&str; 5] = ["s3", "minio", "sftp", "webdav", "local"];
+pub const KINDS: [&str; 6] = ["s3", "minio", "sftp", "webdav", "smb", "local"];
 
 /// A store, with the Secret's settings of it.
 pub struct Store {
@@ -21,17 +21,18 @@ impl Store {
         let mut server = match kind {
             "minio" => S3::of(Kind::Minio),
             "local" => S3::of(Kind::Local),
-            "s3" | "sftp" | "webdav" => S3::of(Kind::Rclone),
+            "s3" | "sftp" | "webdav" | "smb" => S3::of(Kind::Rclone),
             other => panic!("TORTURE_STORE is one of {KINDS:?}, not {other:?}"),
         };
         let host = match kind {
             "sftp" => Some(Host::sftp(&server, false)),
             "webdav" => Some(Host::webdav(&server)),
+            "smb" => Some(Host::samba(&server).expect("smbd is there: .tools/need smbd")),
             _ => None,
         };
         if let Some(host) = &host {
             server.stop();
-            std::fs::create_dir(host.folder().join(BUCKET)).unwrap();
+            std::fs::create_dir_all(host.folder().join(BUCKET)).unwrap();
         }
         Self {
             server,
