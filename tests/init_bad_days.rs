@@ -14,8 +14,10 @@ use jiff::{SignedDuration, Timestamp};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use support::app::App;
 use support::bed::{Bed, FOLDER, lived_in, seen};
-use support::pod::in_namespace;
+use support::disk::Disk;
+use support::pod::{Place, in_namespace, tree};
 use support::wire::Wire;
 use support::{BUCKET, S3, write};
 use tempfile::TempDir;
@@ -147,6 +149,60 @@ async fn a_volume_that_is_too_small_is_said_and_holds_nothing_by_half() {
     bed.flags.clear();
     let output = bed.init_by(large).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn where_a_volume_lacks_room_what_is_live_comes_back_and_what_is_held_stays_held() {
+    let Some(disk) = Disk::of("64m") else { return };
+    let mut app = App::of(Bed::in_folder(disk.path(), S3::start()));
+    app.bed.tier = "tier2";
+    let document = |number: u8| (format!("documents/{number}"), vec![number; 1 << 20]);
+    for number in 0..16 {
+        let (path, content) = document(number);
+        // Four are live later, twelve are not.
+        let path = if number < 4 { format!("kept-{number}") } else { path };
+        write(&app.path(&path), content);
+    }
+    app.start();
+    let destination = |app: &App| app.status()["destinations"]["minio:backups/app"].clone();
+    app.until("everything is saved", |app| destination(app)["files"] == 16);
+    fs::remove_dir_all(app.path("documents")).unwrap();
+    app.until("what vanished is held", |app| destination(app)["held"]["files"] == 12);
+    app.stop();
+    app.lose_volume();
+    disk.resize("10m");
+    let said = app.start();
+    let back = fs::read_dir(app.path("documents")).unwrap().count();
+    assert!((1..12).contains(&back), "{back}\n{said}");
+    let left_out = format!("the volume has no room for {} files", 12 - back);
+    assert!(said.contains(&left_out), "{said}");
+    for number in 0..4 {
+        assert_eq!(
+            fs::read(app.path(&format!("kept-{number}"))).unwrap(),
+            vec![number; 1 << 20]
+        );
+    }
+    // What is back is live, the rest is held, and all of it is in each snapshot.
+    write(&app.path("new"), "written afterwards");
+    app.until("it is saved", |app| destination(app)["files"] == 17);
+    app.until("the rest is held", |app| destination(app)["held"]["files"] == 12 - back);
+    app.stop();
+    let place = Place::read(&app.bed.server);
+    let newest = place.newest();
+    let files = place.files(&newest);
+    assert_eq!(files["new"], b"written afterwards");
+    for number in 4..16 {
+        let (path, content) = document(number);
+        assert!(files[&path] == content, "{path}");
+        let entries = place.entries(&newest);
+        let entry = entries.iter().find(|entry| entry.place().1 == path.as_bytes()).unwrap();
+        assert_eq!(entry.standing.is_live(), app.path(&path).exists(), "{path}");
+    }
+    // With more room, somebody has them all back.
+    disk.resize("64m");
+    app.bed.flags.push(format!("--restore-at={newest}"));
+    app.start();
+    assert_eq!(tree(&app.bed.volume()), files);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use support::app::{App, create, descendants, insert, rows, strays};
 use support::bed::Bed;
+use support::disk::Disk;
 use support::pod::block_on;
 use support::{S3, path_with_tools, rclone_after, write};
 use vixens_backup::agent::litestream::registry::{Registered, Registry};
@@ -54,17 +55,8 @@ fn has_litestream(app: &App) -> bool {
 #[test]
 fn while_the_store_is_down_so_much_may_pile_up_and_then_the_log_is_let_go() {
     // A volume of 400 MiB, of which a tenth, and at least 64 MiB, may be a backlog.
-    let folder = tempfile::tempdir().unwrap();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=400m", "none"])
-        .arg(folder.path())
-        .status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        println!("skipped: this machine mounts nothing for us");
-        return;
-    }
-    let _unmount = Unmount(folder.path().to_owned());
-    let mut app = App::of(Bed::in_folder(folder.path(), S3::start()));
+    let Some(disk) = Disk::of("400m") else { return };
+    let mut app = App::of(Bed::in_folder(disk.path(), S3::start()));
     let writer = create(&app.path("app.db"), "wal");
     app.start();
     app.until_replicated("app.db");
@@ -235,14 +227,6 @@ fn what_a_machine_is_too_slow_to_send_when_the_pod_stops_is_saved_as_files() {
             "{name}: {}",
             app.log()
         );
-    }
-}
-
-struct Unmount(std::path::PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

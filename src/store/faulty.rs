@@ -2,7 +2,9 @@
 //! half a file.
 
 use super::memory::Memory;
-use super::{Answer, Depth, Done, Error, Exchanged, Object, Presence, Store, Undone, Upload, exchange_one_by_one};
+use super::{
+    Answer, Depth, Done, Error, Exchanged, Object, Presence, Store, Undone, Upload, exchange_one_by_one, keys,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +28,8 @@ pub enum Fault {
     HalfFiles,
     /// Nothing is deleted.
     RefusesDeletions,
+    /// The folder that downloads go to has room for so many bytes, and no more.
+    RoomFor(u64),
 }
 
 /// A store with a fault, over a store in memory.
@@ -79,10 +83,52 @@ impl Faulty {
         }
     }
 
+    /// Downloads one file after the other, until there is no room for the next.
+    async fn download_into(
+        &self,
+        bytes: u64,
+        prefix: &str,
+        names: &[String],
+        to: &Path,
+        done: Done<'_>,
+    ) -> Result<Vec<Undone>, Error> {
+        let mut undone = Vec::new();
+        for name in names {
+            let size = self
+                .memory
+                .objects()
+                .get(&keys::joined(prefix, name))
+                .map_or(0, Vec::len);
+            if bytes_in(to) + size as u64 > bytes {
+                return Err(Error::Local {
+                    what: "there is no space left here".to_owned(),
+                    source: std::io::ErrorKind::StorageFull.into(),
+                });
+            }
+            undone.extend(
+                self.memory
+                    .download(prefix, std::slice::from_ref(name), to, done)
+                    .await?,
+            );
+        }
+        Ok(undone)
+    }
+
     /// A transfer whose second half was not done has failed.
     fn ended(&self, done: usize, files: usize, undone: Vec<Undone>) -> Result<Vec<Undone>, Error> {
         if done < files { Err(self.away()) } else { Ok(undone) }
     }
+}
+
+/// What lies in a folder.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_in(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 impl Store for Faulty {
@@ -141,6 +187,9 @@ impl Store for Faulty {
     ) -> Answer<'a, Vec<Undone>> {
         Box::pin(async move {
             let count = self.call(names.len()).await?;
+            if let Fault::RoomFor(bytes) = self.fault {
+                return self.download_into(bytes, prefix, names, to, done).await;
+            }
             let undone = self
                 .memory
                 .download(prefix, &names[..count], to, &super::unwatched)

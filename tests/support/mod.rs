@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod bed;
+pub mod disk;
 pub mod host;
 pub mod laptop;
 pub mod pod;

@@ -51,13 +51,17 @@ impl Summary<'_> {
         for Restoration { brought, .. } in self.brought {
             let fallen_back = brought.fallen_back.iter();
             parts.extend(fallen_back.map(|(id, why)| format!("{id} could not be restored: {why}")));
+            parts.extend(brought.left_out.told());
         }
         parts.extend(self.databases.iter().map(|database| format!("database {database}")));
         Some(Restored {
-            is_unexpected: self
-                .brought
-                .iter()
-                .any(|restoration| restoration.is_unexpected || !restoration.brought.fallen_back.is_empty()),
+            is_unexpected: self.brought.iter().any(
+                |Restoration {
+                     brought, is_unexpected, ..
+                 }| {
+                    *is_unexpected || !brought.fallen_back.is_empty() || !brought.left_out.paths.is_empty()
+                },
+            ),
             text: parts.join("; "),
         })
     }

@@ -1,8 +1,8 @@
 //! How much of a volume may pile up because of Litestream while the store is down: a tenth of the volume, at most 1 GiB, and
 //! never the last of its room. Litestream itself knows no limit (lesson: a local log grew to 134 GiB). Numbers in, a verdict
-//! out; the volume's size is asked of the system.
+//! out.
 
-use std::path::Path;
+use crate::agent::volume::room::Room;
 
 const MOST: u64 = 1 << 30;
 /// Less than this is no backlog: a log rests at a few MiB.
@@ -25,26 +25,7 @@ pub enum Verdict {
     },
 }
 
-/// A file system's room.
-#[derive(Clone, Copy, Debug)]
-pub struct Room {
-    /// Bytes in all.
-    pub size: u64,
-    /// Bytes that are free for us.
-    pub free: u64,
-}
-
 impl Room {
-    /// Of the file system that a path lies on.
-    #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
-        let found = rustix::fs::statvfs(path).ok()?;
-        Some(Self {
-            size: found.f_blocks.saturating_mul(found.f_frsize),
-            free: found.f_bavail.saturating_mul(found.f_frsize),
-        })
-    }
-
     /// What to do about a backlog of so many bytes.
     #[must_use]
     pub fn judge(&self, backlog: u64) -> Verdict {
@@ -73,6 +54,7 @@ mod tests {
         let room = Room {
             size: size * MIB,
             free: free * MIB,
+            ..Room::default()
         };
         room.judge(backlog * MIB)
     }

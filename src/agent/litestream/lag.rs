@@ -1,7 +1,7 @@
 //! How far replicas are behind, by what the store *lists* (Litestream's own metrics know what it read, not what arrived), and
 //! what piles up on the volume meanwhile. Part of [`Supervisor`].
 
-use super::growth::{Room, Verdict};
+use super::growth::Verdict;
 use super::ltx::Txid;
 use super::register::registered;
 use super::replica::Replica;
@@ -11,6 +11,7 @@ use super::{check, control, local};
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::{blocking, with_sources};
 use crate::agent::sidecar::status::DatabaseStatus;
+use crate::agent::volume::room::Room;
 use crate::agent::watch::Changes;
 use crate::store::Error;
 use crate::store::claims::Holder;

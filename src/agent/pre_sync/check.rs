@@ -391,11 +391,13 @@ fn portions(plan: &Plan) -> Vec<Plan> {
 mod tests {
     use super::*;
     use crate::agent::restore::plan::{Content, Item};
+    use crate::store::index::Standing;
 
     #[test]
     fn a_file_larger_than_a_portion_is_one_and_none_is_left_out() {
         let sizes = [1, PORTION, 3 * PORTION, 5, PORTION - 5, 1];
         let items = sizes.into_iter().map(|size| Item {
+            standing: Standing::Live,
             path: size.to_string().into(),
             what: Planned::File(
                 Content {

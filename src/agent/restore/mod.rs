@@ -1,7 +1,7 @@
 //! A place → files on a volume: staged beside it, verified, then renamed into place. Writes to the volume only.
 //!
 //! [`knowledge`] says what is known of the snapshot, [`plan`] what comes from where, [`stage`] fetches and verifies, [`salvage`]
-//! looks for what can't be had elsewhere, [`place`] renames. [`bring`] drives them: one damaged object is one file, or one
+//! looks for what can't be had elsewhere, [`room`] says what is given up where the volume is too small, [`place`] renames. [`bring`] drives them: one damaged object is one file, or one
 //! snapshot, and holds nothing else up.
 //!
 //! [`bring`]: Restore::bring
@@ -13,6 +13,7 @@ pub mod knowledge;
 pub mod moved;
 pub mod place;
 pub mod plan;
+pub mod room;
 pub mod salvage;
 pub mod stage;
 pub mod undo;
@@ -31,6 +32,7 @@ use knowledge::{Knowledge, Planned, Wanted};
 use moved::Moved;
 use place::Placed;
 use plan::Plan;
+use room::{Fitted, LeftOut};
 use salvage::{Missing, Other, Salvage};
 use stage::{Fetch, Kind, Lacking, PROGRESS, Watch};
 use std::path::{Path, PathBuf};
@@ -94,6 +96,8 @@ pub struct Brought {
     pub from_older: Vec<(PathBuf, SnapshotId)>,
     /// Files that nobody has as they should be.
     pub missing: Vec<Missing>,
+    /// Held and excluded files for which the volume has no room.
+    pub left_out: LeftOut,
     /// Names below the destination: what the mirror has there is not what the newest snapshot says.
     pub damaged: Vec<String>,
     /// What was put in place.
@@ -185,24 +189,26 @@ impl Restore<'_> {
             Some(History::list(self.store).await?)
         };
         let mut planned = self.planned(&mut known, history.as_ref(), is_settled).await?;
-        let mut lacking = fetch.stage(&planned.plan).await?;
-        if !lacking.is_empty() {
+        let mut fitted = fetch.stage_what_fits(&mut planned.plan).await?;
+        if !fitted.lacking.is_empty() {
             // A writer may have gone on since the place was looked at: what it replaced has moved to history.
             tracing::info!(
                 "{} files are not where they should be: looking into history",
-                lacking.len()
+                fitted.lacking.len()
             );
             known = read().await?;
             let now = history.insert(History::list(self.store).await?);
             planned = self.planned(&mut known, Some(now), is_settled).await?;
-            lacking = fetch.stage(&planned.plan).await?;
+            fitted = fetch.stage_what_fits(&mut planned.plan).await?;
         }
+        let Fitted { lacking, left_out } = fitted;
         let Planned { mut plan, unverified } = planned;
         let mut brought = Brought {
             snapshot: plan.snapshot,
             fallen_back: known.lost,
             unverified,
             damaged: damaged_in_mirror(&lacking),
+            left_out,
             ..Brought::default()
         };
         if let (false, Some(history)) = (lacking.is_empty(), &history) {
@@ -316,6 +322,7 @@ impl Brought {
         }));
         let missing = self.missing.iter().take(MOST);
         lines.extend(missing.map(|one| format!("{} is MISSING: {}", name(&one.path), one.why)));
+        lines.extend(self.left_out.told());
         if let Some(first) = self.unverified.first() {
             lines.push(format!(
                 "{} files, such as {}, came without anything to verify them by: an index is lost, and the bucket has them",

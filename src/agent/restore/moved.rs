@@ -49,7 +49,7 @@ pub fn without(mut plan: Plan, moved: &Moved, volume: &Path) -> Plan {
 mod tests {
     use super::*;
     use crate::agent::restore::plan::Item;
-    use crate::store::index::Attributes;
+    use crate::store::index::{Attributes, Standing};
 
     fn file(path: &str, hash: u8) -> Item {
         let content = Content {
@@ -58,6 +58,7 @@ mod tests {
             sha256: Some([hash; 32]),
         };
         Item {
+            standing: Standing::Live,
             path: path.into(),
             what: Planned::File(content, None),
         }
@@ -65,6 +66,7 @@ mod tests {
 
     fn folder(path: &str) -> Item {
         Item {
+            standing: Standing::Live,
             path: path.into(),
             what: Planned::Folder(Attributes::default()),
         }

@@ -361,6 +361,7 @@ mod tests {
     use super::super::plan::Content;
     use super::super::stage::{Fetch, Watch};
     use super::*;
+    use crate::store::index::Standing;
     use crate::store::keys::OWN_FOLDER;
     use crate::store::memory::Memory;
     use crate::store::{Depth, Store, listed};
@@ -382,6 +383,7 @@ mod tests {
                 ..attributes::of(&fs::metadata(volume.path()).unwrap())
             };
             let folders = ["sub", "sub/deep"].into_iter().filter(|_| named).map(|path| Item {
+                standing: Standing::Live,
                 path: path.into(),
                 what: Planned::Folder(Attributes {
                     mode: 0o751,
@@ -389,6 +391,7 @@ mod tests {
                 }),
             });
             let file = Item {
+                standing: Standing::Live,
                 path: "sub/deep/file".into(),
                 what: Planned::File(
                     Content {
@@ -442,6 +445,7 @@ mod tests {
             store.write(&key, content.as_bytes()).await.unwrap();
             let size = content.len() as u64;
             plan.items.push(Item {
+                standing: Standing::Live,
                 path: path.into(),
                 what: Planned::File(
                     Content {

@@ -2,7 +2,7 @@
 
 use crate::agent::amount;
 use crate::store::history::{History, file_of};
-use crate::store::index::{Attributes, Entry, What};
+use crate::store::index::{Attributes, Entry, Standing, What};
 use crate::store::keys::{self, OWN_FOLDER};
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Depth, Error, Object, Store, listed};
@@ -28,6 +28,8 @@ pub struct Item {
     pub path: PathBuf,
     /// What is to be there.
     pub what: Planned,
+    /// Whether the volume had it.
+    pub standing: Standing,
 }
 
 /// What is to be at a path.
@@ -39,7 +41,7 @@ pub enum Planned {
     Folder(Attributes),
     /// A link and its target.
     Link(PathBuf, Attributes),
-    /// A file that nobody has any more: what is there stays.
+    /// Nothing: nobody has it any more, or there is no room for it. What is there stays.
     Missing,
 }
 
@@ -164,6 +166,7 @@ pub fn of_snapshot(id: SnapshotId, entries: Vec<Entry>, folder: &str, history: O
         }
         let path = PathBuf::from(OsStr::from_bytes(path));
         let name = entry.stored_name().map(std::borrow::Cow::into_owned);
+        let standing = entry.standing;
         let what = match (entry.what, name) {
             (What::File(file), Some(name)) => {
                 let key = match history {
@@ -183,7 +186,7 @@ pub fn of_snapshot(id: SnapshotId, entries: Vec<Entry>, folder: &str, history: O
             (What::Link(target, attributes), _) => Planned::Link(PathBuf::from(OsStr::from_bytes(&target)), attributes),
             (What::File(_) | What::Gone, _) => continue,
         };
-        items.push(Item { path, what });
+        items.push(Item { path, what, standing });
     }
     Plan {
         snapshot: Some(id),
@@ -213,6 +216,7 @@ fn unverified(folder: &str, listing: &[Object]) -> impl Iterator<Item = Item> {
                 .all(|part| !part.is_empty() && part != "." && part != "..")
     });
     files.map(move |object| Item {
+        standing: Standing::Live,
         path: PathBuf::from(&object.name),
         what: Planned::File(
             Content {
@@ -236,6 +240,7 @@ mod tests {
             sha256: None,
         };
         Item {
+            standing: Standing::Live,
             path: path.into(),
             what: Planned::File(content, None),
         }
@@ -248,6 +253,7 @@ mod tests {
     #[test]
     fn a_plan_that_leads_out_of_its_folder_is_told() {
         let link = || Item {
+            standing: Standing::Live,
             path: "config/a".into(),
             what: Planned::Link("/etc".into(), Attributes::default()),
         };

@@ -318,8 +318,8 @@ impl Salvage<'_> {
             }
             let items = next.iter().filter_map(|one| {
                 Some(Item {
-                    path: plan.items.get(one.position)?.path.clone(),
                     what: Planned::File(one.content.clone(), one.attributes),
+                    ..plan.items.get(one.position)?.clone()
                 })
             });
             let wanted = Plan {

@@ -36,6 +36,18 @@ pub enum Error {
     Volume(#[from] volume::Error),
 }
 
+impl Error {
+    /// Whether it failed because the volume is full.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        let source = match self {
+            Self::Store(StoreError::Local { source, .. }) | Self::Volume(volume::Error::Io { source, .. }) => source,
+            Self::Store(_) | Self::Volume(_) => return false,
+        };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// A file of which the store answered that it has not got it, or not as its index says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lacking {
@@ -122,8 +134,19 @@ impl Fetch<'_> {
     /// Fetches what the volume lacks of a plan into `incoming`, where nothing else stays, until each file is what the index
     /// says. What the store answers that it lacks stops nothing: it is returned.
     pub async fn stage(&self, plan: &Plan) -> Result<Vec<Lacking>, Error> {
-        clear_strangers(plan, self.incoming)?;
+        self.clear(plan)?;
         self.fetch(plan).await
+    }
+
+    /// Removes from `incoming` what is not of the plan.
+    pub(super) fn clear(&self, plan: &Plan) -> Result<(), Error> {
+        clear_strangers(plan, self.incoming)
+    }
+
+    /// The keys of the files that are neither in their place nor staged.
+    pub(super) fn missing(&self, plan: &Plan) -> Result<HashSet<String>, Error> {
+        let wanted = wanted(plan, self.volume, self.incoming, self.mode, &Progress::default())?;
+        Ok(wanted.into_keys().collect())
     }
 
     /// The same, beside what is staged.

@@ -343,6 +343,7 @@ mod tests {
     use super::super::plan::{Content, Item};
     use super::*;
     use crate::agent::volume::marker::INCOMING;
+    use crate::store::index::Standing;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::{Duration, SystemTime};
     use tempfile::TempDir;
@@ -461,6 +462,7 @@ mod tests {
             tree(dice, Path::new(""), 0, &mut wanted);
             lay(dice, &there, volume.path());
             let mut items = vec![Item {
+                standing: Standing::Live,
                 path: PathBuf::new(),
                 what: Planned::Folder(attributes::of(&fs::metadata(volume.path()).unwrap())),
             }];
@@ -485,6 +487,7 @@ mod tests {
                     Lies::Folder => Planned::Folder(given),
                 };
                 items.push(Item {
+                    standing: Standing::Live,
                     path: path.clone(),
                     what,
                 });
@@ -518,6 +521,7 @@ mod tests {
                 sha256: None,
             };
             let missing = Item {
+                standing: Standing::Live,
                 path: "missing".into(),
                 what: Planned::File(content, None),
             };

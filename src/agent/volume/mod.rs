@@ -6,6 +6,7 @@ pub mod look;
 pub mod marker;
 pub mod mount;
 pub mod own;
+pub mod room;
 
 use std::io;
 use std::path::{Path, PathBuf};

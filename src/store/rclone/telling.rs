@@ -160,7 +160,7 @@ pub(super) fn failure(destination: &str, ended: &Ended) -> Error {
         Class::Misconfigured => Error::Misconfigured { destination, why },
         Class::Local => Error::Local {
             what: "there is no space left here".to_owned(),
-            source: io::Error::other(why),
+            source: io::Error::new(io::ErrorKind::StorageFull, why),
         },
         Class::Unknown if ended.status.code() == Some(USAGE) => Error::Misconfigured { destination, why },
         Class::Network | Class::Unknown => Error::Unreachable { destination, why },

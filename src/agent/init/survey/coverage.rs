@@ -104,7 +104,7 @@ pub(super) fn cover<'a>(plan: &'a Plan, databases: impl Iterator<Item = &'a Path
     let mut elsewhere: Vec<(&Content, u64)> = Vec::new();
     let mut in_place: HashSet<&Path> = HashSet::new();
     let mut changed: HashSet<&str> = HashSet::new();
-    for Item { path, what } in &plan.items {
+    for Item { path, what, .. } in &plan.items {
         let place = root.join(path);
         let is_folder = matches!(what, Planned::Folder(_));
         let is_barred = !is_way(root, path);
@@ -224,6 +224,7 @@ fn moved(mut wanted: Moved, in_place: &HashSet<&Path>, root: &Path) -> Moved {
 mod tests {
     use super::*;
     use crate::store::index::Attributes;
+    use crate::store::index::Standing;
     use tempfile::TempDir;
 
     const MOST: Percent = Percent(50);
@@ -233,6 +234,7 @@ mod tests {
         let file = volume.path().join("file");
         fs::write(&file, content).unwrap();
         Item {
+            standing: Standing::Live,
             path: path.into(),
             what: Planned::File(
                 Content {
