@@ -127,7 +127,11 @@ fn damage(database: &Path) {
 
 #[test]
 fn a_database_that_the_policy_leaves_out_is_a_file_from_then_on() {
-    for flag in ["--databases=other.db", "--databases=app.db=ephemeral"] {
+    for flag in [
+        "--databases=other.db",
+        "--databases=app.db=ephemeral",
+        "--databases=none",
+    ] {
         let mut app = stopped();
         app.bed.flags.push(flag.to_owned());
         app.sidecar_flags.push(flag.to_owned());

@@ -80,6 +80,13 @@ impl Copies {
         self.known().saved.get(path).copied()
     }
 
+    /// Whether it is known as a database, whatever it is treated as now.
+    #[must_use]
+    pub fn has_met(&self, path: &[u8]) -> bool {
+        let known = self.known();
+        known.left.contains_key(path) || known.saved.contains_key(path) || known.replicated.contains_key(path)
+    }
+
     /// A database that is about to be followed is there as a file, of which nothing was said: it was saved while nobody
     /// followed it.
     pub fn assume(&self, path: &[u8]) {

@@ -445,9 +445,13 @@ impl Site {
             for piece in uploaded.into_iter().chain(there) {
                 begun.report.uploaded += 1;
                 begun.report.uploaded_bytes += piece.record.stored_size;
+                let path = &piece.record.entry.path;
                 if piece.record.database {
-                    self.databases.insert(piece.record.entry.path.clone(), Instant::now());
-                    begun.saved.insert(piece.record.entry.path.clone());
+                    self.databases.insert(path.clone(), Instant::now());
+                }
+                // A database of old is one that is saved like any other file, too.
+                if piece.record.database || self.scope.copies.has_met(path) {
+                    begun.saved.insert(path.clone());
                 }
                 let stored = begun.id.point();
                 batch.outcome(piece.record.entry.path.clone(), Some(Record { stored, ..piece.record }));
