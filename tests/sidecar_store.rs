@@ -10,17 +10,21 @@
 
 mod support;
 
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::fs;
 use support::app::{App, create, insert, rows};
 use support::host::Host;
 use support::pod::{agent_backup, block_on, tree};
 use support::{BUCKET, Kind, S3, write};
+use vixens_backup::agent::prune::{Look, prune};
 use vixens_backup::agent::start::Writing;
 use vixens_backup::contract::record::{RECORD_FILE, Record, RecordedPlace};
 use vixens_backup::store::claims;
 use vixens_backup::store::keys::{self, SnapshotObject};
-use vixens_backup::store::{Depth, Error, Store, listed, store_id};
+use vixens_backup::store::records::encode;
+use vixens_backup::store::state::{self, State};
+use vixens_backup::store::{Depth, Error, Object, Store, listed, store_id};
 
 const AWAY: &str = "is not the store that was here";
 
@@ -310,6 +314,76 @@ fn without_a_sidecar_a_claim_that_is_gone_is_written_again_by_the_next_run() {
     assert_eq!(claims(), before);
     let claim = block_on(claims::read(&store, &before[0])).unwrap();
     assert_eq!(claim.owner, app.bed.owner());
+}
+
+/// Files, each of which makes a snapshot.
+const SOME: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+#[test]
+fn a_clock_that_jumps_ten_years_ahead_removes_no_snapshot() {
+    for kind in [Kind::Rclone, Kind::Minio, Kind::Sftp] {
+        let mut app = pod(S3::of(kind));
+        app.start();
+        for (count, name) in (1..).zip(SOME) {
+            write(&app.path(name), name);
+            until_saved(&app, count);
+        }
+        app.stop();
+        let store = app.bed.store();
+        let in_ten_years = Timestamp::now() + SignedDuration::from_hours(10 * 365 * 24);
+        let rules = "7d".parse().unwrap();
+        let pruned = block_on(prune(&store, &rules, Look::Thoroughly, in_ten_years, None)).unwrap();
+        // Each of these says when it wrote the indexes: nothing looks old, and nothing has to be put off.
+        assert_eq!(pruned.plan.dropped, [], "{kind:?}");
+        assert_eq!(pruned.pruning.unwrap().put_off, None, "{kind:?}");
+        assert!(pruned.plan.kept.len() >= SOME.len(), "{kind:?}");
+    }
+}
+
+#[test]
+fn without_a_sidecar_too_it_is_known_by_which_rules_the_run_before_has_pruned() {
+    let app = pod(S3::start());
+    app.bed.start();
+    let scratch = tempfile::tempdir().unwrap();
+    let volume = format!("--volume=data:config:{}", app.bed.volume().display());
+    let run = |rules: &str| {
+        let arguments = [volume.clone(), format!("--retention={rules}")];
+        let output = agent_backup(&app.bed.server, scratch.path(), &arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let state = block_on(state::read(&app.bed.store())).unwrap().unwrap();
+        (said, state.pruning.unwrap())
+    };
+    let snapshots = || {
+        let listed = block_on(listed(&app.bed.store(), keys::SNAPSHOTS, Depth::All)).unwrap();
+        let is_index = |object: &&Object| matches!(keys::of_snapshot(&object.name), SnapshotObject::Index(_));
+        listed.iter().filter(is_index).count()
+    };
+    for name in SOME {
+        write(&app.path(name), name);
+        let (_, pruning) = run("7d");
+        assert_eq!((&*pruning.rules, pruning.put_off), ("7d", None));
+    }
+    assert_eq!(snapshots(), SOME.len());
+    // A pod of the former release was here, and does not say.
+    let store = app.bed.store();
+    let before = block_on(state::read(&store)).unwrap().unwrap();
+    let silent = State {
+        pruning: None,
+        ..before.clone()
+    };
+    block_on(store.write(keys::STATE, &encode(&silent))).unwrap();
+    let (said, pruning) = run("last=1");
+    assert!(said.contains("that is put off for an hour"), "{said}");
+    assert!(pruning.put_off.is_some());
+    let (said, again) = run("last=1");
+    assert!(!said.contains("put off"), "{said}");
+    assert_eq!(again, pruning);
+    assert_eq!(snapshots(), SOME.len());
+    block_on(store.write(keys::STATE, &encode(&before))).unwrap();
+    let (_, pruning) = run("last=1");
+    assert_eq!((&*pruning.rules, pruning.put_off), ("last=1", None));
+    assert_eq!(snapshots(), 2, "what the owner asks for is done at once");
 }
 
 #[test]

@@ -4,8 +4,10 @@
 use crate::agent::arguments::Retention;
 use crate::agent::snapshot::deletions::undeleted;
 use crate::store::records::{Damage, Pin, decode};
+use crate::store::retention::delay::{self, Turn};
 use crate::store::retention::{self, Listing, Plan, Rules};
 use crate::store::snapshot::SnapshotId;
+use crate::store::state::Pruning;
 use crate::store::{Depth, Error, Store, Undone, keys, listed};
 use jiff::Timestamp;
 
@@ -51,6 +53,8 @@ pub struct Pruned {
     pub plan: Plan,
     /// What could not be deleted: it is found again the next time. Later steps were not begun.
     pub undone: Vec<Undone>,
+    /// For the place's summary, and the next run.
+    pub pruning: Option<Pruning>,
 }
 
 impl Pruned {
@@ -66,14 +70,30 @@ impl Pruned {
     }
 }
 
-/// Removes what nobody wants kept. On an error, what was removed until then was in order.
-pub async fn prune(store: &dyn Store, retention: &Retention, look: Look, now: Timestamp) -> Result<Pruned, Error> {
+/// Removes what nobody wants kept. On an error, what was removed until then was in order. `before`: what the run before this
+/// one has left to be known.
+pub async fn prune(
+    store: &dyn Store,
+    retention: &Retention,
+    look: Look,
+    now: Timestamp,
+    before: Option<&Pruning>,
+) -> Result<Pruned, Error> {
     let mut rules = Rules::from(*retention);
     let mut listing = Listing::default();
-    let snapshots = listed(store, keys::SNAPSHOTS, Depth::All).await?;
+    let snapshots = listed(store, keys::SNAPSHOTS, Depth::Dated).await?;
     listing.snapshots(&store.destination(), &snapshots)?;
     if listing.indexes.is_empty() {
-        return Ok(Pruned::default());
+        return Ok(Pruned {
+            pruning: before.cloned(),
+            ..Pruned::default()
+        });
+    }
+    if look == Look::Thoroughly {
+        // Where nothing changes, no index is new; but the claim is written each day.
+        store
+            .list(keys::CLAIMS, Depth::Dated, &mut |object| listing.saw(&object))
+            .await?;
     }
     let pins = pins(store).await?;
     listing.pins = pins.iter().filter_map(Pinned::snapshot).collect();
@@ -91,6 +111,20 @@ pub async fn prune(store: &dyn Store, retention: &Retention, look: Look, now: Ti
         );
         rules.daily = Some(rules.daily.unwrap_or(0).max(DAYS_OF_DAMAGED));
     }
+    let is_sweeping = retention::is_sweeping(&rules, &listing, now);
+    let clock = listing.clock.unwrap_or(now);
+    let (turn, pruning) = delay::turn(before, &retention.to_string(), is_sweeping, clock);
+    if let Turn::PutOff { new } = turn {
+        if new {
+            tracing::warn!(
+                "{}: by {retention} more than half of its {} snapshots would go at once: that is put off for an hour, in case \
+                 it is a clock that is wrong; what a change of vixens.io/backup-retention asks for is done at once",
+                store.destination(),
+                listing.indexes.len()
+            );
+        }
+        rules = rules.without_ages();
+    }
     let mut plan = retention::plan(&rules, &listing, now);
     if look == Look::Thoroughly || rules.history.is_some() || !plan.dropped.is_empty() {
         store
@@ -101,12 +135,17 @@ pub async fn prune(store: &dyn Store, retention: &Retention, look: Look, now: Ti
     for (folder, names) in plan.steps() {
         let undone = undeleted(store, folder, names).await?;
         if !undone.is_empty() {
-            return Ok(Pruned { plan, undone });
+            return Ok(Pruned {
+                plan,
+                undone,
+                pruning: Some(pruning),
+            });
         }
     }
     Ok(Pruned {
         plan,
         undone: Vec::new(),
+        pruning: Some(pruning),
     })
 }
 
@@ -191,6 +230,7 @@ fn id_in(text: &str) -> Option<SnapshotId> {
 mod tests {
     use super::*;
     use crate::store::faulty::Fault;
+    use crate::store::keys::SnapshotObject;
     use crate::store::memory::Memory;
     use crate::store::records::{VERSION, encode};
     use std::sync::Arc;
@@ -210,10 +250,18 @@ mod tests {
         "snapshots/20261122T115900Z-1.4-auto.json",
     ];
 
+    /// Its clock is right.
     async fn place() -> Memory {
         let store = Memory::default();
         for key in PLACE {
             store.write(key, b"x").await.unwrap();
+        }
+        store.written().clear();
+        for key in PLACE {
+            let name = key.strip_prefix("snapshots/").unwrap_or_default();
+            if let SnapshotObject::Index(id) | SnapshotObject::Base(id) = keys::of_snapshot(name) {
+                store.written().insert(key.to_owned(), id.time);
+            }
         }
         store
     }
@@ -223,8 +271,17 @@ mod tests {
     }
 
     async fn pruned(store: &Memory, retention: &str, look: Look) -> Result<Pruned, Error> {
-        let now = "2026-11-22T12:00:00Z".parse().unwrap();
-        prune(store, &retention.parse().unwrap(), look, now).await
+        pruned_at(store, retention, look, "2026-11-22T12:00:00Z", None).await
+    }
+
+    async fn pruned_at(
+        store: &Memory,
+        retention: &str,
+        look: Look,
+        now: &str,
+        before: Option<&Pruning>,
+    ) -> Result<Pruned, Error> {
+        prune(store, &retention.parse().unwrap(), look, now.parse().unwrap(), before).await
     }
 
     #[tokio::test]
@@ -330,9 +387,86 @@ mod tests {
         let store = crate::store::faulty::Faulty::new(&Arc::new(place().await), Fault::RefusesDeletions);
         let now = "2026-11-22T12:00:00Z".parse().unwrap();
         let rules = "last=1".parse().unwrap();
-        let pruned = prune(&store, &rules, Look::Thoroughly, now).await.unwrap();
+        let pruned = prune(&store, &rules, Look::Thoroughly, now, None).await.unwrap();
         assert!(!pruned.undone.is_empty());
         assert_eq!(keys_of(&store.memory).len(), PLACE.len());
         assert_eq!(pruned.kept().len(), 5, "all of them can be restored still");
+    }
+
+    /// All of them of one day, and their store says when it wrote them.
+    async fn busy() -> Memory {
+        let store = Memory::default();
+        for sequence in 1..=9 {
+            let id: SnapshotId = format!("20261122T113{sequence}00Z-1.{sequence}-auto").parse().unwrap();
+            let key = keys::snapshot(&id);
+            store.write(&key, b"x").await.unwrap();
+            store.written().insert(key, id.time);
+        }
+        let base = "snapshots/20261122T113100Z-1.1-auto.base";
+        store.write(base, b"").await.unwrap();
+        store.written().remove(base);
+        store
+    }
+
+    const IN_2036: &str = "2036-11-22T12:00:00Z";
+
+    #[tokio::test]
+    async fn a_clock_ten_years_ahead_removes_nothing_of_a_store_that_says_when_it_wrote() {
+        let store = busy().await;
+        for look in [Look::Lightly, Look::Thoroughly] {
+            let pruned = pruned_at(&store, "7d", look, IN_2036, None).await.unwrap();
+            assert_eq!(pruned.plan.dropped, []);
+            assert_eq!(pruned.pruning.unwrap().put_off, None, "there is nothing to put off");
+        }
+        assert_eq!(keys_of(&store).len(), 10);
+    }
+
+    #[tokio::test]
+    async fn where_nothing_is_written_anew_the_claim_says_what_time_it_is() {
+        let store = busy().await;
+        let claim = "claims/1-aa.json";
+        store.write(claim, b"{}").await.unwrap();
+        store.written().insert(claim.to_owned(), IN_2036.parse().unwrap());
+        let pruned = pruned_at(&store, "7d", Look::Thoroughly, IN_2036, None).await.unwrap();
+        assert_eq!(pruned.pruning.unwrap().put_off, Some(IN_2036.parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_says_no_times_loses_nothing_to_a_clock_that_is_wrong_for_less_than_an_hour() {
+        let store = busy().await;
+        store.written().clear();
+        let (minutes_on, an_hour_on) = ("2036-11-22T12:59:59Z", "2036-11-22T13:00:00Z");
+        let run = async |now, before: Option<&Pruning>| {
+            let pruned = pruned_at(&store, "7d", Look::Lightly, now, before).await.unwrap();
+            (keys_of(&store).len(), pruned.pruning)
+        };
+        let (left, first) = run(IN_2036, None).await;
+        let since = first.as_ref().unwrap().put_off;
+        assert_eq!((left, since), (10, Some(IN_2036.parse().unwrap())));
+        assert_eq!(run(minutes_on, first.as_ref()).await, (10, first.clone()));
+        // The clock is right again.
+        let (left, back) = run("2026-11-22T12:00:00Z", first.as_ref()).await;
+        assert_eq!((left, back.as_ref().unwrap().put_off), (10, None));
+        assert_eq!(run(an_hour_on, back.as_ref()).await.0, 10, "and begins anew");
+        // It was right.
+        let (left, last) = run(an_hour_on, first.as_ref()).await;
+        assert_eq!((left, last.unwrap().put_off), (3, None));
+    }
+
+    #[tokio::test]
+    async fn what_a_change_of_the_rules_asks_for_is_done_at_once() {
+        let store = busy().await;
+        let before = pruned(&store, "7d", Look::Lightly).await.unwrap().pruning;
+        let again = async |before: Option<&Pruning>| {
+            let now = "2026-11-22T12:00:00Z";
+            pruned_at(&store, "last=1", Look::Lightly, now, before).await.unwrap()
+        };
+        assert_eq!(
+            again(None).await.plan.dropped,
+            [],
+            "whether they have changed is not known"
+        );
+        assert_eq!(again(before.as_ref()).await.plan.dropped.len(), 7);
+        assert_eq!(keys_of(&store).len(), 3);
     }
 }

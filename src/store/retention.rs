@@ -16,8 +16,9 @@
 //! lost, the newest snapshot can be read: of a complete index nothing is lost, of a difference that one backup, and of a file its
 //! newest version.
 //!
-//! **Clocks.** Order is by epoch and sequence alone. A snapshot counts as no older than any before it in that order, as
-//! far as the clock of today believes their times: a clock that was set back makes nothing look old.
+//! **Clocks.** Order is by epoch and sequence alone. How old a snapshot is, is said by our clock and by the store's, and the
+//! smaller age counts, which is never above that of one before it (see [`age`]). A run that would remove most of what is
+//! there all the same is put off (see [`delay`]).
 //!
 //! **History.** `history/<B>/f` is what the backup B replaced. The content of `f` in a snapshot S lies with the smallest
 //! B > S that has `f`, and else in the mirror. So of all that history has of `f` between two snapshots that stay, the
@@ -28,8 +29,11 @@ use super::keys::{self, SnapshotObject};
 use super::snapshot::{Kind, Point, SnapshotId};
 use super::{Error, Object};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
+
+mod age;
+pub mod delay;
 
 /// Within this time every snapshot stays.
 const ALL: SignedDuration = SignedDuration::from_hours(1);
@@ -70,6 +74,10 @@ pub struct Listing {
     pub pins: BTreeSet<SnapshotId>,
     /// What history holds. In no order.
     pub history: Vec<Kept>,
+    /// When the indexes were written, where the store says so.
+    pub written: BTreeMap<SnapshotId, Timestamp>,
+    /// What the store's clock has reached: the newest time that it says of anything.
+    pub clock: Option<Timestamp>,
 }
 
 /// One object of history.
@@ -88,9 +96,11 @@ impl Listing {
     /// Takes in a listing of `snapshots/`. A name of a newer release is an error: nothing may be dropped that it may need.
     pub fn snapshots(&mut self, destination: &str, objects: &[Object]) -> Result<(), Error> {
         for object in objects {
+            self.saw(object);
             match keys::of_snapshot(&object.name) {
                 SnapshotObject::Index(id) => {
                     self.indexes.insert(id);
+                    self.written.extend(object.written.map(|written| (id, written)));
                 }
                 SnapshotObject::Base(id) => {
                     self.bases.insert(id);
@@ -100,6 +110,16 @@ impl Listing {
             }
         }
         Ok(())
+    }
+
+    /// Takes in when the store has written something.
+    pub fn saw(&mut self, object: &Object) {
+        self.clock = self.clock.max(object.written);
+    }
+
+    /// How old each snapshot is, in order.
+    fn ages(&self, all: &[SnapshotId], now: Timestamp) -> Vec<SignedDuration> {
+        age::ages(all, &self.written, now, self.clock)
     }
 
     /// Takes in an object of a listing of `history/`. What no backup of ours can have put there stays where it is.
@@ -166,11 +186,38 @@ impl Plan {
     }
 }
 
+impl Rules {
+    /// Of these, what has nothing to do with clocks: every snapshot stays, as far as the byte budget allows.
+    #[must_use]
+    pub fn without_ages(self) -> Self {
+        Self {
+            last: Some(u32::MAX),
+            ..self
+        }
+    }
+}
+
+/// Whether these rules would have most of the snapshots go, whatever history may hold.
+#[must_use]
+pub fn is_sweeping(rules: &Rules, listing: &Listing, now: Timestamp) -> bool {
+    let unlimited = Rules {
+        history: None,
+        ..*rules
+    };
+    plan(&unlimited, listing, now).dropped.len() > listing.indexes.len() / 2
+}
+
 /// What stays and what goes.
 #[must_use]
 pub fn plan(rules: &Rules, listing: &Listing, now: Timestamp) -> Plan {
     let all: Vec<SnapshotId> = listing.indexes.iter().copied().collect();
-    let wanted = wanted(rules, &all, now);
+    let ages = listing.ages(&all, now);
+    let wanted = wanted(rules, &all, &ages, &age::times(&all, &listing.written, now));
+    let age_of = |backup: &SnapshotId| {
+        // It is as old as the first snapshot that has it, at least.
+        let position = all.partition_point(|id| id.point() < backup.point());
+        ages.get(position).copied().unwrap_or(SignedDuration::ZERO)
+    };
     let must = |id: &SnapshotId| listing.pins.contains(id) || all.last() == Some(id);
 
     let mut history: Vec<&Kept> = listing.history.iter().collect();
@@ -183,7 +230,7 @@ pub fn plan(rules: &Rules, listing: &Listing, now: Timestamp) -> Plan {
             .iter()
             .filter(|id| must(id) || (wanted.contains(id) && !sacrificed.contains(id)));
         let kept = with_bases(chosen, listing);
-        let needed = needed(&history, &kept, &listing.pins, now);
+        let needed = needed(&history, &kept, &listing.pins, age_of);
         let bytes: u64 = history
             .iter()
             .zip(&needed)
@@ -242,15 +289,18 @@ fn is_machine_made(id: &SnapshotId) -> bool {
     matches!(id.kind, Kind::Auto | Kind::Scheduled)
 }
 
-/// The snapshots that the rules want, whatever they cost.
-fn wanted(rules: &Rules, all: &[SnapshotId], now: Timestamp) -> BTreeSet<SnapshotId> {
-    let ages = ages(all, now);
+/// The snapshots that the rules want, whatever they cost. `times` say of which period each is.
+fn wanted(rules: &Rules, all: &[SnapshotId], ages: &[SignedDuration], times: &[Timestamp]) -> BTreeSet<SnapshotId> {
     let mut wanted: BTreeSet<SnapshotId> = all.last().into_iter().copied().collect();
-    // Of machine-made ones that grow old, the newest of each period stays, by the time in its id.
+    let newest_first = || all.iter().zip(times).rev();
+    // Of machine-made ones that grow old, the newest of each period stays.
     let newest_of = |period: Period| -> HashSet<SnapshotId> {
         let mut seen = HashSet::new();
-        let made = all.iter().rev().filter(|id| is_machine_made(id));
-        made.filter(|id| seen.insert(period(id.time))).copied().collect()
+        newest_first()
+            .filter(|(id, _)| is_machine_made(id))
+            .filter(|(_, time)| seen.insert(period(**time)))
+            .map(|(id, _)| *id)
+            .collect()
     };
     let (of_hours, of_days) = (newest_of(hour), newest_of(day));
     for (position, id) in all.iter().enumerate() {
@@ -285,8 +335,8 @@ fn wanted(rules: &Rules, all: &[SnapshotId], now: Timestamp) -> BTreeSet<Snapsho
     for (count, period) in counts {
         let mut left = count.unwrap_or(0);
         let mut seen = None;
-        for id in all.iter().rev() {
-            let period = period(id.time);
+        for (id, time) in newest_first() {
+            let period = period(*time);
             if left > 0 && seen != Some(period) {
                 seen = Some(period);
                 left -= 1;
@@ -295,20 +345,6 @@ fn wanted(rules: &Rules, all: &[SnapshotId], now: Timestamp) -> BTreeSet<Snapsho
         }
     }
     wanted
-}
-
-/// How old each snapshot is, never older than one before it in the order of ids; not at all where its time, and all
-/// before it, are still to come.
-fn ages(all: &[SnapshotId], now: Timestamp) -> Vec<SignedDuration> {
-    let mut latest: Option<Timestamp> = None;
-    all.iter()
-        .map(|id| {
-            if id.time <= now {
-                latest = latest.max(Some(id.time));
-            }
-            latest.map_or(SignedDuration::ZERO, |time| now.duration_since(time))
-        })
-        .collect()
 }
 
 /// A number for each hour, day, ….
@@ -362,7 +398,12 @@ fn with_bases<'a>(chosen: impl Iterator<Item = &'a SnapshotId>, listing: &Listin
 }
 
 /// For each object of history, sorted by file and then by backup: whether a kept snapshot may need it.
-fn needed(history: &[&Kept], kept: &BTreeSet<SnapshotId>, pins: &BTreeSet<SnapshotId>, now: Timestamp) -> Vec<bool> {
+fn needed(
+    history: &[&Kept],
+    kept: &BTreeSet<SnapshotId>,
+    pins: &BTreeSet<SnapshotId>,
+    age_of: impl Fn(&SnapshotId) -> SignedDuration,
+) -> Vec<bool> {
     let points: Vec<Point> = kept.iter().map(SnapshotId::point).collect();
     // What was set aside belongs to no snapshot: it goes with the ones of its time, which a pin does not prolong, and not
     // before its owner has had a month to look for it.
@@ -373,7 +414,7 @@ fn needed(history: &[&Kept], kept: &BTreeSet<SnapshotId>, pins: &BTreeSet<Snapsh
         .map(|object| {
             let point = object.backup.point();
             if object.file.starts_with(keys::ASIDE) {
-                let is_young = now.duration_since(object.backup.time) < ASIDE_STAYS;
+                let is_young = age_of(&object.backup) < ASIDE_STAYS;
                 return is_young || oldest_unpinned.is_some_and(|oldest| oldest < point);
             }
             // So many kept snapshots are older than that backup; the newest of them is the one that may need it.

@@ -321,6 +321,7 @@ fn described(site: &Site, summary: &State) -> State {
         files: totals.files,
         bytes: totals.bytes,
         beside: site.beside,
+        pruning: site.pruning.clone(),
         ..summary.clone()
     }
 }
@@ -383,8 +384,10 @@ async fn save(
         site.lease.write_again(site.store.as_ref()).await?;
     }
     let retention = &arguments.backups.retention;
-    let pruned = prune(site.store.as_ref(), retention, Look::Lightly, now).await?;
+    let before = site.pruning.as_ref();
+    let pruned = prune(site.store.as_ref(), retention, Look::Lightly, now, before).await?;
     site.deletions.note(&pruned.undone);
+    site.pruning = pruned.pruning;
     if let Some(news) = site.deletions.news(&destination.to_string()) {
         say(&news);
     }

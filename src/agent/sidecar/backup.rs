@@ -24,7 +24,7 @@ use crate::contract::question::Question;
 use crate::store::index::{Carried, DatabasePosition, Header, Hold, HoldId, IndexedVolume, Totals};
 use crate::store::records::{Pending, VERSION, encode};
 use crate::store::snapshot::{self, SnapshotId};
-use crate::store::state::State;
+use crate::store::state::{Pruning, State};
 use crate::store::{self, Depth, Store, Undone, Upload, keys, listed};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +75,8 @@ pub struct Site {
     pub deletions: Deletions,
     /// The summary that the place had when it was opened.
     pub before: Option<State>,
+    /// How the place was last pruned.
+    pub pruning: Option<Pruning>,
     /// The newest snapshot, as that summary named it.
     pub named: Option<SnapshotId>,
     /// The snapshot that is known; an earlier one than the newest, where that one's index is lost.

@@ -545,9 +545,11 @@ impl Worker {
                 site.deletions.delete(store.as_ref(), keys::CLAIMS, &outlived).await?;
             }
         }
-        let prune = prune::prune(store.as_ref(), &self.destination.retention, look, Timestamp::now());
+        let (retention, before) = (&self.destination.retention, site.pruning.as_ref());
+        let prune = prune::prune(store.as_ref(), retention, look, Timestamp::now(), before);
         let pruned = renewal.during(async { Ok(prune.await?) }).await?;
         site.deletions.note(&pruned.undone);
+        site.pruning.clone_from(&pruned.pruning);
         if let Some(replication) = &self.destination.scope.replication {
             replication.keep(pruned.kept());
         }
@@ -851,6 +853,7 @@ impl Worker {
             files: totals.files,
             bytes: totals.bytes,
             beside: site.beside,
+            pruning: site.pruning.clone(),
             ..State::default()
         })
     }

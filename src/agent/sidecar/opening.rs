@@ -89,6 +89,7 @@ impl Site {
             leftovers: BTreeMap::new(),
             deletions: Deletions::default(),
             before: None,
+            pruning: None,
             named: None,
             learned: None,
             renew: false,
@@ -103,6 +104,7 @@ impl Site {
         let state = state.and_then(|bytes| state::of_bytes(store.as_ref(), &bytes));
         site.before.clone_from(&state);
         site.named = state.as_ref().and_then(|state| state.last);
+        site.pruning = state.as_ref().and_then(|state| state.pruning.clone());
         // Whoever was here before may have had a write under way when it ended; and between the runs of a CronJob nobody looks
         // at what came later.
         let is_quiet = |state: State| state.released && !state.beside && state.mode.is_none();

@@ -222,6 +222,91 @@ fn a_time_still_to_come_keeps_nothing_from_growing_old() {
     assert_eq!(kept_of_complete(&week(), &times, "2026-11-30T12:10:00Z"), [3, 4]);
 }
 
+/// The store says that it wrote these indexes a second after their times, and its clock has reached this.
+fn written(mut listing: Listing, clock: &str) -> Listing {
+    listing.written = listing
+        .indexes
+        .iter()
+        .map(|id| (*id, id.time + SignedDuration::from_secs(1)))
+        .collect();
+    listing.clock = Some(time(clock));
+    listing
+}
+
+const SOME_DAYS: [&str; 7] = [
+    "2026-11-10T10:00:00Z",
+    "2026-11-21T10:10:00Z",
+    "2026-11-21T10:20:00Z",
+    "2026-11-22T11:10:00Z",
+    "2026-11-22T11:20:00Z",
+    "2026-11-22T12:00:00Z",
+    "2026-11-22T12:01:00Z",
+];
+
+#[test]
+fn a_clock_that_jumps_ahead_removes_nothing_where_the_store_says_when_it_wrote_and_neither_does_the_stores() {
+    let (today, in_2036) = ("2026-11-22T12:30:00Z", "2036-11-22T12:30:00Z");
+    let listing = || made_at(&SOME_DAYS);
+    let expected = [1, 3, 5, 6, 7];
+    assert_eq!(
+        kept(&week(), &listing(), in_2036),
+        [1, 7],
+        "nobody says that it is not 2036"
+    );
+    assert_eq!(kept(&week(), &listing(), today), expected);
+    assert_eq!(kept(&week(), &written(listing(), today), today), expected);
+    assert_eq!(kept(&week(), &written(listing(), today), in_2036), expected);
+    assert_eq!(kept(&week(), &written(listing(), in_2036), today), expected);
+    // What it wrote meanwhile bears a time that the store does not confirm.
+    let mut later = written(made_at(&[&SOME_DAYS[..], &[in_2036]].concat()), today);
+    let newest = *later.indexes.last().unwrap();
+    later.written.insert(newest, time(today));
+    assert_eq!(kept(&week(), &later, in_2036), [1, 3, 5, 6, 7, 8]);
+    assert_eq!(kept(&week(), &later, "2026-11-22T12:40:00Z"), [1, 3, 5, 6, 7, 8]);
+}
+
+#[test]
+fn a_snapshot_of_a_wrong_clock_takes_the_place_of_no_hour_or_day() {
+    let times = [
+        "2026-11-20T10:00:00Z",
+        "2026-11-21T10:00:00Z",
+        "2026-11-22T10:00:00Z",
+        "2036-11-22T10:00:05Z",
+    ];
+    let listing = made_at(&times);
+    let mut told = written(listing.clone(), "2026-11-22T10:00:10Z");
+    told.written
+        .insert(*told.indexes.last().unwrap(), time("2026-11-22T10:00:10Z"));
+    let daily = Rules {
+        daily: Some(2),
+        ..Rules::default()
+    };
+    // The first is a complete index, which the others build on.
+    assert_eq!(kept(&daily, &told, "2036-11-22T10:00:20Z"), [1, 2, 4]);
+    assert_eq!(kept(&daily, &listing, "2026-11-22T10:00:20Z"), [1, 2, 4]);
+}
+
+#[test]
+fn most_of_what_is_there_is_not_removed_unasked_but_for_the_byte_budget() {
+    let listing = made_at(&SOME_DAYS);
+    let in_2036 = time("2036-11-22T12:30:00Z");
+    assert!(is_sweeping(&week(), &listing, in_2036));
+    assert!(!is_sweeping(&week(), &listing, time("2026-11-22T12:30:00Z")));
+    assert!(!is_sweeping(&week().without_ages(), &listing, in_2036));
+    assert_eq!(
+        kept(&week().without_ages(), &listing, "2036-11-22T12:30:00Z"),
+        [1, 2, 3, 4, 5, 6, 7]
+    );
+    let mut listing = with_history(listing, &[(6, "config/a", 10), (7, "config/a", 10)]);
+    listing.bases = listing.indexes.clone();
+    let tight = Rules {
+        history: Some(10),
+        ..week()
+    };
+    assert!(!is_sweeping(&tight, &listing, time("2026-11-22T12:30:00Z")));
+    assert_eq!(kept(&tight.without_ages(), &listing, "2036-11-22T12:30:00Z"), [6, 7]);
+}
+
 #[test]
 fn a_pinned_snapshot_and_the_index_that_it_builds_on_stay() {
     let mut listing = made_at(&[
@@ -386,6 +471,9 @@ fn what_a_restore_set_aside_goes_with_the_snapshots_of_its_time_and_not_within_a
         goes("2026-12-22T10:00:00Z"),
         ["20261122T100000Z-1.2-auto/.vixens-aside/config/a"]
     );
+    // However far ahead our clock is.
+    let told = written(listing.clone(), "2026-12-22T10:00:00Z");
+    assert_eq!(plan(&last, &told, time("2036-12-22T10:00:00Z")).history, [""; 0]);
 }
 
 #[test]
@@ -564,6 +652,35 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn however_far_one_of_the_two_clocks_jumps_ahead_the_same_stays(
+        gaps in prop::collection::vec(prop_oneof![1..100_i64, 1_000..10_000_i64, 50_000..900_000_i64], 1..40),
+        rules in any_rules(),
+        ahead in 1..1_000_000_000_i64,
+        is_ours in any::<bool>(),
+    ) {
+        let mut now = time("2026-11-22T12:00:00Z");
+        let mut listing = Listing::default();
+        for (sequence, gap) in (1..).zip(gaps) {
+            let id = SnapshotId::new(now, 1, sequence, Kind::Auto);
+            listing.indexes.insert(id);
+            // The store's clock is five minutes off.
+            listing.written.insert(id, now - SignedDuration::from_mins(5));
+            now += SignedDuration::from_secs(gap);
+        }
+        listing.bases = listing.indexes.clone();
+        listing.clock = Some(now - SignedDuration::from_mins(5));
+        let rules = Rules { history: None, ..rules };
+        let right = plan(&rules, &listing, now);
+        let ahead = SignedDuration::from_secs(ahead);
+        if is_ours {
+            now += ahead;
+        } else {
+            listing.clock = listing.clock.map(|clock| clock + ahead);
+        }
+        prop_assert_eq!(plan(&rules, &listing, now), right);
+    }
 
     #[test]
     fn whatever_is_pruned_and_wherever_it_ends_every_listed_snapshot_can_be_restored(

@@ -14,7 +14,7 @@ use crate::store::faulty::{Fault, Faulty};
 use crate::store::index::IndexReader;
 use crate::store::keys::SnapshotObject;
 use crate::store::memory::Memory;
-use crate::store::state::Mode;
+use crate::store::state::{Mode, Pruning};
 use crate::store::{decisions, store_id};
 use std::fs;
 use tempfile::TempDir;
@@ -30,6 +30,7 @@ struct Bed {
     restore: TempDir,
     started: Start,
     accepted: Vec<QuestionId>,
+    retention: &'static str,
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     worker: Option<JoinHandle<()>>,
@@ -87,6 +88,7 @@ impl Bed {
             restore: tempfile::tempdir().unwrap(),
             started,
             accepted: Vec::new(),
+            retention: "last=2",
             inbox: Arc::new(Inbox::new(Settle {
                 quiet: Duration::from_secs(1),
                 most: Duration::from_secs(2),
@@ -127,7 +129,7 @@ impl Bed {
             settle: Duration::from_secs(1),
             max_shrink: Percent(50),
             accepted: self.accepted.clone(),
-            retention: "last=2".parse().unwrap(),
+            retention: self.retention.parse().unwrap(),
             restore_dir: self.restore.path().to_owned(),
         });
         self.worker = Some(tokio::spawn(worker.run()));
@@ -567,5 +569,103 @@ async fn where_deletions_are_refused_backups_go_on_and_that_is_said_once_and_tri
     assert!((3..=30).contains(&again), "{again} times in three days");
     bed.write("e");
     bed.until_saved(&["a", "c", "d", "e"]).await;
+    bed.kill().await;
+}
+
+impl Bed {
+    fn summary(&self) -> State {
+        decode(&self.memory.objects()[keys::STATE]).unwrap()
+    }
+
+    fn snapshots(&self) -> usize {
+        let objects = self.memory.objects();
+        let below = objects.keys().filter_map(|key| key.strip_prefix("snapshots/"));
+        below
+            .filter(|name| matches!(keys::of_snapshot(name), SnapshotObject::Index(_)))
+            .count()
+    }
+
+    /// The pod is made anew with other rules, and has pruned by them.
+    async fn under(&mut self, rules: &'static str) {
+        self.kill().await;
+        self.retention = rules;
+        self.start_claimed();
+        let is_pruned = |bed: &Self| bed.summary().pruning.is_some_and(|pruning| pruning.rules == rules);
+        self.until("a word of how it is pruned", is_pruned).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_remove_most_snapshots_is_put_off_across_restarts_until_an_hour_has_passed_or_the_rules_change() {
+    let mut bed = Bed::new().await;
+    bed.retention = "7d";
+    bed.start_claimed();
+    let mut files = vec!["a"];
+    bed.until_saved(&files).await;
+    for name in ["b", "c", "d", "e", "f"] {
+        bed.write(name);
+        files.push(name);
+        bed.until_saved(&files).await;
+    }
+    let remember = |bed: &Bed, pruning: Option<Pruning>| {
+        let summary = State {
+            pruning,
+            ..bed.summary()
+        };
+        bed.memory.objects().insert(keys::STATE.to_owned(), encode(&summary));
+    };
+    // As a pod of the former release leaves it: what the rules were is not known.
+    bed.kill().await;
+    remember(&bed, None);
+    bed.retention = "last=1";
+    bed.start_claimed();
+    bed.until("a word that it is put off", |bed| bed.summary().pruning.is_some())
+        .await;
+    let since = bed.summary().pruning.unwrap().put_off.unwrap();
+    bed.under("last=1").await;
+    bed.write("g");
+    files.push("g");
+    bed.until_saved(&files).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(
+        bed.summary().pruning.unwrap().put_off,
+        Some(since),
+        "it is the same as before"
+    );
+    assert_eq!(bed.snapshots(), 7);
+    // An hour later.
+    bed.kill().await;
+    let put_off = Some(since - SignedDuration::from_hours(1));
+    let rules = "last=1".to_owned();
+    remember(&bed, Some(Pruning { rules, put_off }));
+    bed.start_claimed();
+    bed.until("only the newest and the index that it builds on", |bed| {
+        bed.snapshots() == 2
+    })
+    .await;
+    bed.until("a word that nothing is put off", |bed| {
+        bed.summary().pruning.unwrap().put_off.is_none()
+    })
+    .await;
+    bed.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_rules_is_served_at_once() {
+    let mut bed = Bed::new().await;
+    bed.retention = "7d";
+    bed.start_claimed();
+    let mut files = vec!["a"];
+    bed.until_saved(&files).await;
+    for name in ["b", "c", "d", "e", "f"] {
+        bed.write(name);
+        files.push(name);
+        bed.until_saved(&files).await;
+    }
+    bed.until("a word of the rules", |bed| bed.summary().pruning.is_some())
+        .await;
+    bed.under("last=1").await;
+    assert_eq!(bed.snapshots(), 2);
+    assert_eq!(bed.saved().len(), 6);
     bed.kill().await;
 }
