@@ -177,8 +177,10 @@ fn a_rollout_under_writes_loses_nothing_that_was_acknowledged() {
         space.kubectl(&["rollout", "restart", app.workload()], "");
         let written = writer.ended();
         pod = space.ready(&pod);
-        assert_eq!(space.exec(app.workload(), NEWEST), written.to_string());
-        assert_eq!(space.exec(app.workload(), COUNT), written.to_string());
+        // The last one may have been written, and its writer ended before it could say so.
+        let newest: u64 = space.exec(app.workload(), NEWEST).parse().expect("a number");
+        assert!((written..=written + 1).contains(&newest), "{written} {newest}");
+        assert_eq!(space.exec(app.workload(), COUNT), newest.to_string());
         space.exec(app.workload(), "rm -r /config/numbers");
     }
 }
