@@ -6,7 +6,7 @@ use crate::cluster::{self, eventually, within};
 use crate::kernel;
 use crate::space::{Space, secret};
 use crate::store::Store;
-use crate::writer::{COUNT, NEWEST, Writer};
+use crate::writer::{Writer, assert_are_back};
 use serde_json::{Value, json};
 use std::time::Duration;
 use vixens_backup::store::keys::sha256_hex;
@@ -65,8 +65,7 @@ fn a_store_away_for_ten_minutes_under_writes_costs_nothing() {
     app.destroy_volume(&space);
     let written = writer.ended();
     space.ready(&pod);
-    assert_eq!(space.exec(app.workload(), NEWEST), written.to_string());
-    assert_eq!(space.exec(app.workload(), COUNT), written.to_string());
+    assert_are_back(&space, app.workload(), written);
     let restored = app.rows(&space);
     assert!(restored >= rows, "rows of the database: {restored}, of {rows}");
 }
@@ -177,10 +176,7 @@ fn a_rollout_under_writes_loses_nothing_that_was_acknowledged() {
         space.kubectl(&["rollout", "restart", app.workload()], "");
         let written = writer.ended();
         pod = space.ready(&pod);
-        // The last one may have been written, and its writer ended before it could say so.
-        let newest: u64 = space.exec(app.workload(), NEWEST).parse().expect("a number");
-        assert!((written..=written + 1).contains(&newest), "{written} {newest}");
-        assert_eq!(space.exec(app.workload(), COUNT), newest.to_string());
+        assert_are_back(&space, app.workload(), written);
         space.exec(app.workload(), "rm -r /config/numbers");
     }
 }
