@@ -48,6 +48,22 @@ fn it_asks_the_sidecar_and_its_log_ends_with_the_snapshots_id() {
 }
 
 #[test]
+fn a_port_that_was_taken_at_the_start_is_listened_on_once_it_is_free() {
+    let server = S3::start();
+    let mut pod = Pod::new(&server, "aa");
+    pod.write("a", "one");
+    pod.init(&server);
+    let taken = std::net::TcpListener::bind(pod.address()).unwrap();
+    pod.start();
+    pod.until_said("can't be listened on", 1);
+    drop(taken);
+    pod.until_said("metrics and requests are on port", 1);
+    let scratch = tempfile::tempdir().unwrap();
+    let output = backup(&server, scratch.path(), &[format!("--ask={}", pod.address())]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_backup_that_places_a_hold_ends_with_exit_code_3_and_later_ones_do_not() {
     let server = S3::start();
     let mut pod = Pod::new(&server, "aa");

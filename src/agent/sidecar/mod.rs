@@ -41,6 +41,7 @@ use credentials::Credentials;
 use destination::{Destination, Worker};
 use inbox::{Inbox, Settle, Stop};
 use status::{Shared, VolumeStatus};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,8 @@ const QUIET: Duration = Duration::from_secs(2);
 const MARGIN: Duration = Duration::from_secs(2);
 /// Ports that are tried from the first one on.
 const PORTS: u16 = 200;
+/// A port that is taken is tried again after this.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 /// rclone's memory beside Litestream, in MiB: all of it has to fit into 128.
 const BESIDE_LITESTREAM: u32 = 48;
 /// While `start.json` is not there.
@@ -170,33 +173,57 @@ async fn start(arguments: &SidecarArguments, _filters: &Filters, shared: &Arc<Sh
     }
 }
 
-/// The HTTP server, on the port that was given or on the first free one. Without it, backups are made all the same.
+/// The HTTP server, on the port that was given or on the first free one. Without it, backups are made all the same; whoever
+/// is still at the port may be on their way out, such as what was here before us: it is tried again.
 async fn serve(arguments: &SidecarArguments, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
     let (first, tries) = match arguments.port {
         Port::Fixed(port) => (port, 1),
         Port::From(port) => (port, PORTS),
     };
-    let mut refused = None;
-    for port in first..=first.saturating_add(tries - 1) {
-        match TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await {
-            Ok(listener) => {
-                if port != first {
-                    tracing::warn!("port {first} is taken on this node: metrics and requests are on {port}");
-                }
-                let nudge = http::announce(&arguments.folders.restore_dir, port);
-                let primary = arguments.protection.destinations.first();
-                let token = primary.map(|primary| Token::new(primary, &arguments.folders.rclone_dir));
-                tasks.spawn(http::serve(listener, shared.clone(), token, nudge));
-                return;
+    let ports = first..=first.saturating_add(tries - 1);
+    let restore_dir = arguments.folders.restore_dir.clone();
+    let shared = shared.clone();
+    let primary = arguments.protection.destinations.first();
+    let token = primary.map(|primary| Token::new(primary, &arguments.folders.rclone_dir));
+    let begin = move |listener: TcpListener, port: u16| {
+        let nudge = http::announce(&restore_dir, port);
+        http::serve(listener, shared, token, nudge)
+    };
+    match listen(ports.clone()).await {
+        Ok((listener, port)) => {
+            if port != first {
+                tracing::warn!("port {first} is taken on this node: metrics and requests are on {port}");
             }
-            Err(error) => refused = Some(error),
+            tasks.spawn(begin(listener, port));
+        }
+        Err(error) => {
+            tracing::error!(
+                "port {first} can't be listened on ({error}): no metrics, and no requests but through the store, until \
+                 it is free"
+            );
+            tasks.spawn(async move {
+                loop {
+                    tokio::time::sleep(LISTEN_AGAIN).await;
+                    if let Ok((listener, port)) = listen(ports.clone()).await {
+                        tracing::info!("metrics and requests are on port {port} now");
+                        return begin(listener, port).await;
+                    }
+                }
+            });
         }
     }
-    if let Some(error) = refused {
-        tracing::error!(
-            "port {first} can't be listened on ({error}): no metrics, and no requests but through the store"
-        );
+}
+
+/// Listens on the first of these ports that is free; why the last of them is not.
+async fn listen(ports: RangeInclusive<u16>) -> std::io::Result<(TcpListener, u16)> {
+    let mut refused = std::io::ErrorKind::AddrInUse.into();
+    for port in ports {
+        match TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await {
+            Ok(listener) => return Ok((listener, port)),
+            Err(error) => refused = error,
+        }
     }
+    Err(refused)
 }
 
 /// Starts what `init` allows.
