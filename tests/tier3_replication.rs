@@ -187,6 +187,66 @@ fn a_database_that_its_app_replaces_is_the_one_that_comes_back() {
     assert_eq!(rows(&app.path("app.db")), expected);
 }
 
+/// The app puts another file in the place of its database, and writes on: Litestream sends what it finds in the new log on top
+/// of the old file's pages before our sidecar, which is held up, sees that.
+fn replaced_while_nobody_looks(app: &mut App) -> rusqlite::Connection {
+    let writer = create(&app.path("app.db"), "wal");
+    insert(&writer, 0, 500);
+    app.start();
+    app.until_replicated("app.db");
+    drop(writer);
+    let other = create(&app.path("new"), "delete");
+    insert(&other, 1000, 400);
+    drop(other);
+    let before = app.replica("app.db", "0000").len();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(app.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    for stray in strays(&app.path("app.db")) {
+        if !stray.ends_with("-litestream") {
+            std::fs::remove_file(app.path(&stray)).unwrap();
+        }
+    }
+    std::fs::rename(app.path("new"), app.path("app.db")).unwrap();
+    let writer = create(&app.path("app.db"), "wal");
+    insert(&writer, 2000, 5);
+    app.until("a part of the new log is sent", |app| {
+        app.replica("app.db", "0000").len() > before
+    });
+    writer
+}
+
+fn assert_is_the_new_one(app: &mut App, writer: rusqlite::Connection) {
+    app.until_replicated("app.db");
+    insert(&writer, 2005, 5);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    drop(writer);
+    app.kill();
+    app.lose_volume();
+    let said = app.bed.start().0;
+    let expected: Vec<i64> = (1000..1400).chain(2000..2010).collect();
+    assert_eq!(rows(&app.path("app.db")), expected, "{said}");
+}
+
+#[test]
+fn what_was_sent_of_a_replaced_database_before_that_was_seen_is_nothing_to_go_on_from() {
+    let mut app = App::on(S3::start());
+    let writer = replaced_while_nobody_looks(&mut app);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(app.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    app.until_said("was replaced or removed by its app");
+    assert_is_the_new_one(&mut app, writer);
+}
+
+#[test]
+fn a_replaced_database_is_sent_as_a_whole_though_whoever_sent_the_one_before_was_killed() {
+    let mut app = App::on(S3::start());
+    let writer = replaced_while_nobody_looks(&mut app);
+    app.kill();
+    app.start_sidecar();
+    app.until_said("was replaced or removed by its app");
+    assert_is_the_new_one(&mut app, writer);
+}
+
 #[test]
 fn a_database_of_tier_2_leaves_the_files_once_it_is_replicated_and_comes_back_from_both() {
     let mut app = App::on(S3::start());

@@ -74,9 +74,10 @@ impl Before {
     }
 }
 
-/// Judges a start, once Litestream was asked to read the log to its end.
+/// Judges a start, once Litestream was asked to read the log to its end. `anew`: what was sent until now may be of another file
+/// that lay there, with a part of the log of this one on top: going on in the same log says nothing then.
 #[must_use]
-pub fn judge(database: &Path, before: Option<Before>) -> Continuity {
+pub fn judge(database: &Path, before: Option<Before>, anew: bool) -> Continuity {
     let files = files(database);
     let Some(before) = before.or_else(|| Before::at(database, *files.first()?)) else {
         return Continuity::Unknown;
@@ -85,14 +86,16 @@ pub fn judge(database: &Path, before: Option<Before>) -> Continuity {
     let next = Txid(before.txid.0 + 1);
     let Some(mut file) = open(database, next) else {
         return match log_salts(database) {
-            Some(salts) if salts == before.salts || is_first => Continuity::Sure,
+            Some(_) if is_first => Continuity::Sure,
+            Some(salts) if salts == before.salts && !anew => Continuity::Sure,
             Some(_) => Continuity::Broken,
             None => Continuity::Unknown,
         };
     };
     let judged = head(&mut file).and_then(|head| {
-        let whole = head.salts == before.salts || pages(&mut file)? >= head.pages - lock_page(&head);
-        Ok(if whole { Continuity::Sure } else { Continuity::Broken })
+        let goes_on = head.salts == before.salts && !anew;
+        let is_sure = goes_on || pages(&mut file)? >= head.pages - lock_page(&head);
+        Ok(if is_sure { Continuity::Sure } else { Continuity::Broken })
     });
     judged.unwrap_or(Continuity::Unknown)
 }
@@ -232,17 +235,25 @@ mod tests {
         case.log(1).file(7, 1, 2, 50);
         let before = Before::of(&database);
         assert_eq!(before.map(|before| before.is_behind(&database)), Some(false));
-        assert_eq!(judge(&database, before), Continuity::Sure, "nothing was written");
+        assert_eq!(judge(&database, before, false), Continuity::Sure, "nothing was written");
         case.file(8, 1, 3, 50);
-        assert_eq!(judge(&database, before), Continuity::Sure, "the same log goes on");
+        assert_eq!(
+            judge(&database, before, false),
+            Continuity::Sure,
+            "the same log goes on"
+        );
         case.log(2).file(8, 2, 50, 50);
-        assert_eq!(judge(&database, before), Continuity::Sure, "the whole database");
+        assert_eq!(judge(&database, before, false), Continuity::Sure, "the whole database");
         assert_eq!(before.map(|before| before.is_behind(&database)), Some(true));
         case.file(8, 2, 3, 50);
-        assert_eq!(judge(&database, before), Continuity::Broken, "a part of another log");
+        assert_eq!(
+            judge(&database, before, false),
+            Continuity::Broken,
+            "a part of another log"
+        );
         fs::remove_file(folder(&database).join(format!("ltx/0/{}-{}.ltx", Txid(8), Txid(8)))).unwrap();
         assert_eq!(
-            judge(&database, before),
+            judge(&database, before, false),
             Continuity::Broken,
             "another log, and nothing taken from it"
         );
@@ -252,14 +263,42 @@ mod tests {
     fn a_first_start_begins_with_all_and_one_on_a_fetched_file_has_to() {
         let case = Case::new();
         let database = case.database();
-        assert_eq!(judge(&database, None), Continuity::Unknown);
+        assert_eq!(judge(&database, None, false), Continuity::Unknown);
         case.log(3).file(1, 3, 50, 50);
-        assert_eq!(judge(&database, None), Continuity::Sure);
+        assert_eq!(judge(&database, None, false), Continuity::Sure);
         let case = Case::new();
         let database = case.database();
         case.log(3).file(40, 9, 1, 50);
-        assert_eq!(judge(&database, None), Continuity::Broken);
+        assert_eq!(judge(&database, None, false), Continuity::Broken);
         case.file(41, 3, 50, 50);
-        assert_eq!(judge(&database, None), Continuity::Sure);
+        assert_eq!(judge(&database, None, false), Continuity::Sure);
+    }
+
+    #[test]
+    fn on_a_file_that_was_put_in_the_place_of_another_nothing_but_the_whole_database_is_sure() {
+        let case = Case::new();
+        let database = case.database();
+        // The Litestream before has sent a part of the new file's log, and this one has fetched that.
+        case.log(4).file(20, 4, 1, 3);
+        assert_eq!(
+            judge(&database, None, true),
+            Continuity::Broken,
+            "it would go on from there"
+        );
+        case.file(21, 4, 2, 5);
+        assert_eq!(
+            judge(&database, None, true),
+            Continuity::Broken,
+            "it has gone on from there"
+        );
+        assert_eq!(
+            judge(&database, None, false),
+            Continuity::Sure,
+            "as if it were the same file"
+        );
+        let case = Case::new();
+        let database = case.database();
+        case.log(5).file(20, 4, 1, 3).file(21, 5, 5, 5);
+        assert_eq!(judge(&database, None, true), Continuity::Sure);
     }
 }

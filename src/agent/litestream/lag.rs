@@ -108,7 +108,7 @@ impl Supervisor {
                         passed.push(path.clone());
                     }
                     // What was there before says nothing of what is there now.
-                    if !database.replicated && newest >= database.whole_from {
+                    if !database.replicated && newest >= database.whole_from && self.goes_on_without_a_gap(database) {
                         first.push(path.clone());
                     }
                 }

@@ -17,6 +17,7 @@ pub mod control;
 pub mod copies;
 mod ending;
 mod fencing;
+mod followed;
 pub mod growth;
 mod lag;
 pub mod lineage;

@@ -2,6 +2,7 @@
 //! its replica the run that begins counts. Part of [`Supervisor`].
 
 use super::continuity::Before;
+use super::followed::{self, Beside};
 use super::lineage::Run;
 use super::local;
 use super::ltx::Txid;
@@ -47,7 +48,8 @@ impl Supervisor {
         let files = running.map(|running| running.files.as_slice()).unwrap_or_default();
         let is_running = files.contains(&(database.file.clone(), identity));
         // What lies beside it is another database's then, and goes.
-        let is_another = !is_running && files.iter().any(|(file, _)| *file == database.file);
+        let is_another = !is_running && files.iter().any(|(file, _)| *file == database.file)
+            || followed::beside(&database.file) != Beside::Its;
         let beside = Before::of(&database.file).filter(|_| !is_another);
         if database.run.is_some() && beside.is_some() && is_running {
             return Ok(());

@@ -4,6 +4,7 @@
 
 use super::configuration::{Configured, configuration};
 use super::continuity::{self, Before, Continuity};
+use super::followed::{self, Beside};
 use super::lag::Lag;
 use super::process::Process;
 use super::registry::Registry;
@@ -43,8 +44,18 @@ pub(super) struct Running {
     pub(super) process: Process,
     pub(super) files: Files,
     since: Instant,
-    /// Databases of which it is not known yet whether they go on without a gap, and where the process before ended.
-    unsure: Vec<(PathBuf, Option<Before>)>,
+    /// Databases of which it is not known yet whether they go on without a gap.
+    unsure: Vec<Unsure>,
+}
+
+/// A database of which it is not known yet whether it goes on without a gap.
+#[derive(Clone)]
+struct Unsure {
+    file: PathBuf,
+    /// Where the process before ended.
+    before: Option<Before>,
+    /// Nothing but the whole database is sure.
+    anew: bool,
 }
 
 /// Whoever keeps Litestream running.
@@ -246,14 +257,15 @@ impl Supervisor {
         for (name, running) in &mut self.running {
             let socket = running.process.socket().to_owned();
             // One by one: whoever gives up waiting for this leaves the rest to be looked at later.
-            for (file, before) in running.unsure.clone() {
+            for Unsure { file, before, anew } in running.unsure.clone() {
                 let judged = match control::sync(&socket, &file, false, EACH * 2).await {
-                    Ok(_) => continuity::judge(&file, before),
+                    Ok(_) => continuity::judge(&file, before, anew),
                     Err(_) => Continuity::Unknown,
                 };
                 match judged {
-                    Continuity::Sure => running.unsure.retain(|(other, _)| *other != file),
-                    Continuity::Unknown => {}
+                    // Until that can be noted, it would be asked for again.
+                    Continuity::Sure if note(&file, false) => running.unsure.retain(|other| other.file != file),
+                    Continuity::Sure | Continuity::Unknown => {}
                     Continuity::Broken => broken = Some((*name, file)),
                 }
             }
@@ -266,7 +278,9 @@ impl Supervisor {
             if let Some(running) = self.running.remove(name) {
                 running.process.kill().await;
             }
-            // Also where the log looks as it should: it is what this start can't be sure of.
+            // Also where the log looks as it should: it is what this start can't be sure of. Where it can't be emptied now, the
+            // next one is not to take what this one has sent for a beginning.
+            note(&file, true);
             self.empty_log(&file).await;
             self.replication.changed.notify_one();
             if self.failures < MOST_BROKEN {
@@ -329,11 +343,7 @@ impl Supervisor {
             }
             let mut unsure = Vec::new();
             for (file, _) in &files {
-                let before = Before::of(file);
-                if before.is_some_and(|before| before.is_behind(file)) {
-                    self.empty_log(file).await;
-                }
-                unsure.push((file.clone(), before));
+                unsure.push(self.unsure(file).await);
             }
             let folder = self.replication.folder();
             let socket = super::process::socket(folder, name);
@@ -368,6 +378,25 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Where a database stands before Litestream is started for it.
+    async fn unsure(&self, file: &Path) -> Unsure {
+        let beside = followed::beside(file);
+        if beside == Beside::AnothersFile {
+            replaced(file);
+        }
+        let anew = beside != Beside::Its;
+        note(file, anew);
+        let before = Before::of(file);
+        if anew || before.is_some_and(|before| before.is_behind(file)) {
+            self.empty_log(file).await;
+        }
+        Unsure {
+            file: file.to_owned(),
+            before,
+            anew,
+        }
+    }
+
     /// Ends a process whose databases are others now.
     async fn replace(&mut self, name: &'static str, files: &[(PathBuf, (u64, u64))]) {
         let Some(running) = self.running.remove(name) else {
@@ -387,13 +416,9 @@ impl Supervisor {
         // It still holds the file that is gone: what it would send now is half of the one and half of the other.
         running.process.kill().await;
         for file in others {
-            tracing::warn!(
-                "the database {} was replaced or removed by its app: what is there now is replicated from a fresh snapshot",
-                file.display()
-            );
-            if let Err(error) = local::forget(file) {
-                tracing::error!("{} can't be removed: {error}", local::folder(file).display());
-            }
+            replaced(file);
+            // What was sent last may be a part of the new file's log: who is started now would go on from there.
+            note(file, true);
         }
     }
 
@@ -421,6 +446,26 @@ impl Supervisor {
     /// Whether what was started for a database is known to go on where the one before ended.
     pub(super) fn goes_on_without_a_gap(&self, database: &Database) -> bool {
         let running = self.running.get(database.profile.as_str());
-        running.is_some_and(|running| running.unsure.iter().all(|(file, _)| *file != database.file))
+        running.is_some_and(|running| running.unsure.iter().all(|unsure| unsure.file != database.file))
     }
+}
+
+/// What Litestream has kept of a file that is not there any more goes.
+fn replaced(file: &Path) {
+    tracing::warn!(
+        "the database {} was replaced or removed by its app: what is there now is replicated from a fresh snapshot",
+        file.display()
+    );
+    if let Err(error) = local::forget(file) {
+        tracing::error!("{} can't be removed: {error}", local::folder(file).display());
+    }
+}
+
+/// Notes which file is followed; whether that is noted.
+fn note(file: &Path, anew: bool) -> bool {
+    let noted = followed::note(file, anew);
+    if let Err(error) = &noted {
+        tracing::warn!("{} can't be written to: {error}", local::folder(file).display());
+    }
+    noted.is_ok()
 }
