@@ -4,8 +4,12 @@
 //! Each struct is parsed by clap and written by [`Flags::flags`], and a round-trip test holds the two together.
 //! Flags that carry their default are not written, so that a previewed pod spec stays short.
 
+mod backup;
+mod pre_sync;
 mod values;
 
+pub use backup::BackupArguments;
+pub use pre_sync::PreSyncArguments;
 pub use values::{
     Databases, Destination, Invalid, Percent, Port, Profile, ProtectedVolume, QuestionId, QuestionKind, RestoreAt,
     RestorePolicy, Retention, Size, Span, StoreDown, Tier, Verify, WorkloadKind, WorkloadName, nearest,
@@ -359,149 +363,6 @@ impl Flags for SidecarArguments {
         writer.unless("port", port, &Port::Fixed(METRICS_PORT));
         writer.unless("grace-period", grace_period, &Span::seconds(30));
         writer.each("accept", accepted);
-        writer.0.extend(folders.flags());
-        writer.0
-    }
-}
-
-/// `agent backup`: the companion CronJob. With `--ask`, sidecars are asked; without, it does the work itself.
-#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-pub struct BackupArguments {
-    /// Who we are.
-    #[command(flatten)]
-    pub identity: Identity,
-    /// What is protected.
-    #[command(flatten)]
-    pub protection: Protection,
-    /// Our own folders.
-    #[command(flatten)]
-    pub folders: Folders,
-    /// How backups are made.
-    #[command(flatten)]
-    pub backups: Backups,
-    /// The sidecar to ask, HOST:PORT; repeated, one a pod. None: do the work here, on the mounted volumes.
-    #[arg(long)]
-    pub ask: Vec<String>,
-    /// A question that is answered by yes: its id, as the log line says it; repeated.
-    #[arg(long = "accept")]
-    pub accepted: Vec<QuestionId>,
-    /// The snapshot's kind: scheduled when the schedule started it, manual when somebody did.
-    #[arg(long)]
-    pub manual: bool,
-    /// The CronJob: a Job with another name than its schedule gives was made by somebody, and its backup is manual.
-    #[arg(long)]
-    pub cron_job: Option<String>,
-    /// The Job that this runs in. Never written as a flag.
-    #[arg(long, env = "VIXENS_BACKUP_JOB", default_value = "", hide_short_help = true)]
-    pub job: String,
-    /// How long to wait for the backup to end.
-    #[arg(long, default_value = "30m")]
-    pub timeout: Span,
-}
-
-impl Flags for BackupArguments {
-    fn flags(&self) -> Vec<String> {
-        let Self {
-            identity: _,
-            protection,
-            folders,
-            backups,
-            ask,
-            accepted,
-            manual,
-            cron_job,
-            job: _,
-            timeout,
-        } = self;
-        let mut writer = Writer(protection.flags());
-        writer.0.extend(backups.flags());
-        writer.each("ask", ask);
-        writer.each("accept", accepted);
-        if *manual {
-            writer.0.push("--manual".to_owned());
-        }
-        writer.some("cron-job", cron_job.as_ref());
-        writer.unless("timeout", timeout, &Span::seconds(1800));
-        writer.0.extend(folders.flags());
-        writer.0
-    }
-}
-
-impl BackupArguments {
-    /// Whether somebody asks, and not the schedule, whose Jobs are named after their CronJob and their minute.
-    #[must_use]
-    pub fn is_manual(&self) -> bool {
-        let is_scheduled = |cron_job: &String| {
-            let minute = self
-                .job
-                .strip_prefix(cron_job.as_str())
-                .and_then(|rest| rest.strip_prefix('-'));
-            minute.is_some_and(|minute| minute.len() >= 8 && minute.bytes().all(|byte| byte.is_ascii_digit()))
-        };
-        self.manual || (!self.job.is_empty() && self.cron_job.as_ref().is_some_and(|cron_job| !is_scheduled(cron_job)))
-    }
-}
-
-/// `agent pre-sync`: the restore Jobs. Checks the store and the restore point, and prints what a restore would bring.
-#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-pub struct PreSyncArguments {
-    /// Who we are.
-    #[command(flatten)]
-    pub identity: Identity,
-    /// What is protected.
-    #[command(flatten)]
-    pub protection: Protection,
-    /// Our own folders.
-    #[command(flatten)]
-    pub folders: Folders,
-    /// listing: the index against the store's listing; full: download and check everything.
-    #[arg(long, default_value = "listing")]
-    pub verify: Verify,
-    /// Pin the newest complete snapshot, so that retention keeps it (the Argo CD hook).
-    #[arg(long)]
-    pub pin: bool,
-    /// The Secret with the store's credentials, for messages: it may not exist yet.
-    #[arg(long)]
-    pub secret: Option<String>,
-    /// A StatefulSet's replicas: a destination with {pod} is checked for each of its pods.
-    #[arg(long, default_value_t = 1)]
-    pub replicas: u32,
-}
-
-impl PreSyncArguments {
-    /// The destinations of each pod, the primary first. Where no path holds `{pod}`, all pods have the same.
-    #[must_use]
-    pub fn places(&self) -> Vec<Vec<Destination>> {
-        let destinations = &self.protection.destinations;
-        if !destinations.iter().any(|to| to.path().contains("{pod}")) {
-            return vec![destinations.clone()];
-        }
-        let filled = |ordinal| {
-            let pod = format!("{}-{ordinal}", self.protection.workload.name);
-            destinations.iter().map(|to| to.filled(&[("{pod}", &pod)])).collect()
-        };
-        (0..self.replicas).map(filled).collect()
-    }
-}
-
-impl Flags for PreSyncArguments {
-    fn flags(&self) -> Vec<String> {
-        let Self {
-            identity: _,
-            protection,
-            folders,
-            verify,
-            pin,
-            secret,
-            replicas,
-        } = self;
-        let mut writer = Writer(protection.flags());
-        writer.unless("verify", verify, &Verify::Listing);
-        writer.unless("replicas", replicas, &1);
-        if *pin {
-            writer.0.push("--pin".to_owned());
-        }
-        writer.some("secret", secret.as_ref());
         writer.0.extend(folders.flags());
         writer.0
     }

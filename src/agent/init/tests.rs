@@ -22,10 +22,13 @@ use tempfile::TempDir;
 mod damage;
 mod emptied;
 mod empty;
+mod foreign;
 mod going_back;
 mod leases;
 mod moved;
 mod objects;
+mod policy;
+mod several;
 
 const FIRST: &str = "20261122T130500Z-3.1-auto";
 const SECOND: &str = "20261122T140500Z-3.2-auto";
@@ -476,148 +479,6 @@ fn aside(bed: &Bed) -> Tree {
 }
 
 #[tokio::test]
-async fn a_foreign_volume_that_has_most_of_the_snapshot_wins_and_gets_the_rest_around_it() {
-    let bed = backed_up();
-    bed.put("volume/a", "mine");
-    bed.put("volume/moved/new", "is new");
-    bed.put("volume/dir/b", "first b");
-    let start = bed.start().await;
-    let expected = [("a", "mine"), ("moved/new", "is new"), ("dir/b", "first b")];
-    assert_eq!(bed.tree(), tree(&expected), "what was moved is not missing");
-    assert_eq!((start.volumes[0].status, aside(&bed)), (Status::Settled, Tree::new()));
-    // Killed while files came, the next start knows that too.
-    bed.lose_volume();
-    bed.put("volume/a", "second a");
-    bed.put("volume/moved/new", "is new");
-    assert!(bed.start_over(Fault::HalfFiles).await.is_err());
-    bed.start().await;
-    let expected = [("a", "second a"), ("moved/new", "is new"), ("dir/b", "first b")];
-    assert_eq!(bed.tree(), tree(&expected));
-}
-
-#[tokio::test]
-async fn a_foreign_volume_that_lost_most_of_the_snapshot_gives_way_and_its_files_are_in_history() {
-    for flag in ["--restore=if-empty", "--restore=always"] {
-        let bed = backed_up().with(flag);
-        // A fresh start of the app wrote its defaults before anybody looked.
-        bed.put("volume/a", "default");
-        bed.put("volume/log", "started");
-        let start = bed.start().await;
-        assert_eq!(bed.tree(), after());
-        assert_eq!(aside(&bed), tree(&[("a", "default"), ("log", "started")]));
-        let why = &start.volumes[0].why;
-        assert!(why.contains("kept for 30 days, in memory:store/history/"), "{why}");
-        if flag.ends_with("if-empty") {
-            assert!(why.contains("only 0 of 3 files"), "{why}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_foreign_volume_may_lack_as_much_as_the_owner_says() {
-    let bed = backed_up().with("--max-shrink=100%");
-    bed.put("volume/a", "mine");
-    bed.start().await;
-    let expected = [("a", "mine"), ("new", "is new"), ("dir/b", "first b")];
-    assert_eq!(bed.tree(), tree(&expected));
-}
-
-#[tokio::test]
-async fn a_foreign_volume_that_never_restores_stays_as_it_is() {
-    let bed = backed_up().with("--restore=never");
-    bed.put("volume/a", "mine");
-    let start = bed.start().await;
-    assert_eq!(bed.tree(), tree(&[("a", "mine")]));
-    assert_eq!(start.volumes[0].status, Status::Settled);
-}
-
-#[tokio::test]
-async fn a_place_made_by_hand_is_restored_around_the_volume_that_it_was_made_from() {
-    let bed = Bed::new();
-    for (path, content) in after() {
-        bed.memory
-            .objects()
-            .insert(format!("config/{path}"), content.into_bytes());
-    }
-    bed.put("volume/a", "second A");
-    bed.put("volume/dir/b", "first b");
-    bed.start().await;
-    assert_eq!(
-        bed.tree(),
-        tree(&[("a", "second A"), ("dir/b", "first b"), ("new", "is new")])
-    );
-}
-
-#[tokio::test]
-async fn of_a_damaged_newest_snapshot_and_the_one_before_the_one_that_can_be_read_is_compared() {
-    let bed = backed_up();
-    bed.memory
-        .objects()
-        .insert(format!("snapshots/{SECOND}.json"), b"{\"version\":1,".to_vec());
-    bed.put("volume/a", "default");
-    bed.start().await;
-    // What only the lost index knew is in the mirror.
-    let mut expected = before();
-    expected.insert("new".to_owned(), "is new".to_owned());
-    assert_eq!(bed.tree(), expected);
-    assert_eq!(aside(&bed), tree(&[("a", "default")]));
-}
-
-#[tokio::test]
-async fn foreign_files_are_kept_and_fenced_while_nobody_knows_the_store() {
-    let bed = backed_up();
-    bed.put("volume/a", "mine");
-    let start = bed.start_over(Fault::AwayFrom(0)).await.unwrap();
-    assert_eq!(
-        (start.volumes[0].status, bed.tree()),
-        (Status::Fenced, tree(&[("a", "mine")]))
-    );
-    assert_eq!(start.destinations[0].writing, Writing::Fenced);
-    // The next start looks again, as if it were the first.
-    assert_eq!(bed.start().await.volumes[0].status, Status::Settled);
-    assert_eq!(bed.tree(), after());
-}
-
-#[tokio::test]
-async fn always_restores_when_the_backup_is_newer_and_only_then() {
-    let bed = backed_up().with("--restore=always");
-    bed.start().await;
-    bed.put("volume/a", "changed since");
-    bed.start().await;
-    assert_eq!(bed.tree()["a"], "changed since", "the backup is older than the volume");
-    bed.claim(9, "elsewhere", "app-9");
-    bed.backup("20261122T180500Z-9.1-auto", &after(), &before());
-    bed.start().await;
-    assert_eq!(bed.tree(), before());
-}
-
-#[tokio::test]
-async fn always_waits_for_the_last_backup_of_the_pod_before() {
-    let bed = backed_up().with("--restore=always").with("--restore-timeout=30s");
-    bed.start().await;
-    // Another volume's pod took over, and is being stopped before it has saved anything.
-    bed.claim(9, "elsewhere", "app-9");
-    bed.heartbeat(9, "elsewhere", false, true);
-    let last = tree(&[("a", "the last word"), ("dir/b", "first b"), ("new", "is new")]);
-    let ending = async {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        bed.backup("20261122T180500Z-9.1-final", &after(), &last);
-        bed.heartbeat(9, "elsewhere", true, false);
-    };
-    tokio::join!(bed.start(), ending);
-    assert_eq!(bed.tree(), last);
-}
-
-#[tokio::test]
-async fn never_leaves_the_store_alone_and_the_volume_empty() {
-    let bed = backed_up().with("--restore=never");
-    bed.put("defaults/a", "vanilla");
-    let start = bed.start().await;
-    assert_eq!(bed.tree(), tree(&[("a", "vanilla")]));
-    assert!(start.volumes[0].adopted, "what the store holds goes to history");
-}
-
-#[tokio::test]
 async fn a_changed_mount_path_keeps_the_folder() {
     let bed = backed_up();
     bed.start().await;
@@ -646,70 +507,4 @@ async fn tier_1_marks_its_volume_as_one_that_tier_2_never_saw() {
     assert!(Start::read(&bed.folder.path().join("restore")).unwrap().is_none());
     bed.start().await;
     assert_eq!(bed.tree()["a"], "second a", "its files are missing, so they come back");
-}
-
-#[tokio::test]
-async fn of_several_destinations_the_newest_that_can_be_read_is_restored() {
-    let bed = backed_up();
-    let older = Bed::new();
-    older.claim(1, "theirs", "app-0");
-    older.backup("20261122T120500Z-1.1-auto", &Tree::new(), &before());
-    let mut arguments = bed.arguments();
-    arguments.protection.destinations.push("other:b/app".parse().unwrap());
-    let both = |first: Fault| -> [Box<dyn Store>; 2] {
-        [
-            Box::new(Faulty::new(&older.memory, Fault::None)),
-            Box::new(Faulty::new(&bed.memory, first)),
-        ]
-    };
-    start(&arguments, &both(Fault::None)).await.unwrap();
-    assert_eq!(bed.tree(), after());
-    let read = || Start::read(&bed.folder.path().join("restore")).unwrap().unwrap();
-    assert_eq!(read().epoch, 4, "one epoch, above every claim anywhere");
-    bed.lose_volume();
-    start(&arguments, &both(Fault::AwayFrom(0))).await.unwrap();
-    assert_eq!(bed.tree(), before());
-    assert_eq!(read().destinations[1].writing, Writing::Unclaimed);
-}
-
-#[tokio::test]
-async fn no_backup_is_true_only_when_every_destination_says_so() {
-    let bed = Bed::new();
-    let away = backed_up();
-    let mut arguments = bed.arguments();
-    arguments.protection.destinations.push("other:b/app".parse().unwrap());
-    let stores: [Box<dyn Store>; 2] = [
-        Box::new(Faulty::new(&bed.memory, Fault::None)),
-        Box::new(Faulty::new(&away.memory, Fault::AwayFrom(0))),
-    ];
-    let error = start(&arguments, &stores).await.unwrap_err();
-    assert!(matches!(error, Error::StoreAway { .. }), "{error}");
-    assert_eq!(bed.tree(), Tree::new());
-}
-
-#[tokio::test]
-async fn several_volumes_come_back_each_from_its_folder() {
-    let bed = backed_up();
-    let other = bed.folder.path().join("other");
-    fs::create_dir(&other).unwrap();
-    let mut arguments = bed.arguments();
-    arguments
-        .protection
-        .volumes
-        .push(format!("more:data:{}", other.display()).parse().unwrap());
-    let stores: [Box<dyn Store>; 1] = [Box::new(Faulty::new(&bed.memory, Fault::None))];
-    start(&arguments, &stores).await.unwrap();
-    assert_eq!(bed.tree(), after());
-    assert_eq!(fs::read_dir(&other).unwrap().count(), 1, "nothing but our own folder");
-    // One of them is lost: the other is kept.
-    bed.put("volume/a", "newer");
-    fs::remove_dir_all(&other).unwrap();
-    fs::create_dir(&other).unwrap();
-    start(&arguments, &stores).await.unwrap();
-    assert_eq!(bed.tree()["a"], "newer");
-    let start = Start::read(&bed.folder.path().join("restore")).unwrap().unwrap();
-    assert!(
-        matches!(start.destinations[0].writing, Writing::Claimed { .. }),
-        "{start:?}"
-    );
 }

@@ -6,6 +6,7 @@
 //! in. A hold whose content turns up elsewhere later is released. Memory: 16 bytes for each file that is gone or held.
 
 use super::changes::{Plan, PlanError};
+use super::elsewhere::{Elsewhere, Sought, content, digest, node, short};
 use super::guard::Vanishing;
 use super::spool::{Change, Spool};
 use crate::agent::arguments::Percent;
@@ -14,11 +15,9 @@ use crate::agent::scan::{Entry, Kind, Record, Records, Table, TableError};
 use crate::agent::sidecar::known::Known;
 use crate::agent::sidecar::volume::Scope;
 use crate::store::index::{HoldId, Standing};
-use sha2::{Digest, Sha256};
 use std::cmp::Ordering;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read};
+use std::io;
 use std::iter::Peekable;
 use std::path::Path;
 use std::time::Duration;
@@ -40,17 +39,6 @@ pub struct Judge<'a> {
     pub restored: Option<&'a Table>,
     /// A folder for copies of databases.
     pub scratch: &'a Path,
-}
-
-/// What of the plan's paths is elsewhere too.
-#[derive(Default)]
-struct Elsewhere {
-    contents: Sought,
-    nodes: Sought,
-    /// Of what vanished, ascending.
-    sizes: Vec<u64>,
-    /// Bytes of new files that were moved there.
-    moved: u64,
 }
 
 /// What becomes of one path.
@@ -76,7 +64,7 @@ impl Judge<'_> {
         let mut elsewhere = self.sought(plan, exceeds, looks_for_held)?;
         self.look(plan, &mut elsewhere, exceeds)?;
         let holds = exceeds && self.counted(plan, &elsewhere)?.exceeds(self.most);
-        let releases = looks_for_held && elsewhere.contents.found.contains(&true);
+        let releases = looks_for_held && elsewhere.contents.found_any();
         if holds || releases || leaves_folders {
             let rewrite = Rewrite {
                 judge: self,
@@ -386,92 +374,6 @@ fn close(folder: &Open, above: &mut [Open], decided: &mut [Option<Standing>]) {
     }
     if let Some(slot) = decided.get_mut(folder.number) {
         *slot = kept;
-    }
-}
-
-impl Elsewhere {
-    fn has(&self, gone: &Record) -> bool {
-        self.contents.has(content(gone)) || self.nodes.has(node(&gone.entry))
-    }
-}
-
-/// Keys that are looked for, and those that were found.
-#[derive(Default)]
-struct Sought {
-    keys: Vec<u64>,
-    found: Vec<bool>,
-}
-
-impl Sought {
-    fn new(mut keys: Vec<u64>) -> Self {
-        keys.sort_unstable();
-        keys.dedup();
-        Self {
-            found: vec![false; keys.len()],
-            keys,
-        }
-    }
-
-    /// Notes that a key was met; whether it was looked for.
-    fn note(&mut self, key: Option<u64>) -> bool {
-        let at = key.and_then(|key| self.keys.binary_search(&key).ok());
-        match at.and_then(|at| self.found.get_mut(at)) {
-            Some(found) => {
-                *found = true;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn has(&self, key: Option<u64>) -> bool {
-        let at = key.and_then(|key| self.keys.binary_search(&key).ok());
-        at.and_then(|at| self.found.get(at)).copied().unwrap_or(false)
-    }
-}
-
-/// By which the content of a file is known again under another name, and a link in another folder. Nothing: there is
-/// none.
-fn content(record: &Record) -> Option<u64> {
-    match record.entry.kind {
-        Kind::File if record.stored_size > 0 => record.digest.map(short),
-        Kind::Symlink => {
-            let name = record.entry.path.rsplit(|byte| *byte == b'/').next();
-            Some(hashed(&(name, &record.entry.target)))
-        }
-        Kind::File | Kind::Folder => None,
-    }
-}
-
-/// By which a file that was renamed is known again while we run.
-fn node(entry: &Entry) -> Option<u64> {
-    let folder = entry.path.split(|byte| *byte == b'/').next().unwrap_or_default();
-    (entry.kind == Kind::File && entry.inode != 0 && entry.size > 0)
-        .then(|| hashed(&(folder, entry.inode, entry.size, entry.modified)))
-}
-
-fn hashed(value: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn short(digest: [u8; 32]) -> u64 {
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    u64::from_le_bytes(first)
-}
-
-fn digest(from: &mut File) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(hash.finalize().into()),
-            Ok(count) => hash.update(buffer.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod changes;
 pub mod deletions;
+mod elsewhere;
 pub mod guard;
 pub mod holds;
 pub mod questions;

@@ -1,7 +1,8 @@
 //! Whether an entry of a snapshot is on the volume, or kept although it is not: *live*, *held* or *excluded*. Values ↔
 //! the words of an index. Pure.
 
-use super::{Entry, Raw, Totals, What};
+use super::line::Raw;
+use super::{Entry, Totals, What};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
