@@ -10,37 +10,38 @@ use super::batch::{Batch, Outcomes, blocking, with_sources};
 use super::guard::Refusal;
 use super::judging::Answers;
 use super::known::Known;
-use super::stage::{Left, Piece, Stage, Staged};
-use super::twin::{write_index, write_twin};
+use super::stage::{Left, Piece, Stage};
 use super::volume::Scope;
 use crate::agent::arguments::{Percent, QuestionId};
 use crate::agent::filters::Skipped;
-use crate::agent::lease::check::{Away, Fenced, Lease, NotHeld};
-use crate::agent::scan::{Kind, Record, TableError};
+use crate::agent::lease::check::Lease;
+use crate::agent::scan::Record;
 use crate::agent::snapshot::changes::{Accepted, Look, Plan, PlanError, read_facts};
 use crate::agent::snapshot::deletions::Deletions;
 use crate::agent::snapshot::questions;
 use crate::contract::question::Question;
-use crate::store::index::{Carried, DatabasePosition, Header, Hold, HoldId, IndexedVolume, Totals};
+use crate::store::index::{DatabasePosition, Hold, HoldId, Totals};
 use crate::store::records::{Pending, VERSION, encode};
 use crate::store::snapshot::{self, SnapshotId};
 use crate::store::state::{Pruning, State};
-use crate::store::{self, Depth, Store, Undone, Upload, keys, listed};
-use jiff::{SignedDuration, Timestamp};
+use crate::store::{Store, keys};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+mod failure;
+mod publishing;
+mod uploading;
+
+pub use failure::{Failure, all_done};
 
 /// So many files whose content turned out to be the same are remembered without a snapshot.
 const QUIET: usize = 256;
 /// More than this is not remembered of an attempt that failed.
 const MOST_LEFTOVERS: usize = 50_000;
-/// Before what a store did not take is tried again.
-const BREATH: Duration = Duration::from_secs(1);
-/// A complete index at least so often.
-const FULL_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
 /// One destination at work.
 pub struct Site {
@@ -138,70 +139,6 @@ pub struct Report {
     pub later: Vec<Vec<u8>>,
     /// One sentence each, for the log.
     pub warnings: Vec<String>,
-}
-
-/// Why no backup was made.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The store.
-    #[error("the backup failed")]
-    Store(#[source] store::Error),
-    /// The store did part of what it was asked.
-    #[error("{what}: {} of {count} files were not, the first is {:?}: {}", undone.len(), undone.first().map_or("", |u| u.name.as_str()), undone.first().map_or("", |u| u.why.as_str()))]
-    Undone {
-        /// What was asked.
-        what: &'static str,
-        /// Of how many.
-        count: usize,
-        /// What was not done.
-        undone: Vec<Undone>,
-    },
-    /// A guard.
-    #[error("{0}")]
-    Refused(#[from] Refusal),
-    /// Somebody else has the place.
-    #[error("{0}")]
-    Fenced(#[from] Fenced),
-    /// What answers is not the store that was there.
-    #[error(transparent)]
-    Away(#[from] Away),
-    /// The place is not ours yet.
-    #[error("nothing is written yet: {0}")]
-    Waiting(String),
-    /// The volume, or the scratch folder.
-    #[error("the backup failed")]
-    Plan(#[from] PlanError),
-    /// The scratch folder.
-    #[error("what is known of the store can't be kept")]
-    Known(#[from] TableError),
-    /// The scratch folder.
-    #[error("the scratch folder {path} can't be used")]
-    Scratch {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl From<store::Error> for Failure {
-    fn from(error: store::Error) -> Self {
-        match error {
-            // Whoever wrote that holds the place, whatever its claims say to this release.
-            newer @ store::Error::Newer { .. } => Fenced::Newer { why: newer.to_string() }.into(),
-            other => Self::Store(other),
-        }
-    }
-}
-
-impl From<NotHeld> for Failure {
-    fn from(not_held: NotHeld) -> Self {
-        match not_held {
-            NotHeld::Store(error) => error.into(),
-            NotHeld::Fenced(fenced) => Self::Fenced(fenced),
-            NotHeld::Away(away) => Self::Away(away),
-        }
-    }
 }
 
 /// A backup that is under way.
@@ -510,298 +447,10 @@ impl Site {
         begun.report.warnings.push(warning);
     }
 
-    /// Copies what is about to be replaced or deleted from the mirror into history.
-    async fn keep(&self, names: &[String], begun: &mut Begun) -> Result<(), Failure> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        let undone = self.store.copy("", &keys::history_of(&begun.id), names).await?;
-        if undone.is_empty() {
-            return Ok(());
-        }
-        // What the mirror has lost can't be kept; anything else must be.
-        let there = self.there(&undone).await?;
-        let (kept, lost): (Vec<Undone>, Vec<Undone>) = undone.into_iter().partition(|one| there.contains(&one.name));
-        for one in lost {
-            begun.report.warnings.push(format!(
-                "{} has lost {}: earlier snapshots can't give it back",
-                self.store.destination(),
-                one.name
-            ));
-        }
-        if kept.is_empty() {
-            return Ok(());
-        }
-        Err(Failure::Undone {
-            what: "what is replaced could not be kept in history",
-            count: names.len(),
-            undone: kept,
-        })
-    }
-
-    /// What is in the mirror beside these, and these as far as they are.
-    pub(super) async fn there(&self, undone: &[Undone]) -> Result<BTreeSet<String>, Failure> {
-        let mut there = BTreeSet::new();
-        let folders: BTreeSet<&str> = undone
-            .iter()
-            .filter_map(|one| one.name.rsplit_once('/'))
-            .map(|(folder, _)| folder)
-            .collect();
-        for folder in folders {
-            for object in listed(self.store.as_ref(), folder, Depth::One).await? {
-                there.insert(format!("{folder}/{}", object.name));
-            }
-        }
-        Ok(there)
-    }
-
-    /// Keeps the strangers that are left in history, before they leave the mirror: but for halves of uploads, which are of no use
-    /// to anybody.
-    async fn part(&self, begun: &mut Begun) -> Result<(), Failure> {
-        let whole = begun.strangers.iter().filter(|name| !keys::is_partial(name));
-        let names: Vec<String> = whole.cloned().collect();
-        self.keep(&names, begun).await
-    }
-
-    /// Uploads, again as copies what changed meanwhile, and again what a store that stumbles did not take, as long as each
-    /// attempt gets something done.
-    async fn upload(
-        &mut self,
-        mut stage: Stage,
-        mut pieces: Vec<Piece>,
-        begun: &mut Begun,
-    ) -> Result<(Stage, Vec<Piece>), Failure> {
-        let mut uploaded = Vec::new();
-        while !pieces.is_empty() {
-            let files: Vec<Upload> = pieces
-                .iter()
-                .map(|piece| Upload {
-                    local: piece.local.clone(),
-                    name: piece.name(),
-                })
-                .collect();
-            let done = Mutex::new(BTreeSet::new());
-            let note = |name: &str| {
-                done.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(name.to_owned());
-            };
-            let result = self.store.upload("", &files, &note).await;
-            let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-            for piece in &pieces {
-                if done.contains(&piece.name()) && stage.rested(piece) {
-                    self.leave(piece, begun);
-                }
-            }
-            let missing = missing(result, &files, &done)?;
-            let (restless, taken) = pieces.into_iter().partition::<Vec<_>, _>(|piece| {
-                let failed = missing.one_by_one && missing.names.contains(&piece.name());
-                piece.direct && (failed || !stage.rested(piece))
-            });
-            let (mut taken, left) = taken
-                .into_iter()
-                .partition::<Vec<_>, _>(|piece| !missing.names.contains(&piece.name()));
-            if !left.is_empty() {
-                if done.is_empty() {
-                    return Err(missing.failure);
-                }
-                tracing::warn!(
-                    destination = %self.store.destination(),
-                    "{}; {} of {} files were uploaded, going on with the rest",
-                    with_sources(&missing.failure),
-                    done.len(),
-                    files.len()
-                );
-                tokio::time::sleep(BREATH).await;
-                self.require_claim().await?;
-            }
-            uploaded.append(&mut taken);
-            pieces = left;
-            // Copies hold still: this ends after the second round.
-            let again;
-            let scope = self.scope.clone();
-            (stage, again) = blocking(move || {
-                let _turn = scope.turn();
-                let mut again = Vec::new();
-                for piece in restless {
-                    let name = piece.name();
-                    again.push((name, piece.record.entry.path.clone(), stage.again(&piece)));
-                }
-                Ok::<_, Failure>((stage, again))
-            })
-            .await?;
-            for (name, path, staged) in again {
-                match staged.map_err(|source| self.unusable(source))? {
-                    Staged::Upload(piece) => pieces.push(piece),
-                    Staged::Left(Left::Unreadable(_, error)) => return Err(self.unusable(error)),
-                    Staged::Left(_) | Staged::Same(_) => begun.withdrawn.push((name, path)),
-                }
-            }
-        }
-        Ok((stage, uploaded))
-    }
-
-    /// Writes the index: a difference to the base, or all of it.
-    async fn publish(&mut self, begun: &mut Begun) -> Result<(), Failure> {
-        let now = Timestamp::now();
-        let id = begun.id;
-        let difference = (self.known.changed_since_base() + begun.outcomes.count()) as u64;
-        let base = self.known.base().filter(|(base, made)| {
-            base.epoch == id.epoch
-                && now.duration_since(*made) < FULL_EVERY
-                && u128::from(difference).pow(2) <= 2 * u128::from(self.known.base_entries().max(32))
-        });
-        let mut header = Header {
-            id,
-            base: base.map(|(id, _)| id),
-            time: now,
-            volumes: self
-                .scope
-                .volumes
-                .iter()
-                .map(|volume| IndexedVolume {
-                    folder: volume.folder.clone(),
-                    id: volume.id.clone(),
-                })
-                .collect(),
-            databases: begun.databases.clone(),
-            skipped: begun
-                .report
-                .skipped
-                .iter()
-                .map(|(reason, count)| (reason.as_str().to_owned(), *count))
-                .collect(),
-            carried: Carried::default(),
-        };
-        let (outcomes, again) = (begun.outcomes.read()?, [begun.outcomes.read()?, begun.outcomes.read()?]);
-        let (known, placed, count) = (self.known.clone(), begun.placed, begun.outcomes.count());
-        let (copies, saved) = (self.scope.copies.clone(), std::mem::take(&mut begun.saved));
-        let [index, mark] = ["json", "base"].map(|extension| format!("{id}.{extension}"));
-        let paths = [&index, &mark].map(|name| self.scratch.join(name));
-        let (next, noted) = blocking(move || {
-            let [index, mark] = paths;
-            let next = if header.base.is_some() {
-                known.changed(outcomes)?.published(id)
-            } else {
-                known.rebased(outcomes, id, now)?
-            }
-            .held_since(placed);
-            let is_there = |path: &[u8]| matches!(next.get(path), Ok(Some(record)) if record.entry.kind == Kind::File);
-            let noted = copies.note(&mut header.databases, &saved, id.epoch, is_there);
-            if header.base.is_none() {
-                write_twin(&known, again, count, &next, &header, &mark)?;
-            }
-            write_index(&next, &header, &index)?;
-            Ok::<_, Failure>((next, noted))
-        })
-        .await?;
-        if base.is_none() {
-            // Before the index, never with it: retention takes a complete index without its mark for a difference, and
-            // may remove what others build on.
-            self.publish_document(mark).await?;
-        }
-        self.publish_document(index).await?;
-        self.scope.copies.publish(noted);
-        self.known = Arc::new(next);
-        (self.learned, self.named, self.renew) = (Some(id), None, false);
-        begun.report.snapshot = Some(id);
-        Ok(())
-    }
-
-    /// Uploads a document of a snapshot from scratch.
-    async fn publish_document(&self, name: String) -> Result<(), Failure> {
-        let files = [Upload {
-            local: self.scratch.join(&name),
-            name,
-        }];
-        let undone = self.store.upload(keys::SNAPSHOTS, &files, &store::unwatched).await;
-        for file in &files {
-            let _ = std::fs::remove_file(&file.local);
-        }
-        match undone? {
-            undone if undone.is_empty() => Ok(()),
-            undone => Err(Failure::Undone {
-                what: "the index could not be published",
-                count: files.len(),
-                undone,
-            }),
-        }
-    }
-
-    /// The mirror copies of deleted files go, and last the pending mark.
-    async fn clean(&mut self, plan: &Plan, begun: &Begun) -> Result<(), Failure> {
-        let mut names: Vec<String> = begun.withdrawn.iter().map(|(name, _)| name.clone()).collect();
-        if begun.parts {
-            names.extend(begun.strangers.iter().cloned());
-        }
-        if begun.report.deleted > 0 {
-            for change in plan.changes().map_err(PlanError::from)? {
-                names.extend(change.map_err(PlanError::from)?.leaves_the_mirror());
-            }
-        }
-        // The snapshot is there: what can't be deleted costs it nothing.
-        let store = self.store.clone();
-        if !names.is_empty() {
-            self.deletions.delete(store.as_ref(), "", &names).await?;
-        }
-        let pending = [format!("{}.pending", begun.id)];
-        self.deletions.delete(store.as_ref(), keys::SNAPSHOTS, &pending).await?;
-        Ok(())
-    }
-
     pub(super) fn unusable(&self, source: io::Error) -> Failure {
         Failure::Scratch {
             path: self.scratch.clone(),
             source,
         }
     }
-}
-
-/// What an upload left out.
-struct Missing {
-    names: BTreeSet<String>,
-    /// Each was tried, and something is wrong with it alone; else the store went away in the middle.
-    one_by_one: bool,
-    /// What there is to say of it.
-    failure: Failure,
-}
-
-/// What of an upload may be tried again; an error where that is of no use.
-fn missing(
-    result: Result<Vec<Undone>, store::Error>,
-    files: &[Upload],
-    done: &BTreeSet<String>,
-) -> Result<Missing, Failure> {
-    match result {
-        Ok(undone) => Ok(Missing {
-            names: undone.iter().map(|one| one.name.clone()).collect(),
-            one_by_one: true,
-            failure: Failure::Undone {
-                what: "not everything could be uploaded",
-                count: files.len(),
-                undone,
-            },
-        }),
-        Err(error @ store::Error::Unreachable { .. }) if !done.is_empty() => {
-            let names = files.iter().map(|file| &file.name);
-            Ok(Missing {
-                names: names.filter(|name| !done.contains(*name)).cloned().collect(),
-                one_by_one: false,
-                failure: error.into(),
-            })
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Nothing was left undone, or it is an error.
-pub fn all_done(what: &'static str, names: &[String], undone: Vec<Undone>) -> Result<(), Failure> {
-    if undone.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::Undone {
-        what,
-        count: names.len(),
-        undone,
-    })
 }

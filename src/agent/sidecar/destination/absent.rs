@@ -1,11 +1,13 @@
 //! A destination whose store answers and is not the one that was there: nothing is written, changes are kept, and it is looked
 //! at again until it is back, or until a person says to begin anew there. Part of [`Worker`].
 
-use super::{Away, ClaimedSince, Destination, Failure, KnownStores, Lease, Worker, acquire};
+use super::{Away, Destination, Failure, KnownStores, Lease, Worker};
 use crate::agent::arguments::QuestionKind;
 use crate::agent::lease::absence::{Absence, Step};
+use crate::agent::lease::acquire;
 use crate::agent::lease::check::Fenced;
 use crate::agent::lease::inspect::{Backup, Place, Whose, look};
+use crate::agent::lease::known::ClaimedSince;
 use crate::contract::question::Question;
 use crate::store::claims::{Claim, Taken};
 use crate::store::decisions;

@@ -2,18 +2,72 @@
 //! left is in order, and beside all that takes long the claim is renewed. Part of [`Worker`].
 
 use super::{Destination, Hold, Worker};
-use crate::agent::lease::check::Lease;
+use crate::agent::arguments::{QuestionId, QuestionKind};
+use crate::agent::lease::acquire::{self, Claimed};
+use crate::agent::lease::check::{Fenced, Lease};
 use crate::agent::lease::handover::{Arrival, Comer, LOOK_BACK, arrive};
 use crate::agent::lease::renew::Renewal;
 use crate::agent::litestream::replication::Permission;
 use crate::agent::litestream::turn;
 use crate::agent::sidecar::backup::{Failure, Site};
 use crate::agent::sidecar::inbox::Inbox;
+use crate::agent::start::Writing;
 use crate::store::claims::Holder;
 use crate::store::keys;
 use tokio::time::Instant;
 
 impl Worker {
+    /// Our claim, made now where `init` could not.
+    pub(super) async fn claimed(&mut self) -> Result<Lease, Failure> {
+        if let Some(lease) = &self.lease {
+            return Ok(lease.clone());
+        }
+        let Destination {
+            store,
+            started,
+            writing,
+            inbox,
+            accepted,
+            ..
+        } = &self.destination;
+        let by_init = matches!(writing, Writing::Claimed { .. });
+        // A sidecar that is started again holds what it had claimed before.
+        let before = self.known.claimed.as_ref();
+        if let Some(before) = before.filter(|before| before.start == started.time) {
+            let claim = started.claim_of(&before.holder);
+            let lease = Lease::new(&claim, before.store_id.clone());
+            return Ok(self.holds(lease));
+        }
+        let accepted: Vec<QuestionId> = accepted.iter().cloned().chain(inbox.accepted()).collect();
+        let (known, observation) = (&self.known, &mut self.observation);
+        let claimed = acquire::claim(store.as_ref(), started, writing, known, &accepted, observation).await?;
+        self.asks(
+            QuestionKind::Write,
+            match &claimed {
+                Claimed::Asks(question) => Some(question),
+                _ => None,
+            },
+        );
+        match claimed {
+            Claimed::Held(claim) => {
+                let lease = Lease::new(&claim, self.known.store_id.clone());
+                if !by_init {
+                    self.held_since = Instant::now();
+                    self.claims(&lease);
+                }
+                Ok(self.holds(lease))
+            }
+            Claimed::NotYet(why) => Err(Failure::Waiting(why)),
+            Claimed::Asks(question) => Err(Failure::Waiting(question.to_string())),
+            Claimed::Away(why) => self.nothing_there(why).await,
+            Claimed::Never(why) => Err(Fenced::Never {
+                destination: self.name.clone(),
+                why,
+            }
+            .into()),
+        }
+    }
+
     /// Opens the destination, or brings it in order after a backup that failed.
     pub(super) async fn ready(&mut self) -> Result<(), Failure> {
         self.look_again().await?;

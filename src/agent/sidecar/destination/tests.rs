@@ -2,22 +2,24 @@
 //! yet: what it writes meanwhile, when it goes on, and what it asks.
 
 use super::*;
-use crate::agent::arguments::Databases;
+use crate::agent::arguments::{Databases, QuestionKind};
 use crate::agent::filters::Filters;
 use crate::agent::lease::judge::Since;
-use crate::agent::sidecar::inbox::Settle;
+use crate::agent::sidecar::inbox::{Ask, Event, Settle};
 use crate::agent::sidecar::status::DestinationStatus;
 use crate::agent::sidecar::volume::Volume;
 use crate::agent::start::{StartedVolume, Status};
-use crate::store::claims::{Claim, Holder, Owner, Taken};
+use crate::store::claims::{self, Claim, Holder, Owner, Taken};
 use crate::store::faulty::{Fault, Faulty};
 use crate::store::index::IndexReader;
-use crate::store::keys::SnapshotObject;
+use crate::store::keys::{self, SnapshotObject};
 use crate::store::memory::Memory;
-use crate::store::state::{Mode, Pruning};
+use crate::store::records::{VERSION, decode, encode};
+use crate::store::state::{Mode, Pruning, State};
 use crate::store::{decisions, store_id};
 use std::fs;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// What lies in a store.
