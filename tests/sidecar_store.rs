@@ -387,6 +387,41 @@ fn without_a_sidecar_too_it_is_known_by_which_rules_the_run_before_has_pruned() 
 }
 
 #[test]
+fn a_run_says_what_the_start_of_its_pod_has_asked_and_writes_once_that_is_accepted() {
+    let mut app = pod(S3::start());
+    write(&app.path("a"), "a");
+    app.bed.start();
+    let run = |app: &App| {
+        let scratch = tempfile::tempdir().unwrap();
+        let volume = format!("--volume=data:config:{}", app.bed.volume().display());
+        let output = agent_backup(&app.bed.server, scratch.path(), &[volume]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    assert_eq!(run(&app).0, Some(0));
+    // Another cluster, while nobody can see whether that one is still there.
+    app.bed.lose_volume();
+    (app.bed.cluster, app.bed.pod) = ("c2".to_owned(), "app-2".to_owned());
+    let (_, start) = app.bed.start();
+    let Writing::Asks { question } = &start.destinations[0].writing else {
+        panic!("{:?}", start.destinations);
+    };
+    write(&app.path("b"), "b");
+    let (code, said) = run(&app);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains(&question.to_string()), "{said}");
+    assert!(!said.contains("taken over"), "{said}");
+    app.bed.flags.push(format!("--accept={}", question.id));
+    app.bed.pod = "app-3".to_owned();
+    app.bed.start();
+    let (code, said) = run(&app);
+    assert_eq!(code, Some(0), "{said}");
+    let expected = files(&app);
+    start_elsewhere(&mut app);
+    assert_eq!(files(&app), expected);
+}
+
+#[test]
 fn databases_catch_up_once_their_store_is_mounted_again() {
     let mut app = App::on(S3::start());
     let writer = create(&app.path("app.db"), "wal");

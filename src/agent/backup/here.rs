@@ -97,7 +97,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
             Err(failure) => {
                 let why = format!("{destination}: {}", with_sources(&failure));
                 errors.push(match failure {
-                    Failure::Refused(_) | Failure::Fenced(_) => Error::Refused(why),
+                    Failure::Refused(_) | Failure::Fenced(_) | Failure::Waiting(_) => Error::Refused(why),
                     _ => Error::Failed(why),
                 });
             }
@@ -250,6 +250,10 @@ async fn one(
     serving: Option<&Serving>,
     scope: &Arc<Scope>,
 ) -> Result<Option<Question>, Failure> {
+    if let Some(question) = &known.asks {
+        last_words::leave(&question.to_string());
+        return Err(Failure::Waiting(question.to_string()));
+    }
     let scratch = arguments.folders.restore_dir.join("backup").join(index.to_string());
     let store: Arc<dyn Store> = Arc::new(Rclone::new(
         destination.remote(),

@@ -70,9 +70,7 @@ pub(super) async fn settle(
     synced?;
     start.destinations = destinations;
     for destination in &start.destinations {
-        if matches!(destination.writing, Writing::Claimed { .. }) {
-            known.hold(&destination.destination);
-        }
+        known.learn(&destination.destination, &destination.writing);
     }
     record_decisions(init, &start, subjects, survey).await;
     note_damage(

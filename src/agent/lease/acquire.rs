@@ -159,6 +159,7 @@ mod tests {
         store_id: None,
         recorded: None,
         claimed: None,
+        asks: None,
     };
 
     fn start(id: &str) -> Start {

@@ -3,6 +3,7 @@
 //! while a store shows nothing knows that something was there. A type ↔ a file.
 
 use crate::agent::arguments::QuestionKind;
+use crate::agent::start::Writing;
 use crate::contract::question::Question;
 use crate::store::claims::Holder;
 use crate::store::records::{VERSION, decode, encode};
@@ -40,6 +41,10 @@ pub struct KnownStore {
     /// The claim that the sidecar of this pod has made, where `init` had not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<ClaimedSince>,
+    /// What has to be accepted before anything is written there, as the last start asked it: a run of a CronJob, which can't
+    /// claim, says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Question>,
 }
 
 /// A claim that a sidecar has made.
@@ -116,9 +121,16 @@ impl KnownStores {
         self.stores.get(destination).cloned().unwrap_or_default()
     }
 
-    /// A place was claimed there.
-    pub fn hold(&mut self, destination: &str) {
-        self.stores.entry(destination.to_owned()).or_default().held = true;
+    /// What came of claiming a place there.
+    pub fn learn(&mut self, destination: &str, writing: &Writing) {
+        let asks = match writing {
+            Writing::Claimed { .. } => None,
+            Writing::Asks { question } => Some(question.clone()),
+            Writing::Unclaimed | Writing::Waiting { .. } | Writing::Fenced => return,
+        };
+        let known = self.stores.entry(destination.to_owned()).or_default();
+        known.held |= asks.is_none();
+        known.asks = asks;
     }
 
     /// Changes what is known of one destination, in the pod's shared folder. Where that can't be written, a sidecar that is

@@ -70,6 +70,7 @@ impl Expected {
             store_id: by_volume.store_id.or(by_record),
             recorded: recorded.snapshot.clone(),
             claimed: None,
+            asks: by_volume.asks,
         }
     }
 
