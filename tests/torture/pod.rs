@@ -191,6 +191,27 @@ impl Workload {
         pod.sidecar = Some(Process(child));
     }
 
+    /// `agent backup` of a pod without a sidecar: a run of the CronJob.
+    pub fn run(&self, pod: &Pod) -> Said {
+        finished(&mut self.job(pod, "backup"), PATIENCE)
+    }
+
+    /// `agent pre-sync`: whether what lies there can be restored, down to every byte.
+    pub fn pre_sync(&self, pod: &Pod) -> Said {
+        finished(self.job(pod, "pre-sync").arg("--verify=full"), PATIENCE)
+    }
+
+    fn job(&self, pod: &Pod, what: &str) -> Command {
+        let mut command = Self::command(pod);
+        command
+            .args(["agent", what, "--workload=Deployment/app", "--allow-plain-folder"])
+            .arg(format!("--volume=data:config:{}", self.volume().display()))
+            .arg(format!("--destination={}", destination()))
+            .arg(format!("--restore-dir={}", pod.folder.display()))
+            .arg(format!("--rclone-dir={}", self.store.secret().display()));
+        command
+    }
+
     /// `vixens-backup backup`, in a pod's container.
     pub fn backup(&self, pod: &Pod, accepted: &[String], timeout: Duration) -> Said {
         let mut command = Self::command(pod);

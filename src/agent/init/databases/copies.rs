@@ -5,7 +5,7 @@ use super::super::act::Outcome;
 use super::super::subject::Subject;
 use super::super::survey::Survey;
 use super::super::{Error, Init};
-use super::{GLANCE, positions};
+use super::{GLANCE, followed, positions};
 use crate::agent::lease::inspect::{self, Backup, Whose};
 use crate::agent::litestream::lineage::Saved;
 use crate::agent::litestream::registry::Registered;
@@ -206,8 +206,14 @@ pub(super) async fn of_restore<'a>(
         .await
         .map_err(crate::agent::restore::Error::from)?;
     let concerns_databases = target.is_some() || !header.databases.is_empty();
+    let number = survey.best.unwrap_or(0);
+    let header = if survey.at.is_none() {
+        followed::as_of_now(number, store, backup, header).await
+    } else {
+        header
+    };
     let mut snapshots = vec![Snapshot {
-        number: survey.best.unwrap_or(0),
+        number,
         store,
         id,
         header,
@@ -277,6 +283,7 @@ async fn newest_of<'a>(
             }
         }
     };
+    let header = followed::as_of_now(number, store, &backup, header).await;
     Some(Snapshot {
         number,
         store,

@@ -3,6 +3,7 @@
 //! start does it again. At tier 3; at tier 2 only what a snapshot has known as replicated.
 
 mod copies;
+mod followed;
 
 use super::act::Outcome;
 use super::decision::Decision;
