@@ -187,32 +187,41 @@ fn a_database_that_its_app_replaces_is_the_one_that_comes_back() {
     assert_eq!(rows(&app.path("app.db")), expected);
 }
 
-/// The app puts another file in the place of its database, and writes on: Litestream sends what it finds in the new log on top
-/// of the old file's pages before our sidecar, which is held up, sees that.
-fn replaced_while_nobody_looks(app: &mut App) -> rusqlite::Connection {
-    let writer = create(&app.path("app.db"), "wal");
-    insert(&writer, 0, 500);
-    app.start();
-    app.until_replicated("app.db");
-    drop(writer);
-    let other = create(&app.path("new"), "delete");
-    insert(&other, 1000, 400);
-    drop(other);
-    let before = app.replica("app.db", "0000").len();
+fn signal(app: &App, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(app.pid()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// The app puts another file in the place of its database, and adds these rows: Litestream sends what it finds in the new log on
+/// top of the old file's pages before our sidecar, which is held up, sees that.
+fn replaced_while_nobody_looks(app: &App, other: &std::path::Path, rows: std::ops::Range<i64>) -> rusqlite::Connection {
+    let before = app.replica("app.db", "0000").len();
+    signal(app, rustix::process::Signal::STOP);
     for stray in strays(&app.path("app.db")) {
         if !stray.ends_with("-litestream") {
             std::fs::remove_file(app.path(&stray)).unwrap();
         }
     }
-    std::fs::rename(app.path("new"), app.path("app.db")).unwrap();
+    std::fs::rename(other, app.path("app.db")).unwrap();
     let writer = create(&app.path("app.db"), "wal");
-    insert(&writer, 2000, 5);
+    insert(&writer, rows.start, rows.end - rows.start);
     app.until("a part of the new log is sent", |app| {
         app.replica("app.db", "0000").len() > before
     });
     writer
+}
+
+/// One of 500 rows that was sent is replaced by another.
+fn a_replaced_one() -> (App, rusqlite::Connection) {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    insert(&writer, 0, 500);
+    app.start();
+    app.until_replicated("app.db");
+    drop(writer);
+    insert(&create(&app.path("new"), "delete"), 1000, 400);
+    let writer = replaced_while_nobody_looks(&app, &app.path("new"), 2000..2005);
+    (app, writer)
 }
 
 fn assert_is_the_new_one(app: &mut App, writer: rusqlite::Connection) {
@@ -229,22 +238,52 @@ fn assert_is_the_new_one(app: &mut App, writer: rusqlite::Connection) {
 
 #[test]
 fn what_was_sent_of_a_replaced_database_before_that_was_seen_is_nothing_to_go_on_from() {
-    let mut app = App::on(S3::start());
-    let writer = replaced_while_nobody_looks(&mut app);
-    let pid = rustix::process::Pid::from_raw(i32::try_from(app.pid()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let (mut app, writer) = a_replaced_one();
+    signal(&app, rustix::process::Signal::CONT);
     app.until_said("was replaced or removed by its app");
     assert_is_the_new_one(&mut app, writer);
 }
 
 #[test]
 fn a_replaced_database_is_sent_as_a_whole_though_whoever_sent_the_one_before_was_killed() {
-    let mut app = App::on(S3::start());
-    let writer = replaced_while_nobody_looks(&mut app);
+    let (mut app, writer) = a_replaced_one();
     app.kill();
     app.start_sidecar();
     app.until_said("was replaced or removed by its app");
     assert_is_the_new_one(&mut app, writer);
+}
+
+#[test]
+fn where_everything_is_lost_before_a_replaced_database_was_sent_the_one_before_comes_back_and_no_mixture() {
+    let mut app = App::on(S3::start());
+    let which = |number: i64| format!("CREATE TABLE which AS SELECT {number} AS file");
+    let writer = create(&app.path("app.db"), "wal");
+    writer.execute_batch(&which(1)).unwrap();
+    insert(&writer, 0, 3);
+    app.start();
+    app.until_replicated("app.db");
+    drop(writer);
+    // As an older copy of the same has it, Litestream's own tables too: SQLite finds a mixture of the two whole.
+    let other = create(&app.path("new"), "delete");
+    other.execute_batch(&which(2)).unwrap();
+    other
+        .execute_batch(
+            "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER);
+             CREATE TABLE _litestream_lock (id INTEGER)",
+        )
+        .unwrap();
+    insert(&other, 1000, 3);
+    drop(other);
+    drop(replaced_while_nobody_looks(&app, &app.path("new"), 2000..2001));
+    app.kill();
+    app.lose_volume();
+    let (said, _) = app.bed.start();
+    assert_eq!(rows(&app.path("app.db")), [0, 1, 2], "{said}");
+    let restored = rusqlite::Connection::open(app.path("app.db")).unwrap();
+    let file: i64 = restored
+        .query_row("SELECT file FROM which", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(file, 1, "{said}");
 }
 
 #[test]

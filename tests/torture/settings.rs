@@ -13,11 +13,6 @@ use std::time::{Duration, Instant, SystemTime};
 /// The former release's program.
 pub const FORMER: &str = "former-release";
 
-/// Steps that the product does not hold through yet.
-/// `Replace`: what Litestream sends between an app's replacing a database and our seeing it is half of either, and a pod that
-/// is killed within that second leaves it as the newest point.
-const NOT_YET: [&str; 1] = ["Replace"];
-
 /// What a run is told.
 pub struct Settings {
     /// `TORTURE_SEED`: the first seed.
@@ -65,10 +60,9 @@ impl Settings {
             store: variable("TORTURE_STORE").unwrap_or_else(|| "s3".to_owned()),
             length: Duration::from_secs_f64(60.0 * minutes.unwrap_or(0.5)),
             steps: variable("TORTURE_STEPS").map(|text| text.parse().unwrap()),
-            without: variable("TORTURE_WITHOUT").map_or_else(
-                || NOT_YET.map(str::to_owned).to_vec(),
-                |text| text.split(',').map(str::to_owned).collect(),
-            ),
+            without: variable("TORTURE_WITHOUT")
+                .map(|text| text.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
             program: variable("TORTURE_PROGRAM")
                 .unwrap_or_else(|| env!("CARGO_BIN_EXE_vixens-backup").to_owned())
                 .into(),

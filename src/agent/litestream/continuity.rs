@@ -20,7 +20,7 @@ const TRAILER: i64 = 16;
 const LOCK_BYTE: u64 = 0x4000_0000;
 
 /// What tells one log from the next: SQLite changes it with each beginning.
-type Salts = [u8; 8];
+pub(super) type Salts = [u8; 8];
 
 /// Where the Litestream before ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,15 @@ pub enum Continuity {
     Unknown,
     /// Something may be missing.
     Broken,
+}
+
+/// What a file of Litestream's holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Of the log that it was taken from.
+    pub(super) salts: Salts,
+    /// It has every page of the database.
+    pub(super) is_whole: bool,
 }
 
 struct Head {
@@ -92,12 +101,20 @@ pub fn judge(database: &Path, before: Option<Before>, anew: bool) -> Continuity 
             None => Continuity::Unknown,
         };
     };
-    let judged = head(&mut file).and_then(|head| {
-        let goes_on = head.salts == before.salts && !anew;
-        let is_sure = goes_on || pages(&mut file)? >= head.pages - lock_page(&head);
-        Ok(if is_sure { Continuity::Sure } else { Continuity::Broken })
-    });
-    judged.unwrap_or(Continuity::Unknown)
+    match part(&mut file) {
+        Ok(part) if part.is_whole || (part.salts == before.salts && !anew) => Continuity::Sure,
+        Ok(_) => Continuity::Broken,
+        Err(_) => Continuity::Unknown,
+    }
+}
+
+/// Reads the head and the index of a file.
+pub(super) fn part(file: &mut (impl Read + Seek)) -> io::Result<Part> {
+    let head = head(file)?;
+    Ok(Part {
+        salts: head.salts,
+        is_whole: pages(file)? >= head.pages - lock_page(&head),
+    })
 }
 
 fn lock_page(head: &Head) -> u64 {
@@ -121,7 +138,7 @@ fn open(database: &Path, txid: Txid) -> Option<fs::File> {
 }
 
 /// <https://github.com/superfly/ltx>: magic, flags, page size, pages, two ids, time, checksum, the log's part, its salts.
-fn head(file: &mut fs::File) -> io::Result<Head> {
+fn head(file: &mut (impl Read + Seek)) -> io::Result<Head> {
     let mut bytes = [0; HEAD];
     file.seek(SeekFrom::Start(0))?;
     file.read_exact(&mut bytes)?;
@@ -141,7 +158,7 @@ fn head(file: &mut fs::File) -> io::Result<Head> {
 }
 
 /// How many pages a file has, by the index at its end: three numbers a page, a zero, and the index's size.
-fn pages(file: &mut fs::File) -> io::Result<u64> {
+fn pages(file: &mut (impl Read + Seek)) -> io::Result<u64> {
     let mut size = [0; 8];
     file.seek(SeekFrom::End(-TRAILER - 8))?;
     file.read_exact(&mut size)?;
@@ -182,8 +199,27 @@ fn log_salts(database: &Path) -> Option<Salts> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A file of so many pages, of a database of so many.
+    pub(in crate::agent::litestream) fn ltx(salts: Salts, pages: u64, of: u32) -> Vec<u8> {
+        let mut bytes = vec![0; HEAD];
+        bytes[8..12].copy_from_slice(&4096_u32.to_be_bytes());
+        bytes[12..16].copy_from_slice(&of.to_be_bytes());
+        bytes[64..72].copy_from_slice(&salts);
+        let mut index = Vec::new();
+        for page in 1..=pages {
+            // Numbers of one byte and of two.
+            index.extend([u8::try_from(page).unwrap(), 0x80 | 5, 1, 100]);
+        }
+        index.push(0);
+        let size = (index.len() as u64).to_be_bytes();
+        bytes.extend(index);
+        bytes.extend(size);
+        bytes.extend([0; 16]);
+        bytes
+    }
 
     struct Case(tempfile::TempDir);
 
@@ -200,20 +236,7 @@ mod tests {
 
         /// A file of so many pages, of a database of so many.
         fn file(&self, txid: u64, salt: u8, pages: u64, of: u32) -> &Self {
-            let mut bytes = vec![0; HEAD];
-            bytes[8..12].copy_from_slice(&4096_u32.to_be_bytes());
-            bytes[12..16].copy_from_slice(&of.to_be_bytes());
-            bytes[64..72].copy_from_slice(&[salt; 8]);
-            let mut index = Vec::new();
-            for page in 1..=pages {
-                // Numbers of one byte and of two.
-                index.extend([u8::try_from(page).unwrap(), 0x80 | 5, 1, 100]);
-            }
-            index.push(0);
-            let size = (index.len() as u64).to_be_bytes();
-            bytes.extend(index);
-            bytes.extend(size);
-            bytes.extend([0; 16]);
+            let bytes = ltx([salt; 8], pages, of);
             let name = format!("ltx/0/{}-{}.ltx", Txid(txid), Txid(txid));
             fs::write(folder(&self.database()).join(name), bytes).unwrap();
             self

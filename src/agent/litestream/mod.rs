@@ -31,6 +31,7 @@ pub mod replica;
 pub mod replication;
 pub mod restore;
 mod salvage;
+mod seam;
 pub mod supervise;
 pub mod target;
 pub mod turn;

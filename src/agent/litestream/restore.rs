@@ -132,6 +132,15 @@ impl Restore<'_> {
             Wanted::At(txid) => Some(self.reachable(&replica, txid).await?),
             Wanted::Before(time) => Some(self.before(&replica, &configuration, file, time).await?),
         };
+        let seam = self.before_the_seam(&replica, limit).await?;
+        if let Some(seam) = seam {
+            tracing::warn!(
+                "the newest that was sent of {} was taken from another file, or after something that was not sent: transaction \
+                 {seam} is the last before that",
+                file.display()
+            );
+        }
+        let limit = seam.or(limit);
         if let Some(saved) = self.saved
             && self.is_older(&replica, limit, saved).await?
         {
@@ -194,6 +203,15 @@ impl Restore<'_> {
         let files = replica.files().await?;
         let reached = ltx::newest(&files, limit).and_then(|chain| chain.last().map(|file| file.max));
         Ok(reached.is_none_or(|reached| reached <= saved))
+    }
+
+    /// The newest state at or before `limit` that nothing speaks against, where there is one and it is not the newest.
+    async fn before_the_seam(&self, replica: &Replica<'_>, limit: Option<Txid>) -> Result<Option<Txid>, Error> {
+        let Some(seam) = replica.seam(limit).await? else {
+            return Ok(None);
+        };
+        let files = replica.files().await?;
+        Ok(ltx::newest(&files, Some(seam)).and_then(|chain| chain.last().map(|file| file.max)))
     }
 
     /// The newest state at or before a transaction, or the oldest that is there.
