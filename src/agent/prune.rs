@@ -71,13 +71,14 @@ impl Pruned {
 }
 
 /// Removes what nobody wants kept. On an error, what was removed until then was in order. `before`: what the run before this
-/// one has left to be known.
+/// one has left to be known. `base`: the complete index on which the newest snapshot builds, whether or not it is marked.
 pub async fn prune(
     store: &dyn Store,
     retention: &Retention,
     look: Look,
     now: Timestamp,
     before: Option<&Pruning>,
+    base: Option<SnapshotId>,
 ) -> Result<Pruned, Error> {
     let mut rules = Rules::from(*retention);
     let mut listing = Listing::default();
@@ -95,6 +96,7 @@ pub async fn prune(
             .list(keys::CLAIMS, Depth::Dated, &mut |object| listing.saw(&object))
             .await?;
     }
+    listing.bases.extend(base.filter(|base| listing.indexes.contains(base)));
     let pins = pins(store).await?;
     listing.pins = pins.iter().filter_map(Pinned::snapshot).collect();
     let unknown: Vec<&str> = pins
@@ -112,7 +114,8 @@ pub async fn prune(
         rules.daily = Some(rules.daily.unwrap_or(0).max(DAYS_OF_DAMAGED));
     }
     let is_sweeping = retention::is_sweeping(&rules, &listing, now);
-    let clock = listing.clock.unwrap_or(now);
+    // A store that keeps the times of files has those of a pod whose clock was ahead.
+    let clock = listing.clock.map_or(now, |clock| clock.min(now));
     let (turn, pruning) = delay::turn(before, &retention.to_string(), is_sweeping, clock);
     if let Turn::PutOff { new } = turn {
         if new {
@@ -281,7 +284,15 @@ mod tests {
         now: &str,
         before: Option<&Pruning>,
     ) -> Result<Pruned, Error> {
-        prune(store, &retention.parse().unwrap(), look, now.parse().unwrap(), before).await
+        prune(
+            store,
+            &retention.parse().unwrap(),
+            look,
+            now.parse().unwrap(),
+            before,
+            None,
+        )
+        .await
     }
 
     #[tokio::test]
@@ -387,7 +398,7 @@ mod tests {
         let store = crate::store::faulty::Faulty::new(&Arc::new(place().await), Fault::RefusesDeletions);
         let now = "2026-11-22T12:00:00Z".parse().unwrap();
         let rules = "last=1".parse().unwrap();
-        let pruned = prune(&store, &rules, Look::Thoroughly, now, None).await.unwrap();
+        let pruned = prune(&store, &rules, Look::Thoroughly, now, None, None).await.unwrap();
         assert!(!pruned.undone.is_empty());
         assert_eq!(keys_of(&store.memory).len(), PLACE.len());
         assert_eq!(pruned.kept().len(), 5, "all of them can be restored still");

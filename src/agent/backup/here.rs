@@ -389,7 +389,8 @@ async fn save(
     }
     let retention = &arguments.backups.retention;
     let before = site.pruning.as_ref();
-    let pruned = prune(site.store.as_ref(), retention, Look::Lightly, now, before).await?;
+    let base = site.known.base().map(|(base, _)| base);
+    let pruned = prune(site.store.as_ref(), retention, Look::Lightly, now, before, base).await?;
     site.deletions.note(&pruned.undone);
     site.pruning = pruned.pruning;
     if let Some(news) = site.deletions.news(&destination.to_string()) {

@@ -11,12 +11,13 @@ use crate::agent::arguments::RestorePolicy;
 use crate::agent::lease::inspect::Backup;
 use crate::agent::lease::reverted::told;
 use crate::agent::restore::knowledge::Wanted;
-use crate::agent::restore::plan::{Plan, of_snapshot};
+use crate::agent::restore::plan::{Plan, of_listing, of_snapshot};
 use crate::agent::restore::undo::Undo;
 use crate::agent::restore::{self, Brought, Restore, aside};
 use crate::agent::start::Status;
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::{INCOMING, Mode, RESTORING, Restoring};
+use crate::store::index::Entry;
 use crate::store::indexes::Indexes;
 use crate::store::records::VERSION;
 use crate::store::snapshot::{Kind, SnapshotId};
@@ -170,6 +171,14 @@ async fn bring(
         VolumeState::Interrupted(restoring) => Some(restoring),
         _ => None,
     };
+    // What a restore of now has put in place so far is no part of the point that somebody asks for since: it gives way.
+    let is_another = survey.at.is_some() && resumed.is_some_and(|resumed| resumed.serves.is_none());
+    let is_another = is_another && resumed.is_some_and(|resumed| resumed.mode != Mode::Replace);
+    let (resumed, mode) = if is_another {
+        (None, Mode::Replace)
+    } else {
+        (resumed, mode)
+    };
     let wanted = survey.at.as_ref().map(|serving| serving.snapshot);
     let placing = resumed.filter(|resumed| resumed.placing);
     // What an interrupted restore does with files that are there was decided when it began; so was its point, while
@@ -179,6 +188,16 @@ async fn bring(
         .and_then(|placing| placing.snapshot)
         .filter(|snapshot| backup.snapshots.contains(snapshot));
     let at = wanted.or(begun);
+    if mode == Mode::Replace
+        && resumed.is_none()
+        && let Some(why) = retried(init, async || knows_nothing(store, backup, subject, at).await).await?
+    {
+        tracing::warn!("volume {}: {why}", subject.name);
+        return Ok(Outcome {
+            adopted: !matches!(subject.state, VolumeState::Initialised(_)),
+            ..Outcome::kept(why)
+        });
+    }
     let restoring = Restoring {
         version: VERSION,
         id: subject.id.clone(),
@@ -267,6 +286,38 @@ async fn bring(
     })
 }
 
+/// Why a volume can't be replaced by what a snapshot has of it: that was made before the volume was backed up, and nothing of it
+/// is older than the volume's own files.
+async fn knows_nothing(
+    store: &dyn Store,
+    backup: &Backup,
+    subject: &Subject,
+    at: Option<SnapshotId>,
+) -> Result<Option<String>, restore::Error> {
+    let Some(id) = at.or(backup.newest()) else {
+        let is_empty = of_listing(store, &subject.folder).await?.items.is_empty();
+        let why = || {
+            format!(
+                "kept as it is: {} has no files of {}/",
+                store.destination(),
+                subject.folder
+            )
+        };
+        return Ok(is_empty.then(why));
+    };
+    let incoming = subject.own.join(INCOMING);
+    subject.own.create()?;
+    let (header, entries) = match Indexes::new(store, &incoming).known(&backup.indexes).read(&id).await {
+        Ok(read) => read,
+        // What is to be done then is for the restore to say.
+        Err(error) if !error.retry_helps() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let is_its = |entry: &Entry| entry.place().0 == subject.folder.as_bytes();
+    let is_known = header.volumes.iter().any(|volume| volume.folder == subject.folder) || entries.iter().any(is_its);
+    Ok((!is_known).then(|| format!("kept as it is: the snapshot {id} has no folder {}/", subject.folder)))
+}
+
 /// Looks whether everything can be put in place, and how what gives way is to be put back.
 fn checked(subject: &Subject, plan: &Plan, mode: Mode) -> Result<Option<Undo>, restore::Error> {
     if mode == Mode::Whole {
@@ -317,14 +368,11 @@ async fn set_aside(
 }
 
 /// Tries again while the store is away and there is time.
-async fn retried(
-    init: &Init<'_>,
-    mut attempt: impl AsyncFnMut() -> Result<Brought, restore::Error>,
-) -> Result<Brought, Error> {
+async fn retried<T>(init: &Init<'_>, mut attempt: impl AsyncFnMut() -> Result<T, restore::Error>) -> Result<T, Error> {
     let mut pause = Pause::first();
     loop {
         match attempt().await {
-            Ok(brought) => return Ok(brought),
+            Ok(done) => return Ok(done),
             Err(restore::Error::Store(newer @ StoreError::Newer { .. })) => return Err(Error::NewerRelease(newer)),
             // A volume without room, or a tool that is missing, is for somebody to look at now.
             Err(restore::Error::Store(error))

@@ -9,7 +9,7 @@
 use super::batch::{Batch, Outcomes, blocking, with_sources};
 use super::guard::Refusal;
 use super::judging::Answers;
-use super::known::Known;
+use super::known::{Known, is_doubted};
 use super::stage::{Left, Piece, Stage};
 use super::volume::Scope;
 use crate::agent::arguments::{Percent, QuestionId};
@@ -409,7 +409,9 @@ impl Site {
     fn is_there(&self, piece: &Piece, begun: &Begun) -> bool {
         let name = piece.name();
         let listed = match &piece.known {
-            Some(known) => known.digest.is_none() && known.stored_size == piece.record.stored_size,
+            Some(known) => {
+                (known.digest.is_none() || is_doubted(known)) && known.stored_size == piece.record.stored_size
+            }
             None => begun.strangers.contains(&name),
         };
         listed && piece.record.digest.is_some() && self.leftovers.get(&name) == piece.record.digest.as_ref()

@@ -476,19 +476,24 @@ pub fn from_index(entry: index::Entry) -> Option<Record> {
     })
 }
 
-/// A file of which it is not known what the store has: its content is read anew, and saved whatever it is.
+/// The change time of a file that is doubted: no file has this one.
+const DOUBTED: i64 = i64::MIN;
+
+/// A file of which it is not known what the store has: its content is read anew, and saved whatever it is. Until that is done,
+/// snapshots say of it what it was: wherever that is still found, it can be told by its hash.
 #[must_use]
 pub fn doubted(record: Record) -> Record {
     let entry = Entry {
-        // No file has this one.
-        changed: i64::MIN,
+        changed: DOUBTED,
         ..record.entry
     };
-    Record {
-        digest: None,
-        entry,
-        ..record
-    }
+    Record { entry, ..record }
+}
+
+/// Whether the store may have something else, or nothing, where it should have this file.
+#[must_use]
+pub fn is_doubted(record: &Record) -> bool {
+    record.entry.kind == Kind::File && record.entry.changed == DOUBTED
 }
 
 /// The path on the volume, without the volume's folder.

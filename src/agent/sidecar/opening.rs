@@ -344,7 +344,7 @@ impl Site {
         for volume in &self.scope.volumes {
             let folder = keys::mirror(&volume.folder);
             for object in listed(self.store.as_ref(), &folder, Depth::All).await? {
-                if !object.name.starts_with(NAMES) {
+                if !object.name.starts_with(NAMES) && !keys::is_partial(&object.name) {
                     records.push(Record {
                         stored_size: object.size,
                         ..Record::unsaved(Entry::only_listed(
@@ -371,6 +371,7 @@ impl Site {
     /// The index is there: what it deleted leaves the mirror, if it is still there. Whether all of that was done.
     async fn finish(&mut self, id: &SnapshotId) -> Result<bool, Failure> {
         let gone = self.kept_by(id, |stored| stored.is_none()).await?;
+        let gone: Vec<String> = gone.into_iter().map(|(name, _)| name).collect();
         let store = self.store.clone();
         let is_gone = self.deletions.delete(store.as_ref(), "", &gone).await?;
         Ok(self.unmark(id).await? && is_gone)
@@ -474,31 +475,39 @@ impl Site {
         Ok(warnings)
     }
 
-    /// The mirror gets back what a backup that has no index has replaced, but for what a later backup has replaced again. The
-    /// names of it.
+    /// The mirror gets back what a backup that has no index has replaced, but for what a later backup has replaced again, and for
+    /// halves of copies, as a store leaves them that loses power: what those were of is in the mirror still. The names of it.
     async fn put_back(&self, id: &SnapshotId) -> Result<Vec<String>, Failure> {
         let is_newest = self.known.last().is_none_or(|newest| newest < *id);
         let is_before = |stored: Option<Point>| stored.map_or(is_newest, |stored| stored < id.point());
         let kept = self.kept_by(id, is_before).await?;
-        let undone = self.store.copy(&keys::history_of(id), "", &kept).await?;
-        all_done("the mirror could not be put back", &kept, undone)?;
-        Ok(kept)
+        let whole: Vec<String> = kept
+            .iter()
+            .filter(|(_, is_whole)| *is_whole)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let undone = self.store.copy(&keys::history_of(id), "", &whole).await?;
+        all_done("the mirror could not be put back", &whole, undone)?;
+        Ok(kept.into_iter().map(|(name, _)| name).collect())
     }
 
     /// The names of the mirror that a backup kept in history, as far as they are `wanted` in the light of which backup has
-    /// stored what the newest snapshot has under each of them.
-    async fn kept_by(&self, id: &SnapshotId, wanted: impl Fn(Option<Point>) -> bool) -> Result<Vec<String>, Failure> {
+    /// stored what the newest snapshot has under each of them; and whether they are whole, as far as their size tells.
+    async fn kept_by(
+        &self,
+        id: &SnapshotId,
+        wanted: impl Fn(Option<Point>) -> bool,
+    ) -> Result<Vec<(String, bool)>, Failure> {
         let history = keys::history_of(id);
-        let mut names: Vec<String> = listed(self.store.as_ref(), &history, Depth::All)
-            .await?
-            .into_iter()
-            .map(|object| object.name)
-            .filter(|name| !name.starts_with(keys::ASIDE))
+        let objects = listed(self.store.as_ref(), &history, Depth::All).await?.into_iter();
+        let objects: Vec<(String, u64)> = objects
+            .filter(|object| !object.name.starts_with(keys::ASIDE))
+            .map(|object| (object.name, object.size))
             .collect();
-        if names.is_empty() {
-            return Ok(names);
+        if objects.is_empty() {
+            return Ok(Vec::new());
         }
-        let among: BTreeSet<String> = names.iter().cloned().collect();
+        let among: BTreeSet<String> = objects.iter().map(|(name, _)| name.clone()).collect();
         let known = self.known.clone();
         let present = blocking(move || {
             let mut present = BTreeMap::new();
@@ -507,14 +516,18 @@ impl Site {
                 if record.entry.kind == Kind::File {
                     let name = mirror_name(&record);
                     if among.contains(&name) {
-                        present.insert(name, record.stored);
+                        present.insert(name, (record.stored, record.stored_size));
                     }
                 }
             }
             Ok::<_, TableError>(present)
         })
         .await?;
-        names.retain(|name| wanted(present.get(name).copied()));
-        Ok(names)
+        let named = objects.into_iter().filter_map(|(name, size)| {
+            let known = present.get(&name);
+            let is_whole = known.is_none_or(|(_, stored)| *stored == size);
+            wanted(known.map(|(stored, _)| *stored)).then_some((name, is_whole))
+        });
+        Ok(named.collect())
     }
 }

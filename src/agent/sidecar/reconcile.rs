@@ -9,7 +9,7 @@
 
 use super::backup::{Failure, Site};
 use super::batch::blocking;
-use super::known::{Known, Marks};
+use super::known::{Known, Marks, is_doubted};
 use super::stage::mirror_name;
 use crate::agent::scan::{Kind, Record, TableError};
 use crate::store::keys::{self, NAMES, SnapshotObject};
@@ -69,7 +69,10 @@ impl Published {
         let written = written.as_nanosecond();
         let is_its_own = (written - i128::from(record.entry.modified)).abs() <= SLACK;
         let after = self.after(record.stored);
-        record.digest.is_some() && !is_its_own && after.is_some_and(|after| written > after.as_nanosecond() + SLACK)
+        record.digest.is_some()
+            && !is_doubted(record)
+            && !is_its_own
+            && after.is_some_and(|after| written > after.as_nanosecond() + SLACK)
     }
 }
 
@@ -155,10 +158,7 @@ impl Site {
                  lies there now goes to history",
                 written_over.len()
             ));
-            for (path, name) in written_over {
-                lost.push(path);
-                strangers.insert(name);
-            }
+            lost.extend(written_over.into_iter().map(|(path, _)| path));
         }
         if !lost.is_empty() {
             self.known = Arc::new(self.known.doubting(lost)?);
@@ -172,13 +172,13 @@ impl Site {
     /// saved anew, and what is there goes to history. Returns how many of them are known.
     pub async fn save_anew(&mut self, names: &[String]) -> Result<usize, Failure> {
         let (known, names) = (self.known.clone(), names.to_vec());
-        let (paths, names) = blocking(move || {
+        let paths = blocking(move || {
             let by_hash = if names.iter().any(|name| name.contains(NAMES)) {
                 by_hash(&known)?
             } else {
                 BTreeMap::new()
             };
-            let mut found = (Vec::new(), Vec::new());
+            let mut found = Vec::new();
             for name in names {
                 let path = by_hash.get(&name).map_or(name.as_bytes(), Vec::as_slice);
                 let record = known.get(path)?;
@@ -186,8 +186,7 @@ impl Site {
                     record.entry.kind == Kind::File && record.standing.is_live() && mirror_name(&record) == name
                 };
                 if record.is_some_and(is_it) {
-                    found.0.push(path.to_vec());
-                    found.1.push(name);
+                    found.push(path.to_vec());
                 }
             }
             Ok::<_, TableError>(found)
@@ -196,7 +195,6 @@ impl Site {
         let count = paths.len();
         if count > 0 {
             self.known = Arc::new(self.known.doubting(paths)?);
-            self.strangers.extend(names);
             self.gaps = true;
         }
         Ok(count)
@@ -207,13 +205,28 @@ impl Site {
         let mut published = Published::default();
         let needed = self.known.base().map(|(base, _)| base);
         let mut is_there = needed.is_none();
-        let mut each = |object: Object| {
-            if let SnapshotObject::Index(id) = keys::of_snapshot(&object.name) {
+        let mut is_marked = needed.is_none();
+        let mut each = |object: Object| match keys::of_snapshot(&object.name) {
+            SnapshotObject::Index(id) => {
                 is_there |= Some(id) == needed && object.size > 0;
                 published.0.extend(object.written.map(|written| (id.point(), written)));
             }
+            SnapshotObject::Base(id) => is_marked |= Some(id) == needed,
+            _ => {}
         };
         self.store.list(keys::SNAPSHOTS, Depth::Dated, &mut each).await?;
+        if let (Some(base), true, false) = (needed, is_there, is_marked) {
+            warnings.push(format!(
+                "{} has lost {}, by which whoever prunes knows that later snapshots build on that one: a complete index is written",
+                self.store.destination(),
+                keys::base(&base)
+            ));
+            self.require_claim().await?;
+            self.store.write(&keys::base(&base), b"").await?;
+            self.renew = true;
+            let last = self.known.last();
+            self.known = Arc::new(Known::clone(&self.known).without_base(last));
+        }
         if let (Some(base), false) = (needed, is_there) {
             warnings.push(format!(
                 "{} has lost {}, on which later snapshots build: a complete index is written",
@@ -256,7 +269,8 @@ fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, published: &Published, sp
         // What is held or excluded can't be saved anew: a listing that shows it otherwise is no reason to forget it.
         let is_as_known = |record: &&Record| !record.standing.is_live() || record.stored_size.to_string() == size;
         let same = record.as_ref().filter(is_as_known);
-        if same.is_none() && found.strangers.len() < MOST {
+        // What has the place of a known file goes to history when that is saved anew, and not before.
+        if record.is_none() && found.strangers.len() < MOST {
             found.strangers.insert(name.to_owned());
         }
         if same.is_none()

@@ -2,7 +2,7 @@
 //! while they are read, and databases are copied to scratch, so that what is uploaded is what was hashed; files at
 //! rest are uploaded from the volume. Writes below its own scratch folder alone.
 
-use super::known::relative;
+use super::known::{is_doubted, relative};
 use super::volume::Scope;
 use crate::agent::database::{self, DatabaseError};
 use crate::agent::filters::Skipped;
@@ -219,7 +219,10 @@ impl Stage {
 
     fn compared(&self, record: Record, known: Option<Record>, local: PathBuf, direct: bool) -> Staged {
         let same = known.as_ref().filter(|known| {
-            known.entry.kind == Kind::File && known.digest == record.digest && known.stored_size == record.stored_size
+            known.entry.kind == Kind::File
+                && !is_doubted(known)
+                && known.digest == record.digest
+                && known.stored_size == record.stored_size
         });
         if let Some(same) = same {
             return Staged::Same(Record {

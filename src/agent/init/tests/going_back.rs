@@ -158,3 +158,46 @@ async fn what_is_restored_for_another_reason_is_finished_whatever_the_annotation
     assert_eq!(bed.tree(), after());
     assert_eq!(aside(&bed), tree(&[("a", "default")]));
 }
+
+#[tokio::test]
+async fn a_volume_that_came_after_the_snapshots_stays_as_it_is_whatever_is_asked_for() {
+    for flag in ["--restore-at=20261122T130500Z-1.1-auto", "--restore=always"] {
+        let (bed, _) = in_use().await;
+        let bed = bed.with(flag);
+        let other = bed.folder.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("film"), "two terabytes").unwrap();
+        let mut arguments = bed.arguments();
+        let volume = format!("more:media:{}", other.display()).parse().unwrap();
+        arguments.protection.volumes.push(volume);
+        let stores: [Box<dyn Store>; 1] = [Box::new(Faulty::new(&bed.memory, Fault::None))];
+        start(&arguments, &stores).await.unwrap();
+        assert_eq!(fs::read_to_string(other.join("film")).unwrap(), "two terabytes");
+        let start = Start::read(&bed.folder.path().join("restore")).unwrap().unwrap();
+        assert_eq!(start.volumes[1].status, Status::Settled);
+        if flag.starts_with("--restore-at") {
+            assert_eq!(bed.tree(), before());
+            assert!(
+                start.volumes[1].why.contains("has no folder media/"),
+                "{}",
+                start.volumes[1].why
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_point_that_is_asked_for_while_another_restore_is_half_way_is_served_whole() {
+    let (bed, _) = in_use().await;
+    bed.lose_volume();
+    bed.start_in_part().await;
+    assert_eq!(
+        bed.tree(),
+        after(),
+        "and what it has put in place is no part of that point"
+    );
+    let bed = bed.at(Some(FIRST_OURS));
+    bed.start().await;
+    assert_eq!(bed.tree(), before());
+    assert_eq!(bed.left_over(), Vec::<&str>::new());
+}

@@ -142,7 +142,8 @@ impl Worker {
             }
         }
         let (retention, before) = (&self.destination.retention, site.pruning.as_ref());
-        let prune = prune::prune(store.as_ref(), retention, look, Timestamp::now(), before);
+        let base = site.known.base().map(|(base, _)| base);
+        let prune = prune::prune(store.as_ref(), retention, look, Timestamp::now(), before, base);
         let pruned = renewal.during(async { Ok(prune.await?) }).await?;
         site.deletions.note(&pruned.undone);
         site.pruning.clone_from(&pruned.pruning);

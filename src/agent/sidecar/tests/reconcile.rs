@@ -1,6 +1,7 @@
 //! What the store's listing shows beside what is known of it: what was lost, written over, or left behind.
 
 use super::*;
+use crate::store::index::{IndexReader, What};
 use jiff::{SignedDuration, Timestamp};
 
 async fn saved(keeps_times: bool) -> (Bench, Site) {
@@ -159,4 +160,66 @@ async fn of_a_newest_index_that_cannot_be_read_the_next_one_is_complete_and_no_h
         bench.check("after the next backup");
         assert_eq!(bench.mirror(), bench.tree());
     }
+}
+
+#[tokio::test]
+async fn what_can_not_be_saved_anew_yet_stays_where_it_is_and_is_told_by_what_it_was() {
+    let mut bench = Bench::new();
+    let database = rusqlite::Connection::open(bench.volume.path().join("app.db")).unwrap();
+    database.execute_batch("CREATE TABLE t (n)").unwrap();
+    bench.write("file-1", "one");
+    let mut site = bench.open(usize::MAX, 1).await.unwrap();
+    // A database that was saved rests for a while.
+    bench.order.rest = Duration::from_secs(300);
+    let first = bench.backup(&mut site, Kind::Auto).await.unwrap().snapshot.unwrap();
+    let whole = bench.memory.objects()["config/app.db"].clone();
+    let damaged = vec![b'X'; whole.len()];
+    bench
+        .memory
+        .objects()
+        .insert("config/app.db".to_owned(), damaged.clone());
+    bench.memory.written().insert("config/app.db".to_owned(), in_an_hour());
+    assert!(site.reconcile().await.unwrap()[0].contains("written over"));
+    bench.write("file-1", "another one");
+    let second = bench.backup(&mut site, Kind::Auto).await.unwrap().snapshot.unwrap();
+    assert_eq!(
+        bench.memory.objects()["config/app.db"],
+        damaged,
+        "nobody has touched it"
+    );
+    let digest = |id: &SnapshotId| {
+        let bytes = bench.memory.objects()[&keys::snapshot(id)].clone();
+        let index = IndexReader::new(bytes.as_slice()).unwrap();
+        let mut entries = index.map(Result::unwrap);
+        match entries
+            .find(|entry| entry.path == b"config/app.db")
+            .map(|entry| entry.what)
+        {
+            Some(What::File(file)) => file.sha256,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(digest(&second), digest(&first));
+    bench.order.rest = Duration::ZERO;
+    assert_eq!(bench.backup(&mut site, Kind::Auto).await.unwrap().uploaded, 1);
+    assert_eq!(bench.memory.objects()["config/app.db"], whole);
+}
+
+#[tokio::test]
+async fn a_mark_of_a_complete_index_that_is_lost_is_made_again_and_a_complete_one_follows() {
+    let (mut bench, mut site) = saved(false).await;
+    let base = keys::base(&site.known.last().unwrap());
+    bench.write("file-1", "another one");
+    bench.backup(&mut site, Kind::Auto).await.unwrap();
+    assert_eq!(Some(base.clone()), site.known.base().map(|(base, _)| keys::base(&base)));
+    bench.memory.objects().remove(&base);
+    let warnings = site.reconcile().await.unwrap();
+    assert!(
+        warnings[0].contains("has lost") && warnings[0].contains(&base),
+        "{warnings:?}"
+    );
+    assert!(bench.memory.objects().contains_key(&base));
+    let id = bench.backup(&mut site, Kind::Auto).await.unwrap().snapshot.unwrap();
+    assert!(bench.memory.objects().contains_key(&keys::base(&id)));
+    assert_eq!(bench.restored(&id), bench.tree());
 }
