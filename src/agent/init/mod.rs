@@ -99,6 +99,21 @@ pub enum Error {
         /// Why it can't be.
         why: String,
     },
+    /// Two volumes are said to be in one folder of the place.
+    #[error(
+        "the volumes {} are both in {folder}/ of the backup, as a volume and its copy are: nothing was started and nothing was \
+         changed; take one of them out of vixens.io/backup-volumes, or remove {}/.vixens-backup/volume.json if that is the copy",
+        volumes.join(" and "),
+        path.display()
+    )]
+    OneFolder {
+        /// The folder.
+        folder: String,
+        /// Which.
+        volumes: [String; 2],
+        /// Where the second one is mounted.
+        path: PathBuf,
+    },
     /// `restore-at` names a point that is not there.
     #[error(
         "vixens.io/backup-restore-at: {value} is no point in time that the store holds ({holds}); nothing was changed"

@@ -256,6 +256,7 @@ impl Survey {
 /// Looks until every volume has a decision that can be acted on, or the time is up.
 pub(super) async fn survey(init: &Init<'_>, subjects: &mut [Subject], expected: &Expected) -> Result<Survey, Error> {
     folders::keep_recorded(subjects, None);
+    folders::set_apart(subjects, None)?;
     let wanted = point::wanted(init.arguments, subjects);
     let all_kept = init.arguments.restore != RestorePolicy::Always
         && subjects.iter().all(|subject| {
@@ -376,6 +377,7 @@ async fn conclude(
         ..Survey::of(said)
     };
     folders::keep_recorded(subjects, survey.primary_claim());
+    folders::set_apart(subjects, survey.primary_claim())?;
     folders::ask(init, &survey, subjects).await?;
     survey.reverted = reverted(&survey.said, subjects);
     match wanted {

@@ -10,6 +10,7 @@ use crate::agent::init::{Error, Init};
 use crate::agent::volume::look::VolumeState;
 use crate::contract::question::Question;
 use crate::store::claims::Claim;
+use crate::store::keys;
 use std::collections::BTreeMap;
 
 /// A changed mount path does not change where a volume's files lie.
@@ -33,6 +34,55 @@ pub(super) fn keep_recorded(subjects: &mut [Subject], claim: Option<&Claim>) {
             subject.folder = recorded;
         }
     }
+}
+
+/// Two volumes never share a folder: one that nothing but its mount path says to be in another's gets one by its name. Of two that
+/// are both said to be in it, as a volume and its copy, neither can be told to be the one.
+pub(super) fn set_apart(subjects: &mut [Subject], claim: Option<&Claim>) -> Result<(), Error> {
+    for number in 0..subjects.len() {
+        let (before, rest) = subjects.split_at_mut(number);
+        let Some((subject, after)) = rest.split_first_mut() else {
+            continue;
+        };
+        let others = || before.iter().chain(after.iter());
+        let Some(other) = others().find(|other| other.folder == subject.folder) else {
+            continue;
+        };
+        match (is_recorded(subject, claim), is_recorded(other, claim)) {
+            // The other one's turn comes.
+            (true, false) => {}
+            (false, true)
+                if !keys::is_reserved(&subject.name) && others().all(|other| other.folder != subject.name) =>
+            {
+                tracing::info!(
+                    "volume {} is in {}/: {}/ is the folder of volume {}",
+                    subject.name,
+                    subject.name,
+                    subject.folder,
+                    other.name
+                );
+                subject.folder.clone_from(&subject.name);
+            }
+            _ => {
+                return Err(Error::OneFolder {
+                    folder: subject.folder.clone(),
+                    volumes: [other.name.clone(), subject.name.clone()],
+                    path: subject.own.volume().to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether more than its mount path says which folder a volume has.
+fn is_recorded(subject: &Subject, claim: Option<&Claim>) -> bool {
+    let mut volumes = claim.into_iter().flat_map(|claim| &claim.volumes);
+    subject
+        .marker
+        .as_ref()
+        .is_some_and(|marker| marker.folder == subject.folder)
+        || volumes.any(|volume| volume.name == subject.name && volume.folder == subject.folder)
 }
 
 /// Whether it was said which folder a volume has.

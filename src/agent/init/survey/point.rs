@@ -47,27 +47,35 @@ pub(super) fn wanted(arguments: &InitArguments, subjects: &[Subject]) -> Option<
     Some(Wanted::Unconfirmed(serving.value))
 }
 
-/// A value that was served here, where any store that answers has its record.
+/// A value that was served here, where every store has its record: any of them may be the only one that is left.
 pub(super) async fn confirmed(init: &Init<'_>, survey: &Survey, value: &str) -> Option<String> {
     for (store, said) in init.stores.iter().zip(&survey.said) {
-        if !matches!(said, Said::Nothing(_)) && store.read(&keys::served(value)).await.is_ok() {
-            return Some(value.to_owned());
+        if matches!(said, Said::Nothing(_)) || store.read(&keys::served(value)).await.is_err() {
+            return None;
         }
     }
-    None
+    Some(value.to_owned())
 }
 
 /// Asks every store about a new value. An error says why nobody knows.
 pub(super) async fn look_up(init: &Init<'_>, survey: &Survey, value: &str) -> Result<LookedUp, String> {
+    // One that has its record is enough; that none has is known only when all have answered.
+    let mut unknown = None;
     for (store, said) in init.stores.iter().zip(&survey.said) {
         if let Said::Nothing(why) = said {
-            return Err(format!("whether restore-at {value} was served can't be asked: {why}"));
+            unknown.get_or_insert(format!("whether restore-at {value} was served can't be asked: {why}"));
+            continue;
         }
         match store.read(&keys::served(value)).await {
             Ok(_) => return Ok(LookedUp::Served),
             Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(with_causes(&error)),
+            Err(error) => {
+                unknown.get_or_insert(with_causes(&error));
+            }
         }
+    }
+    if let Some(why) = unknown {
+        return Err(why);
     }
     let nothing = Backup::default();
     let backup = survey.source(init.stores).map_or(&nothing, |(_, backup)| backup);

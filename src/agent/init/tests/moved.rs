@@ -263,3 +263,31 @@ async fn a_volume_that_never_restores_is_not_asked_about() {
     let start = bed.started(&under_another_name(&bed)).await;
     assert_eq!((bed.tree(), start.volumes[0].folder.as_str()), (Tree::new(), "books"));
 }
+
+#[tokio::test]
+async fn a_new_volume_at_the_path_of_an_old_one_gets_a_folder_of_its_own_and_a_copy_is_refused() {
+    let bed = backed_up();
+    bed.start().await;
+    let (old, new) = (bed.volume(), bed.folder.path().join("new"));
+    fs::create_dir(&new).unwrap();
+    let mut arguments = bed.arguments();
+    arguments.protection.volumes = [("data", "old", &old), ("new", "config", &new)]
+        .map(|(name, folder, path)| format!("{name}:{folder}:{}", path.display()).parse().unwrap())
+        .to_vec();
+    let stores: [Box<dyn Store>; 1] = [Box::new(Faulty::new(&bed.memory, Fault::None))];
+    start(&arguments, &stores).await.unwrap();
+    assert_eq!(bed.tree(), after());
+    assert_eq!(fs::read_dir(&new).unwrap().count(), 1, "nothing of the other one");
+    let started = Start::read(&bed.folder.path().join("restore")).unwrap().unwrap();
+    let folders: Vec<&str> = started.volumes.iter().map(|volume| volume.folder.as_str()).collect();
+    assert_eq!(folders, ["config", "new"]);
+    // Somebody copies the old one with all that is on it.
+    let marker = |volume: &std::path::Path| volume.join(keys::OWN_FOLDER).join("volume.json");
+    fs::copy(marker(&old), marker(&new)).unwrap();
+    let error = start(&arguments, &stores).await.unwrap_err();
+    assert!(
+        error.to_string().contains("are both in config/"),
+        "{error}"
+    );
+    assert_eq!(bed.tree(), after());
+}
