@@ -285,9 +285,6 @@ async fn a_new_volume_at_the_path_of_an_old_one_gets_a_folder_of_its_own_and_a_c
     let marker = |volume: &std::path::Path| volume.join(keys::OWN_FOLDER).join("volume.json");
     fs::copy(marker(&old), marker(&new)).unwrap();
     let error = start(&arguments, &stores).await.unwrap_err();
-    assert!(
-        error.to_string().contains("are both in config/"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("are both in config/"), "{error}");
     assert_eq!(bed.tree(), after());
 }
