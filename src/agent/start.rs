@@ -69,6 +69,18 @@ pub struct StartedDestination {
     /// and is to be saved anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<String>,
+    /// The place was somebody else's, and that it is taken over was accepted; it could not be claimed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_over: Option<TakeOver>,
+}
+
+/// A place that is to be taken over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOver {
+    /// Whose claim is not in the way.
+    pub holder: Holder,
+    /// What was accepted.
+    pub question: Question,
 }
 
 /// Whether the sidecar may write to a destination.
@@ -248,6 +260,7 @@ mod tests {
                 },
                 why: "claimed".to_owned(),
                 damaged: Vec::new(),
+                takes_over: None,
             }],
             volumes: vec![StartedVolume {
                 name: "data".to_owned(),

@@ -69,6 +69,8 @@ no_tick_is_lost() {
 	local written restored
 	written=$(tail -n 1 "$work/ticks")
 	restored=$(in_app "$1" 'tail -n 1 /config/ticks')
+	# Whoever wrote the last one may have ended before that could be heard of.
+	if ((restored == written + 1)); then written=$restored; fi
 	expect 'not one write was lost, up to the last' is "$written" "$restored"
 	keep lost "$(((written - restored) * 100)) ms before the end, of $written writes"
 	if ((written == restored)); then keep lost "none, of $written up to the stop of the app"; fi

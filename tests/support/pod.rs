@@ -132,6 +132,7 @@ impl Pod {
                 writing: Writing::Claimed { holder: holder.clone() },
                 why: "test".to_owned(),
                 damaged: Vec::new(),
+                takes_over: None,
             });
             holders.push(holder);
         }

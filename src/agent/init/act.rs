@@ -17,11 +17,11 @@ use crate::agent::restore::{self, Brought, Restore, aside};
 use crate::agent::start::Status;
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::{INCOMING, Mode, RESTORING, Restoring};
-use crate::store::index::Entry;
+use crate::store::index::{Entry, HoldId};
 use crate::store::indexes::Indexes;
 use crate::store::records::VERSION;
 use crate::store::snapshot::{Kind, SnapshotId};
-use crate::store::{Error as StoreError, Store, keys};
+use crate::store::{Error as StoreError, Store, decisions, keys};
 use jiff::Timestamp;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -220,6 +220,7 @@ async fn bring(
         .map_or_else(|| "by listing".to_owned(), |id| id.to_string());
     tracing::info!("restoring volume {} from {}, {what}", subject.name, store.destination());
     let others = survey.others(init.stores);
+    let let_go = let_go(init, store).await;
     let restore = |wanted| Restore {
         store,
         backup,
@@ -229,6 +230,7 @@ async fn bring(
         mode,
         wanted,
         moved: &decided.moved,
+        let_go: &let_go,
     };
     let aside = RefCell::new(None);
     let is_written = Cell::new(placing.is_some());
@@ -284,6 +286,20 @@ async fn bring(
         brought: Some(brought),
         ..Outcome::settled(why)
     })
+}
+
+/// The holds that somebody has accepted, and that nobody has acted upon yet: the sidecar of this start does.
+async fn let_go(init: &Init<'_>, store: &dyn Store) -> BTreeSet<HoldId> {
+    let mut holds = BTreeSet::new();
+    for id in &init.arguments.accepted {
+        if let Ok(hold) = id.as_str().parse()
+            // Where that can't be asked, what is held comes back.
+            && let Ok(false) = decisions::is_decided(store, id).await
+        {
+            holds.insert(hold);
+        }
+    }
+    holds
 }
 
 /// Why a volume can't be replaced by what a snapshot has of it: that was made before the volume was backed up, and nothing of it

@@ -56,6 +56,7 @@ pub(super) async fn claim(
                 writing,
                 why,
                 damaged: Vec::new(),
+                takes_over: None,
             }
         });
     futures::future::join_all(each).await

@@ -8,7 +8,7 @@ use super::survey::Survey;
 use super::{Error, Init};
 use crate::agent::lease::judge::{Claimant, Since};
 use crate::agent::lease::known::{KnownStores, STORES};
-use crate::agent::start::{Start, StartedDestination, StartedVolume, Status, Writing};
+use crate::agent::start::{Start, StartedDestination, StartedVolume, Status, TakeOver, Writing};
 use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, OUTGOING, RESTORING, UNDO};
 use crate::store::Store;
@@ -71,6 +71,16 @@ pub(super) async fn settle(
     start.destinations = destinations;
     for destination in &start.destinations {
         known.learn(&destination.destination, &destination.writing);
+    }
+    for taken in &survey.taken_over {
+        if let Some(to) = start.destinations.get_mut(taken.number)
+            && !matches!(to.writing, Writing::Claimed { .. } | Writing::Fenced)
+        {
+            to.takes_over = Some(TakeOver {
+                holder: taken.holder.clone(),
+                question: taken.question.clone(),
+            });
+        }
     }
     record_decisions(init, &start, subjects, survey).await;
     note_damage(

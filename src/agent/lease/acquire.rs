@@ -48,7 +48,7 @@ pub async fn claim(
     let now = Timestamp::now();
     let folders: Vec<String> = start.volumes.iter().map(|volume| volume.folder.clone()).collect();
     let place = look(store, &folders).await?;
-    if let (true, Some(why)) = (known.was_there(), place.is_bare()) {
+    if let Some(why) = known.doubts(&place) {
         return Ok(Claimed::Away(why));
     }
     let backup = match place {
@@ -79,6 +79,9 @@ pub async fn claim(
             )));
         }
     }
+    let place = store.destination();
+    let destination = start.destinations.iter().find(|to| to.destination == place);
+    let takes_over = destination.and_then(|to| to.takes_over.as_ref());
     let claimant = Claimant {
         owner: &start.owner,
         volume_ids: start.volumes.iter().map(|volume| volume.id.as_str()).collect(),
@@ -93,9 +96,8 @@ pub async fn claim(
         }),
         generation: &start.generation,
         pod: &start.pod,
-        takes_over: Vec::new(),
+        takes_over: takes_over.map(|taken| &taken.holder).into_iter().collect(),
     };
-    let place = store.destination();
     let question = match judge(&place, &backup, &claimant, seen, &[]) {
         Judgement::Fence { why } => return Ok(Claimed::Never(why)),
         Judgement::Wait { why, .. } => return Ok(Claimed::NotYet(why)),
@@ -117,8 +119,10 @@ pub async fn claim(
         .any(|destination| matches!(&destination.writing, Writing::Claimed { holder } if holder.epoch == start.epoch));
     let below = start.epoch.saturating_sub(u64::from(is_of_this_start));
     let taken = take(store, &draft, &backup, below.max(backup.highest_epoch())).await?;
-    if let (Some(question), Taken::Held(_)) = (&question, &taken) {
-        decisions::record(store, &question.id, &question.text).await?;
+    if let Taken::Held(_) = &taken {
+        for question in question.iter().chain(takes_over.map(|taken| &taken.question)) {
+            decisions::record(store, &question.id, &question.text).await?;
+        }
     }
     Ok(match taken {
         Taken::Held(epoch) => Claimed::Held(Claim { epoch, ..draft }),

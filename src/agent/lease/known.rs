@@ -2,6 +2,7 @@
 //! its end, and in the folder that a pod's containers share, where the sidecar keeps it up to date: so whoever begins again
 //! while a store shows nothing knows that something was there. A type ↔ a file.
 
+use super::inspect::Place;
 use crate::agent::arguments::QuestionKind;
 use crate::agent::start::Writing;
 use crate::contract::question::Question;
@@ -73,6 +74,18 @@ impl KnownStore {
     #[must_use]
     pub const fn was_there(&self) -> bool {
         self.held || self.store_id.is_some() || self.recorded.is_some()
+    }
+
+    /// Why an answer is not believed, by whoever knows this of the store.
+    #[must_use]
+    pub fn doubts(&self, place: &Place) -> Option<String> {
+        let why = place.is_bare()?;
+        let is_doubtful = match place {
+            Place::Nothing { .. } => self.was_there(),
+            // Claimed, and never used: whoever knows of a backup knows better.
+            Place::Backup(_) => self.recorded.is_some(),
+        };
+        is_doubtful.then_some(why)
     }
 
     /// Asks whether to begin anew where nothing is left of this store, or another one is.

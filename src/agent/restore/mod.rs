@@ -25,6 +25,7 @@ use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, Mode, OUTGOING};
 use crate::agent::volume::own::OwnFolder;
 use crate::store::history::{History, file_of};
+use crate::store::index::{HoldId, Standing};
 use crate::store::indexes::Indexes;
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Error as StoreError, Store, keys};
@@ -35,6 +36,7 @@ use plan::Plan;
 use room::{Fitted, LeftOut};
 use salvage::{Missing, Other, Salvage};
 use stage::{Fetch, Kind, Lacking, PROGRESS, Watch};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Why nothing could be restored.
@@ -124,6 +126,8 @@ pub struct Restore<'a> {
     pub wanted: Wanted,
     /// Contents that lie on the volume under other names, and need not be brought.
     pub moved: &'a Moved,
+    /// What of the newest snapshot is held under these may go: it is not brought back.
+    pub let_go: &'a BTreeSet<HoldId>,
 }
 
 impl Restore<'_> {
@@ -255,7 +259,11 @@ impl Restore<'_> {
         history: Option<&History>,
         is_settled: bool,
     ) -> Result<Planned, Error> {
-        let Planned { plan, unverified } = known.plan(self.store, self.folder, history, is_settled).await?;
+        let Planned { mut plan, unverified } = known.plan(self.store, self.folder, history, is_settled).await?;
+        if self.wanted == Wanted::Newest {
+            plan.items
+                .retain(|item| !matches!(&item.standing, Standing::Held(id) if self.let_go.contains(id)));
+        }
         Ok(Planned {
             plan: self.sound(plan)?,
             unverified,

@@ -85,14 +85,7 @@ impl Expected {
         let Said::Place(place) = said else {
             return None;
         };
-        let why = place.is_bare()?;
-        let known = self.of(destination);
-        let is_doubtful = match place {
-            Place::Nothing { .. } => known.was_there(),
-            // Claimed, and never used: whoever knows of a backup knows better.
-            Place::Backup(_) => known.recorded.is_some(),
-        };
-        is_doubtful.then_some(why)
+        self.of(destination).doubts(place)
     }
 
     /// Turns answers that are not believed into none.

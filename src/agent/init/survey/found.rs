@@ -13,7 +13,7 @@ use crate::agent::lease::judge::Since;
 use crate::agent::restore::moved::Moved;
 use crate::agent::restore::plan::{Plan, of_listing};
 use crate::agent::volume::files::Files;
-use crate::agent::volume::look::VolumeState;
+use crate::agent::volume::look::{VolumeState, look_past};
 use crate::agent::volume::marker::Mode;
 use crate::store::{Error as StoreError, Store};
 use std::path::PathBuf;
@@ -35,6 +35,12 @@ pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject,
     let (found, answer) = match (&subject.state, source) {
         (VolumeState::Empty, _) => (Found::Empty, answer),
         (VolumeState::Provisional(_), _) => (Found::Provisional, answer),
+        // What was being restored is gone for good, and it was said to begin anew: with what is there.
+        (VolumeState::Interrupted(restoring), None)
+            if answer == Answer::NoBackup && !survey.weighed.anew.is_empty() =>
+        {
+            (left_over(restoring.placing, init, subject), answer)
+        }
         (VolumeState::Interrupted(restoring), _) => {
             if let (Mode::Missing, Some((store, backup))) = (restoring.mode, source) {
                 let coverage = covered(store, backup, subject).await;
@@ -84,6 +90,16 @@ pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject,
         because: because.filter(|_| restores),
         decision,
         moved,
+    }
+}
+
+/// What a volume is whose restore is never finished.
+fn left_over(placing: bool, init: &Init<'_>, subject: &Subject) -> Found {
+    match look_past(&subject.own, &init.owner) {
+        Ok(VolumeState::Empty) => Found::Empty,
+        // Nothing of the restore was put in its place yet.
+        Ok(VolumeState::Initialised(_)) if !placing => Found::Initialised,
+        _ => Found::Foreign,
     }
 }
 

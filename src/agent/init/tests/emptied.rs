@@ -118,6 +118,30 @@ impl Bed {
 }
 
 #[tokio::test]
+async fn what_is_held_comes_back_unless_it_was_accepted_that_it_goes() {
+    let hold = HoldId::new(7).to_string();
+    for accepts in [false, true] {
+        let bed = Bed::new();
+        bed.backup_held(&SECOND.parse().unwrap(), &before(), "a");
+        let bed = if accepts {
+            bed.with(&format!("--accept={hold}"))
+        } else {
+            bed
+        };
+        bed.start().await;
+        let expected = before().into_iter().filter(|(path, _)| !accepts || path == "a");
+        assert_eq!(bed.tree(), expected.collect::<Tree>());
+        // It was acted upon, by whoever backs up: from then on it counts no more.
+        crate::store::decisions::record(bed.memory.as_ref(), &hold.parse().unwrap(), "may it go?")
+            .await
+            .unwrap();
+        bed.lose_volume();
+        bed.start().await;
+        assert_eq!(bed.tree(), before());
+    }
+}
+
+#[tokio::test]
 async fn an_emptied_volume_that_never_restores_is_kept() {
     let bed = in_use().await.with("--restore=never");
     empty(&bed);

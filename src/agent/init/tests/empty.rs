@@ -202,3 +202,23 @@ async fn a_new_app_waits_for_nothing() {
     let start = Bed::new().start().await;
     assert!(matches!(start.destinations[0].writing, Writing::Claimed { .. }));
 }
+
+#[tokio::test]
+async fn a_restore_whose_store_is_gone_for_good_is_given_up_once_that_is_accepted() {
+    let bed = recorded();
+    let back = backed_up();
+    bed.memory.objects().clone_from(&*back.memory.objects());
+    // It was fetching, and has put nothing in its place.
+    assert!(bed.start_over(Fault::HalfFiles).await.is_err());
+    assert!(OwnFolder::on(&bed.volume()).join("restoring.json").exists());
+    bed.memory.objects().clear();
+    let question = asked(&bed).await;
+    let bed = bed.with(&format!("--accept={}", question.id));
+    let start = bed.start().await;
+    assert!(
+        matches!(start.destinations[0].writing, Writing::Claimed { .. }),
+        "{start:?}"
+    );
+    assert_eq!(start.volumes[0].status, Status::Settled);
+    assert!(!OwnFolder::on(&bed.volume()).join("restoring.json").exists());
+}

@@ -1,6 +1,9 @@
 //! Workloads and volumes that are not called what they were: nothing starts empty beside its own backup in silence.
 
 use super::*;
+use crate::agent::lease::acquire::{Claimed, claim};
+use crate::agent::lease::beat::Observation;
+use crate::agent::lease::known::KnownStore;
 use crate::agent::volume::own::OwnFolder;
 use crate::contract::question::Question;
 use crate::store::claims::Owner;
@@ -287,4 +290,41 @@ async fn a_new_volume_at_the_path_of_an_old_one_gets_a_folder_of_its_own_and_a_c
     let error = start(&arguments, &stores).await.unwrap_err();
     assert!(error.to_string().contains("are both in config/"), "{error}");
     assert_eq!(bed.tree(), after());
+}
+
+#[tokio::test]
+async fn a_place_whose_takeover_was_accepted_and_that_could_not_be_claimed_yet_is_claimed_by_the_sidecar() {
+    let bed = Bed::new();
+    bed.claimed_earlier();
+    bed.heartbeat(3, "theirs", true, false);
+    bed.backup(FIRST, &Tree::new(), &before());
+    let question = bed.asked(&bed.arguments()).await;
+    let accepting = bed.accepting(question.id.as_str());
+    // The claim is what fails of it: whichever call that is.
+    let mut unclaimed = None;
+    for call in 0..40 {
+        bed.lose_volume();
+        let stores: [Box<dyn Store>; 1] = [Box::new(Faulty::new(&bed.memory, Fault::FailsAt(call)))];
+        let objects = bed.memory.objects().clone();
+        let is_started = start(&accepting, &stores).await.is_ok();
+        let started = Start::read(&bed.folder.path().join("restore")).unwrap();
+        if let Some(started) = started.filter(|started| is_started && started.destinations[0].takes_over.is_some()) {
+            unclaimed = Some(started);
+            break;
+        }
+        *bed.memory.objects() = objects;
+    }
+    let started = unclaimed.expect("a start without a claim");
+    assert_eq!(bed.tree(), before());
+    let claimed = claim(
+        bed.memory.as_ref(),
+        &started,
+        &started.destinations[0].writing,
+        &KnownStore::default(),
+        &[],
+        &mut Observation::default(),
+    )
+    .await;
+    assert!(matches!(claimed.unwrap(), Claimed::Held(_)));
+    assert!(is_decided(bed.memory.as_ref(), &question.id).await.unwrap());
 }
