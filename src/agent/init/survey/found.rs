@@ -95,7 +95,7 @@ pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject,
 
 /// What a volume is whose restore is never finished.
 fn left_over(placing: bool, init: &Init<'_>, subject: &Subject) -> Found {
-    match look_past(&subject.own, &init.owner) {
+    match look_past(&subject.own, init.owner) {
         Ok(VolumeState::Empty) => Found::Empty,
         // Nothing of the restore was put in its place yet.
         Ok(VolumeState::Initialised(_)) if !placing => Found::Initialised,
