@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -467,7 +468,18 @@ fn a_wrong_crypt_password_is_no_emptied_place_and_nothing_is_written_by_it() {
     pod.kill();
     let plain = server.store_of("plain", support::BUCKET);
     let stored = || block_on(listed(&plain, "", Depth::All)).unwrap();
-    let before = stored();
+    // The first backup is followed by what is done once a day.
+    let mut before = stored();
+    let mut since = Instant::now();
+    let written = || newest_below(server.folder());
+    let mut newest = written();
+    while since.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = written();
+        if now != newest {
+            (before, newest, since) = (stored(), now, Instant::now());
+        }
+    }
     server.encrypt("wrong");
     pod.write("a", "two");
     pod.start();
@@ -478,6 +490,18 @@ fn a_wrong_crypt_password_is_no_emptied_place_and_nothing_is_written_by_it() {
     server.encrypt("right");
     let place = until_place(&server, |place| settled(place, 2));
     assert_eq!(place.files(&place.newest()), tree(pod.volume.path()));
+}
+
+/// When a file below a folder was last written.
+fn newest_below(folder: &Path) -> Option<std::time::SystemTime> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
+    entries
+        .filter_map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => newest_below(&entry.path()),
+            Ok(found) => found.modified().ok(),
+            Err(_) => None,
+        })
+        .max()
 }
 
 #[test]

@@ -151,7 +151,6 @@ fn claims_that_a_rule_of_the_bucket_removes_are_written_again_and_backups_go_on(
     write(&app.path("b"), "b");
     until_saved(&app, 2);
     assert_eq!(claims(), before, "byte by byte");
-    assert!(app.log().contains("was gone from our own store"), "{}", app.log());
     app.stop();
 }
 
@@ -185,7 +184,7 @@ fn a_start_on_an_empty_dir_while_the_store_is_not_mounted_waits_and_asks() {
     write(&folder.path().join(RECORD_FILE), record.to_json());
     app.bed.flags = vec![
         format!("--record-dir={}", folder.path().display()),
-        "--restore-timeout=3s".to_owned(),
+        "--restore-timeout=12s".to_owned(),
     ];
     for with_bucket in [true, false] {
         app.bed.server.unmount(with_bucket);

@@ -196,7 +196,7 @@ impl Supervisor {
     }
 
     /// Says how far each database is behind, and has those that are too far saved in the old way too.
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         let mut turned = Vec::new();
         for (path, database) in self.replication.databases() {
             let name = String::from_utf8_lossy(&path).into_owned();
