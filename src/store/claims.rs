@@ -3,7 +3,7 @@
 //! list, and the highest epoch, then the smallest volume id, wins.
 
 use super::records::{Damage, VERSION, decode, encode};
-use super::{Depth, Error, Object, Store, keys, listed};
+use super::{Depth, Error, Exchanged, Object, Store, keys, listed};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -182,6 +182,12 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Holder>, Error> {
 pub fn of_listing(store: &dyn Store, objects: &[Object]) -> Result<Vec<Holder>, Error> {
     in_order(objects.iter().map(|object| object.name.as_str()))
         .map_err(|damage| damage.of(store.destination(), keys::CLAIMS))
+}
+
+/// The claims among what was read of their folder, the one that holds the place last.
+pub fn of_exchange(store: &dyn Store, found: &Exchanged) -> Result<Vec<Holder>, Error> {
+    let claims = found.keys().filter(|(folder, _)| folder == keys::CLAIMS);
+    in_order(claims.map(|(_, name)| name.as_str())).map_err(|damage| damage.of(store.destination(), keys::CLAIMS))
 }
 
 /// Reads a claim.

@@ -44,6 +44,9 @@ impl Document {
     }
 }
 
+/// A document that is read.
+type Reader = IndexReader<BufReader<File>>;
+
 /// Why a snapshot can't be read.
 enum Unread<E = Error> {
     /// This document is damaged, or not there.
@@ -63,7 +66,7 @@ impl<E: From<Error>> Unread<E> {
 
 /// Gives the entries of an index and of those that it builds on, one after the other, to `collect`, as those of one snapshot.
 fn collected<T, E: From<Error>>(
-    readers: Vec<(Document, IndexReader<BufReader<File>>)>,
+    readers: Vec<(Document, Reader)>,
     destination: &str,
     collect: &impl Fn(Entries<'_>) -> Result<T, E>,
 ) -> Result<T, Unread<E>> {
@@ -117,22 +120,7 @@ impl<'a> Indexes<'a> {
 
     /// A snapshot's header.
     pub async fn header(&self, id: &SnapshotId) -> Result<Header, Error> {
-        let first = match self.header_of(Document::Index(*id)).await {
-            Ok(header) => return Ok(header),
-            Err(Unread::Failed(error)) => return Err(error),
-            Err(Unread::Broken(_, error)) => error,
-        };
-        self.note(*id);
-        match self.header_of(Document::Twin(*id)).await {
-            Ok(header) => Ok(header),
-            Err(Unread::Failed(error)) => Err(error),
-            Err(Unread::Broken(..)) => Err(*first),
-        }
-    }
-
-    async fn header_of(&self, document: Document) -> Result<Header, Unread> {
-        self.fetch(document).await?;
-        Ok(self.open(document)?.header().clone())
+        self.own(id, |reader| Ok(reader.header().clone())).await
     }
 
     /// The same, where these were read already.
@@ -146,25 +134,39 @@ impl<'a> Indexes<'a> {
 
     /// Reads a snapshot's own index to its end, without the one that it builds on: what it is, and what it holds in all.
     pub async fn totals(&self, id: &SnapshotId) -> Result<(Header, Totals), Error> {
-        match self.totals_of(Document::Index(*id)).await {
+        let read = |mut reader: Reader| match reader.find_map(Result::err) {
+            Some(damage) => Err(damage),
+            None => Ok((reader.header().clone(), reader.totals().unwrap_or_default())),
+        };
+        self.own(id, read).await
+    }
+
+    /// Reads a snapshot's own index, or its twin in its place.
+    async fn own<T>(
+        &self,
+        id: &SnapshotId,
+        read: impl Fn(Reader) -> Result<T, Damage> + Send + Sync,
+    ) -> Result<T, Error> {
+        let first = match self.one(Document::Index(*id), &read).await {
+            Ok(found) => return Ok(found),
+            Err(Unread::Failed(error)) => return Err(error),
+            Err(Unread::Broken(_, error)) => error,
+        };
+        self.note(*id);
+        match self.one(Document::Twin(*id), &read).await {
             Ok(found) => Ok(found),
             Err(Unread::Failed(error)) => Err(error),
-            Err(Unread::Broken(_, error)) => match self.totals_of(Document::Twin(*id)).await {
-                Ok(found) => Ok(found),
-                Err(Unread::Failed(error)) => Err(error),
-                Err(Unread::Broken(..)) => Err(*error),
-            },
+            Err(Unread::Broken(..)) => Err(*first),
         }
     }
 
-    async fn totals_of(&self, document: Document) -> Result<(Header, Totals), Unread> {
+    async fn one<T>(
+        &self,
+        document: Document,
+        read: &(impl Fn(Reader) -> Result<T, Damage> + Sync),
+    ) -> Result<T, Unread> {
         self.fetch(document).await?;
-        let mut reader = self.open(document)?;
-        if let Some(damage) = reader.find_map(Result::err) {
-            return Err(self.unread(document, damage));
-        }
-        let totals = reader.totals().unwrap_or_default();
-        Ok((reader.header().clone(), totals))
+        read(self.open(document)?).map_err(|damage| self.unread(document, damage))
     }
 
     /// Reads a snapshot whole: its header, and its entries in order.
@@ -186,17 +188,14 @@ impl<'a> Indexes<'a> {
     /// What a snapshot's own index says of paths that have changed since the one that it builds on: for when that is lost. What
     /// is gone is among it. None where the index is complete in itself.
     pub async fn difference(&self, id: &SnapshotId) -> Result<Option<Vec<Entry>>, Error> {
-        let document = Document::Index(*id);
-        let read = async {
-            self.fetch(document).await?;
-            let reader = self.open(document)?;
+        let read = |reader: Reader| {
             if reader.header().base.is_none() {
                 return Ok(None);
             }
-            let entries: Result<Vec<Entry>, Damage> = reader.collect();
-            entries.map(Some).map_err(|damage| self.unread(document, damage))
+            reader.collect::<Result<Vec<Entry>, Damage>>().map(Some)
         };
-        read.await.map_err(|unread| match unread {
+        let found = self.one(Document::Index(*id), &read).await;
+        found.map_err(|unread| match unread {
             Unread::Broken(_, error) => *error,
             Unread::Failed(error) => error,
         })
@@ -239,7 +238,7 @@ impl<'a> Indexes<'a> {
         broken: &[SnapshotId],
         collect: &Arc<impl Fn(Entries<'_>) -> Result<T, E> + Send + Sync + 'static>,
     ) -> Result<(Header, T), Unread<E>> {
-        let mut readers: Vec<(Document, IndexReader<BufReader<File>>)> = Vec::new();
+        let mut readers: Vec<(Document, Reader)> = Vec::new();
         let mut next = Some(*id);
         while let Some(id) = next {
             let document = if broken.contains(&id) {
@@ -322,7 +321,7 @@ impl<'a> Indexes<'a> {
         self.folder.join(document.key())
     }
 
-    fn open<E: From<Error>>(&self, document: Document) -> Result<IndexReader<BufReader<File>>, Unread<E>> {
+    fn open<E: From<Error>>(&self, document: Document) -> Result<Reader, Unread<E>> {
         let path = self.path(document);
         let file = File::open(&path).map_err(|source| {
             let error = Error::Local {

@@ -12,7 +12,7 @@ use crate::agent::lease::handover::{Arrival, Comer, arrive, farewell};
 use crate::agent::lease::known::{KnownStore, KnownStores, STORES};
 use crate::agent::lease::renew::Renewal;
 use crate::agent::owner;
-use crate::agent::prune::{Look, prune};
+use crate::agent::prune::Look;
 use crate::agent::sidecar::backup::{Failure, Order, Site};
 use crate::agent::sidecar::batch::with_sources;
 use crate::agent::sidecar::volume::{Scope, Volume, is_writable};
@@ -388,11 +388,7 @@ async fn save(
         site.lease.write_again(site.store.as_ref()).await?;
     }
     let retention = &arguments.backups.retention;
-    let before = site.pruning.as_ref();
-    let base = site.known.base().map(|(base, _)| base);
-    let pruned = prune(site.store.as_ref(), retention, Look::Lightly, now, before, base).await?;
-    site.deletions.note(&pruned.undone);
-    site.pruning = pruned.pruning;
+    site.prune(retention, Look::Lightly).await?;
     if let Some(news) = site.deletions.news(&destination.to_string()) {
         say(&news);
     }

@@ -17,7 +17,7 @@ use crate::agent::restore::{self, Brought, Restore, aside};
 use crate::agent::start::Status;
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::{INCOMING, Mode, RESTORING, Restoring};
-use crate::store::index::{Entry, HoldId};
+use crate::store::index::{Entry, Header, HoldId};
 use crate::store::indexes::Indexes;
 use crate::store::records::VERSION;
 use crate::store::snapshot::{Kind, SnapshotId};
@@ -167,23 +167,18 @@ async fn bring(
             "new: the place is claimed, but nothing was ever backed up",
         ));
     }
-    let resumed = match &subject.state {
-        VolumeState::Interrupted(restoring) => Some(restoring),
-        _ => None,
-    };
-    // What a restore of now has put in place so far is no part of the point that somebody asks for since: it gives way.
-    let is_another = survey.at.is_some() && resumed.is_some_and(|resumed| resumed.serves.is_none());
-    let is_another = is_another && resumed.is_some_and(|resumed| resumed.mode != Mode::Replace);
-    let (resumed, mode) = if is_another {
-        (None, Mode::Replace)
-    } else {
-        (resumed, mode)
+    let is_another =
+        |restoring: &Restoring| survey.at.is_some() && restoring.serves.is_none() && restoring.mode != Mode::Replace;
+    let (resumed, mode) = match &subject.state {
+        // What a restore of now has put in place so far is no part of the point that somebody asks for since: it gives way.
+        VolumeState::Interrupted(restoring) if is_another(restoring) => (None, Mode::Replace),
+        // What an interrupted restore does with files that are there was decided when it began; so was its point, while
+        // the store still has it: files of it may be in their places.
+        VolumeState::Interrupted(restoring) => (Some(restoring), restoring.mode),
+        _ => (None, mode),
     };
     let wanted = survey.at.as_ref().map(|serving| serving.snapshot);
     let placing = resumed.filter(|resumed| resumed.placing);
-    // What an interrupted restore does with files that are there was decided when it began; so was its point, while
-    // the store still has it: files of it may be in their places.
-    let mode = resumed.map_or(mode, |resumed| resumed.mode);
     let begun = placing
         .and_then(|placing| placing.snapshot)
         .filter(|snapshot| backup.snapshots.contains(snapshot));
@@ -321,17 +316,29 @@ async fn knows_nothing(
         };
         return Ok(is_empty.then(why));
     };
-    let incoming = subject.own.join(INCOMING);
     subject.own.create()?;
-    let (header, entries) = match Indexes::new(store, &incoming).known(&backup.indexes).read(&id).await {
-        Ok(read) => read,
+    let Some((header, entries)) = read(store, backup, subject, &id).await? else {
         // What is to be done then is for the restore to say.
-        Err(error) if !error.retry_helps() => return Ok(None),
-        Err(error) => return Err(error.into()),
+        return Ok(None);
     };
     let is_its = |entry: &Entry| entry.place().0 == subject.folder.as_bytes();
     let is_known = header.volumes.iter().any(|volume| volume.folder == subject.folder) || entries.iter().any(is_its);
     Ok((!is_known).then(|| format!("kept as it is: the snapshot {id} has no folder {}/", subject.folder)))
+}
+
+/// A snapshot; none where it can't be read.
+async fn read(
+    store: &dyn Store,
+    backup: &Backup,
+    subject: &Subject,
+    id: &SnapshotId,
+) -> Result<Option<(Header, Vec<Entry>)>, StoreError> {
+    let incoming = subject.own.join(INCOMING);
+    match Indexes::new(store, &incoming).known(&backup.indexes).read(id).await {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if !error.retry_helps() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Looks whether everything can be put in place, and how what gives way is to be put back.
@@ -358,17 +365,11 @@ async fn set_aside(
     subject: &Subject,
     survey: &Survey,
 ) -> Result<Option<String>, restore::Error> {
-    let incoming = subject.own.join(INCOMING);
     let newest = match backup.newest() {
-        Some(newest) if plan.snapshot != Some(newest) => match Indexes::new(store, &incoming)
-            .known(&backup.indexes)
-            .read(&newest)
-            .await
-        {
-            Ok((_, entries)) => of_snapshot(newest, entries, &subject.folder, None),
+        Some(newest) if plan.snapshot != Some(newest) => match read(store, backup, subject, &newest).await? {
+            Some((_, entries)) => of_snapshot(newest, entries, &subject.folder, None),
             // One that can't be read has nothing to offer.
-            Err(error) if !error.retry_helps() => Plan::default(),
-            Err(error) => return Err(error.into()),
+            None => Plan::default(),
         },
         _ => Plan::default(),
     };

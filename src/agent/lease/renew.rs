@@ -82,8 +82,7 @@ impl Renewal {
         };
         let store = self.store.as_ref();
         let found = store.exchange(keys::STATE, &encode(&summary), &[keys::CLAIMS]).await?;
-        let names = found.keys().map(|(_, name)| name.as_str());
-        claims::in_order(names).map_err(|damage| damage.of(store.destination(), keys::CLAIMS))
+        claims::of_exchange(store, &found)
     }
 }
 

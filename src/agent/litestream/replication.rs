@@ -66,6 +66,14 @@ pub struct Database {
 }
 
 impl Database {
+    /// What the store has of it is not what was sent: until it is whole there again, it counts as one that was never sent.
+    pub(super) fn unsent(&mut self) {
+        self.replicated = false;
+        self.complete = false;
+        self.sent = Txid(0);
+        self.since = Instant::now();
+    }
+
     /// Where its replica lies.
     #[must_use]
     pub fn key(&self) -> String {
@@ -253,12 +261,7 @@ impl Replication {
     /// The place was claimed anew, because it is another one or an older copy: what it has of databases is not what was sent.
     pub fn hold_anew(&self, holder: &Holder) {
         *locked(&self.permission) = Permission::Held(holder.clone());
-        for database in locked(&self.databases).values_mut() {
-            database.replicated = false;
-            database.complete = false;
-            database.sent = Txid(0);
-            database.since = Instant::now();
-        }
+        locked(&self.databases).values_mut().for_each(Database::unsent);
         self.begins_anew.store(true, Ordering::Relaxed);
         self.confirm();
         self.changed.notify_one();

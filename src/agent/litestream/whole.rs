@@ -165,13 +165,8 @@ impl Supervisor {
 
     /// Has a database sent as a whole again.
     async fn send_anew(&mut self, path: &[u8], database: &Database) -> Result<(), Failure> {
-        // Until it is whole there again, it counts as one that was never sent, and is saved as a file.
-        self.replication.change(path, |database| {
-            database.replicated = false;
-            database.complete = false;
-            database.sent = Txid(0);
-            database.since = Instant::now();
-        });
+        // Until then it is saved as a file.
+        self.replication.change(path, Database::unsent);
         self.tell();
         if let Some(running) = self.running.remove(database.profile.as_str()) {
             running.process.kill().await;

@@ -12,9 +12,10 @@ use super::judging::Answers;
 use super::known::{Known, is_doubted};
 use super::stage::{Left, Piece, Stage};
 use super::volume::Scope;
-use crate::agent::arguments::{Percent, QuestionId};
+use crate::agent::arguments::{Percent, QuestionId, Retention};
 use crate::agent::filters::Skipped;
 use crate::agent::lease::check::Lease;
+use crate::agent::prune::{self, Pruned};
 use crate::agent::scan::Record;
 use crate::agent::snapshot::changes::{Accepted, Look, Plan, PlanError, read_facts};
 use crate::agent::snapshot::deletions::Deletions;
@@ -447,6 +448,16 @@ impl Site {
             }
         };
         begun.report.warnings.push(warning);
+    }
+
+    /// Takes away what nobody wants kept, and notes what could not be deleted.
+    pub async fn prune(&mut self, retention: &Retention, look: prune::Look) -> Result<Pruned, Failure> {
+        let base = self.known.base().map(|(base, _)| base);
+        let (store, before) = (self.store.as_ref(), self.pruning.as_ref());
+        let pruned = prune::prune(store, retention, look, Timestamp::now(), before, base).await?;
+        self.deletions.note(&pruned.undone);
+        self.pruning.clone_from(&pruned.pruning);
+        Ok(pruned)
     }
 
     pub(super) fn unusable(&self, source: io::Error) -> Failure {

@@ -289,17 +289,7 @@ impl Site {
             None => None,
         };
         let base = difference.as_ref().map_or(id, |(base, _)| *base);
-        let (path, note) = (table.clone(), noted.clone());
-        let read = indexes.all(&base, move |entries| {
-            let mut writer = TableWriter::create(&path)?;
-            for entry in entries {
-                if let Some(record) = note(entry?) {
-                    writer.push(&record)?;
-                }
-            }
-            Ok::<_, Failure>(writer.finish()?)
-        });
-        let (made, written) = read.await?;
+        let (made, written) = tabled(&indexes, &base, table.clone(), noted.clone()).await?;
         let is_sound = indexes.broken().is_empty();
         if !is_sound {
             // What it is read from in its place is the last way to it.
@@ -324,16 +314,7 @@ impl Site {
     /// What a snapshot holds, as a table at `path`.
     pub(super) async fn table_of(&self, id: SnapshotId, path: PathBuf) -> Result<Table, Failure> {
         let indexes = Indexes::new(self.store.as_ref(), &self.scratch);
-        let read = indexes.all(&id, move |entries| {
-            let mut writer = TableWriter::create(&path)?;
-            for entry in entries {
-                if let Some(record) = from_index(entry?) {
-                    writer.push(&record)?;
-                }
-            }
-            Ok::<_, Failure>(writer.finish()?)
-        });
-        let (_, table) = read.await?;
+        let (_, table) = tabled(&indexes, &id, path, from_index).await?;
         let _ = std::fs::remove_dir_all(self.scratch.join(keys::SNAPSHOTS));
         Ok(table)
     }
@@ -530,4 +511,23 @@ impl Site {
         });
         Ok(named.collect())
     }
+}
+
+/// Writes a snapshot's entries to a table at `path`, as `noted` has them.
+async fn tabled(
+    indexes: &Indexes<'_>,
+    id: &SnapshotId,
+    path: PathBuf,
+    noted: impl Fn(index::Entry) -> Option<Record> + Send + Sync + 'static,
+) -> Result<(index::Header, Table), Failure> {
+    let read = indexes.all(id, move |entries| {
+        let mut writer = TableWriter::create(&path)?;
+        for entry in entries {
+            if let Some(record) = noted(entry?) {
+                writer.push(&record)?;
+            }
+        }
+        Ok::<_, Failure>(writer.finish()?)
+    });
+    read.await
 }

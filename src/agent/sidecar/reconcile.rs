@@ -1,6 +1,7 @@
 //! The store's listing × what we know of it → what the mirror has that no snapshot knows (a late write of a pod that was
 //! fenced, what an undone backup had added), what it has lost, and what somebody wrote over since it was saved. The first goes
-//! to history with the next full backup, the others are saved anew. Lists, and writes nothing.
+//! to history with the next full backup, the others are saved anew. Lists, and writes nothing but the mark of
+//! a complete index that has lost its own.
 //!
 //! **Written over.** A file of the right size may be another. Its content is not looked at, which would cost as much as a
 //! restore each day; but the listing tells when it was written. An object that is newer than the index of the first snapshot
@@ -223,9 +224,6 @@ impl Site {
             ));
             self.require_claim().await?;
             self.store.write(&keys::base(&base), b"").await?;
-            self.renew = true;
-            let last = self.known.last();
-            self.known = Arc::new(Known::clone(&self.known).without_base(last));
         }
         if let (Some(base), false) = (needed, is_there) {
             warnings.push(format!(
@@ -233,6 +231,8 @@ impl Site {
                 self.store.destination(),
                 keys::snapshot(&base)
             ));
+        }
+        if !(is_there && is_marked) {
             self.renew = true;
             let last = self.known.last();
             self.known = Arc::new(Known::clone(&self.known).without_base(last));

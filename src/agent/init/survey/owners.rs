@@ -184,6 +184,7 @@ pub(in super::super) async fn volumes(
 
 /// Whether a question is answered by yes. A store that can't say whether it was decided before has no such record.
 pub(super) async fn accepts(init: &Init<'_>, store: &dyn Store, question: &Question) -> bool {
-    let accepted = &init.arguments.accepted;
-    question.is_accepted_by(accepted) && is_accepted(store, question, accepted).await.unwrap_or(true)
+    is_accepted(store, question, &init.arguments.accepted)
+        .await
+        .unwrap_or(true)
 }

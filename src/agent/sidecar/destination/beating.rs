@@ -45,14 +45,7 @@ impl Worker {
         let found = store
             .exchange(keys::STATE, &encode(&state), &[keys::CLAIMS, keys::REQUESTS])
             .await?;
-        let names = |folder| {
-            found
-                .keys()
-                .filter(move |(found, _)| found == folder)
-                .map(|(_, name)| name.as_str())
-        };
-        let claims =
-            claims::in_order(names(keys::CLAIMS)).map_err(|damage| damage.of(self.name.clone(), keys::CLAIMS))?;
+        let claims = claims::of_exchange(store.as_ref(), &found)?;
         site.lease.check_in(store.as_ref(), &claims).await?;
         let standing = questions::standing(&site.known.holds(), site.known.tally());
         self.remind(&standing);

@@ -141,12 +141,7 @@ impl Worker {
                 site.deletions.delete(store.as_ref(), keys::CLAIMS, &outlived).await?;
             }
         }
-        let (retention, before) = (&self.destination.retention, site.pruning.as_ref());
-        let base = site.known.base().map(|(base, _)| base);
-        let prune = prune::prune(store.as_ref(), retention, look, Timestamp::now(), before, base);
-        let pruned = renewal.during(async { Ok(prune.await?) }).await?;
-        site.deletions.note(&pruned.undone);
-        site.pruning.clone_from(&pruned.pruning);
+        let pruned = renewal.during(site.prune(&self.destination.retention, look)).await?;
         if let Some(replication) = &self.destination.scope.replication {
             replication.keep(pruned.kept());
         }

@@ -597,8 +597,8 @@ impl Bed {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_would_remove_most_snapshots_is_put_off_across_restarts_until_an_hour_has_passed_or_the_rules_change() {
+/// A running pod that has saved one file after the other, and the files.
+async fn with_six_snapshots() -> (Bed, Vec<&'static str>) {
     let mut bed = Bed::new().await;
     bed.retention = "7d";
     bed.start_claimed();
@@ -609,6 +609,12 @@ async fn what_would_remove_most_snapshots_is_put_off_across_restarts_until_an_ho
         files.push(name);
         bed.until_saved(&files).await;
     }
+    (bed, files)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_remove_most_snapshots_is_put_off_across_restarts_until_an_hour_has_passed_or_the_rules_change() {
+    let (mut bed, mut files) = with_six_snapshots().await;
     let remember = |bed: &Bed, pruning: Option<Pruning>| {
         let summary = State {
             pruning,
@@ -654,16 +660,7 @@ async fn what_would_remove_most_snapshots_is_put_off_across_restarts_until_an_ho
 
 #[tokio::test(start_paused = true)]
 async fn a_change_of_the_rules_is_served_at_once() {
-    let mut bed = Bed::new().await;
-    bed.retention = "7d";
-    bed.start_claimed();
-    let mut files = vec!["a"];
-    bed.until_saved(&files).await;
-    for name in ["b", "c", "d", "e", "f"] {
-        bed.write(name);
-        files.push(name);
-        bed.until_saved(&files).await;
-    }
+    let (mut bed, _) = with_six_snapshots().await;
     bed.until("a word of the rules", |bed| bed.summary().pruning.is_some())
         .await;
     bed.under("last=1").await;
