@@ -193,21 +193,7 @@ fn restore_at_yesterday_brings_back_what_was_there_then() {
     space.exec(app.workload(), "echo yesterday >/config/diary.txt");
     space.backup_job("yesterday");
     space.kubectl(&["scale", app.workload(), "--replicas=0"], "");
-    eventually("its pod is gone", || {
-        if space.pods().is_empty() {
-            Ok(())
-        } else {
-            Err("not yet".into())
-        }
-    });
-    eventually("the store was let go of", || {
-        let state = bucket::content(&format!("{}/state.json", App::place(space.name())));
-        if state.contains("\"released\": true") {
-            Ok(())
-        } else {
-            Err(state)
-        }
-    });
+    space.released(&App::place(space.name()));
     a_day_goes_by(&App::place(space.name()));
     space.kubectl(&["scale", app.workload(), "--replicas=1"], "");
     pod = space.ready(&pod);

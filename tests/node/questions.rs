@@ -75,9 +75,12 @@ fn a_pod_without_files_asks_before_it_begins_anew_in_a_store_that_lost_what_was_
     space.exec(app.workload(), "echo kept >/config/settings.yaml");
     space.backup_job("before");
     recorded(&space);
-    // The node is gone, and the bucket is empty.
-    space.kubectl(&["delete", "pods", "-l", "app=app", "--grace-period=0", "--force"], "");
+    // Its pod is gone with its files, and then the bucket is emptied: a sidecar that still ends would write its state
+    // into it.
+    space.kubectl(&["scale", app.workload(), "--replicas=0"], "");
+    space.released(&App::place(space.name()));
     rclone(&["delete", "--rmdirs", &format!("{BUCKET}/{}", space.name())], "");
+    space.kubectl(&["scale", app.workload(), "--replicas=1"], "");
     let id = asked(&space, "BackupQuestion");
     assert!(id.starts_with("startnew-"), "{id}");
     assert_eq!(

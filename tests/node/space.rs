@@ -85,6 +85,25 @@ impl Space {
         cluster::get(&format!("/api/v1/namespaces/{}/{what}", self.name))
     }
 
+    /// Waits until no pod is left and the last sidecar has let go of its place.
+    pub(crate) fn released(&self, place: &str) {
+        eventually("its pod is gone", || {
+            if self.pods().is_empty() {
+                Ok(())
+            } else {
+                Err("not yet".into())
+            }
+        });
+        eventually("the store was let go of", || {
+            let state = bucket::content(&format!("{place}/state.json"));
+            if state.contains("\"released\": true") {
+                Ok(())
+            } else {
+                Err(state)
+            }
+        });
+    }
+
     /// The pods of the app that are not being deleted.
     pub(crate) fn pods(&self) -> Vec<Value> {
         let list = self.get("pods?labelSelector=app%3Dapp").unwrap_or_default();
