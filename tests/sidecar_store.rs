@@ -330,8 +330,17 @@ fn a_clock_that_jumps_ten_years_ahead_removes_no_snapshot() {
         app.stop();
         let store = app.bed.store();
         let in_ten_years = Timestamp::now() + SignedDuration::from_hours(10 * 365 * 24);
-        let rules = "7d".parse().unwrap();
-        let pruned = block_on(prune(&store, &rules, Look::Thoroughly, in_ten_years, None, None)).unwrap();
+        let (rules, scratch) = ("7d".parse().unwrap(), tempfile::tempdir().unwrap());
+        let pruned = block_on(prune(
+            &store,
+            &rules,
+            Look::Thoroughly,
+            in_ten_years,
+            None,
+            None,
+            scratch.path(),
+        ))
+        .unwrap();
         // Each of these says when it wrote the indexes: nothing looks old, and nothing has to be put off.
         assert_eq!(pruned.plan.dropped, [], "{kind:?}");
         assert_eq!(pruned.pruning.unwrap().put_off, None, "{kind:?}");

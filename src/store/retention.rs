@@ -14,7 +14,7 @@
 //! **Two generations.** Beside the complete index that the newest snapshot builds on, the complete one before it stays, a whole
 //! snapshot like any other: the twin of the newer is a difference to it (see [`super::index`]). So whatever single object is
 //! lost, the newest snapshot can be read: of a complete index nothing is lost, of a difference that one backup, and of a file its
-//! newest version.
+//! newest version. An older complete index whose predecessor goes has its twin made complete before (see [`Plan::bereft`]).
 //!
 //! **Clocks.** Order is by epoch and sequence alone. How old a snapshot is, is said by our clock and by the store's, and the
 //! smaller age counts, which is never above that of one before it (see [`age`]). A run that would remove most of what is
@@ -183,6 +183,18 @@ impl Plan {
         .filter(|(_, names)| !names.is_empty())
         .map(|(folder, names)| (folder, names.as_slice()))
         .collect()
+    }
+}
+
+impl Plan {
+    /// Complete indexes that stay, each with the one before it, which goes: its twin may be a difference to that one.
+    #[must_use]
+    pub fn bereft(&self, listing: &Listing) -> Vec<(SnapshotId, SnapshotId)> {
+        let complete: Vec<SnapshotId> = listing.indexes.intersection(&listing.bases).copied().collect();
+        let pairs = complete.windows(2).map(|pair| (pair[1], pair[0]));
+        pairs
+            .filter(|(after, before)| self.kept.contains(after) && self.dropped.contains(before))
+            .collect()
     }
 }
 

@@ -454,7 +454,7 @@ impl Site {
     pub async fn prune(&mut self, retention: &Retention, look: prune::Look) -> Result<Pruned, Failure> {
         let base = self.known.base().map(|(base, _)| base);
         let (store, before) = (self.store.as_ref(), self.pruning.as_ref());
-        let pruned = prune::prune(store, retention, look, Timestamp::now(), before, base).await?;
+        let pruned = prune::prune(store, retention, look, Timestamp::now(), before, base, &self.scratch).await?;
         self.deletions.note(&pruned.undone);
         self.pruning.clone_from(&pruned.pruning);
         Ok(pruned)
