@@ -18,6 +18,7 @@ use crate::agent::sidecar::batch::with_sources;
 use crate::agent::sidecar::volume::{Scope, Volume, is_writable};
 use crate::agent::snapshot::changes::Look as LookAtVolumes;
 use crate::agent::start::Serving;
+use crate::agent::volume::given_up::GivenUp;
 use crate::agent::volume::marker::{MARKER, Marker, MarkerStatus};
 use crate::agent::volume::{mount, own::OwnFolder};
 use crate::agent::watch::Changes;
@@ -56,13 +57,17 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let mut markers = Vec::new();
     let mut known = KnownStores::default();
     let mut serving: Option<Serving> = None;
+    let mut given_up = GivenUp::default();
     for volume in &protection.volumes {
         let path = Path::new(&volume.mount_path);
         mount::check(path, arguments.folders.allow_plain_folder).map_err(|error| Error::Failed(error.to_string()))?;
         let marker = marker(path)?;
         locks.push(lock(path).await?);
         // What can't be read is not known.
-        let stores = OwnFolder::on(path).read::<KnownStores>(STORES).ok().flatten();
+        let own = OwnFolder::on(path);
+        let stores = own.read::<KnownStores>(STORES).ok().flatten();
+        // Nor is what was to be let go of: it stays.
+        let _ = given_up.read(&own);
         known.stores.extend(stores.unwrap_or_default().stores);
         serving = serving.or_else(|| marker.serving.clone());
         volumes.push(Volume {
@@ -84,6 +89,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
         replication: None,
         copies: Arc::default(),
         turn: Arc::default(),
+        given_up: Arc::new(given_up),
     });
     let mut errors = Vec::new();
     for (index, destination) in protection.destinations.iter().enumerate() {

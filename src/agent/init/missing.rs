@@ -8,6 +8,7 @@ use super::{Error, Init};
 use crate::agent::amount;
 use crate::agent::arguments::QuestionKind;
 use crate::agent::restore::salvage::Missing;
+use crate::agent::volume::given_up::give_up;
 use crate::contract::question::Question;
 use crate::store::decisions;
 use std::os::unix::ffi::OsStrExt;
@@ -50,7 +51,8 @@ pub(super) async fn decide(
     let mut accepted = Vec::new();
     let mut open = None;
     for (subject, outcome) in subjects.iter().zip(outcomes) {
-        let Some(question) = question(subject, outcome, survey.highest_epoch()) else {
+        let missing = missing(subject, outcome);
+        let Some(question) = question(subject, outcome, &missing, survey.highest_epoch()) else {
             continue;
         };
         let is_answered = question.is_accepted_by(&init.arguments.accepted)
@@ -63,6 +65,8 @@ pub(super) async fn decide(
             };
         if is_answered {
             tracing::warn!("accepted: {}", question.text);
+            let path = |one: &Missing| [subject.folder.as_bytes(), b"/", one.path.as_os_str().as_bytes()].concat();
+            give_up(&subject.own, missing.iter().map(|one| (path(one), one.sha256.as_ref())))?;
             accepted.push(question);
         } else if open.is_none() {
             open = Some(question);
@@ -85,9 +89,17 @@ pub(super) async fn record(init: &Init<'_>, survey: &Survey, accepted: &[Questio
     }
 }
 
+/// What a volume lacks still, by path. What came from elsewhere since, as a database from its replica, is not missing.
+fn missing<'a>(subject: &Subject, outcome: &'a Outcome) -> Vec<&'a Missing> {
+    let stays = |gap: &&Gap| found(&subject.own.volume().join(&gap.missing.path)) == gap.found;
+    let mut missing: Vec<&Missing> = outcome.gaps.iter().filter(stays).map(|gap| &gap.missing).collect();
+    missing.sort_by(|a, b| a.path.cmp(&b.path));
+    missing
+}
+
 /// What is to be asked about a volume. A start that settles has a new epoch, and should the same be lost again, it is another
 /// question.
-fn question(subject: &Subject, outcome: &Outcome, epoch: u64) -> Option<Question> {
+fn question(subject: &Subject, outcome: &Outcome, missing: &[&Missing], epoch: u64) -> Option<Question> {
     let brought = outcome.brought.as_ref()?;
     let epoch = epoch.to_le_bytes();
     let mut facts: Vec<&[u8]> = vec![subject.folder.as_bytes(), &epoch];
@@ -103,12 +115,8 @@ fn question(subject: &Subject, outcome: &Outcome, epoch: u64) -> Option<Question
         );
         return Some(Question::new(QuestionKind::Missing, &facts, text));
     }
-    // What came from elsewhere since, as a database from its replica, is not missing.
-    let stays = |gap: &&Gap| found(&subject.own.volume().join(&gap.missing.path)) == gap.found;
-    let mut missing: Vec<&Missing> = outcome.gaps.iter().filter(stays).map(|gap| &gap.missing).collect();
-    missing.sort_by(|a, b| a.path.cmp(&b.path));
     let first = missing.first()?;
-    for one in &missing {
+    for one in missing {
         facts.push(one.path.as_os_str().as_bytes());
         facts.push(one.sha256.as_ref().map_or(&[], <[u8; 32]>::as_slice));
     }

@@ -33,6 +33,8 @@ use crate::agent::litestream::supervise::Supervisor;
 use crate::agent::litestream::target::{Origin, Target};
 use crate::agent::start::{Start, StartedVolume, Status};
 use crate::agent::token::Token;
+use crate::agent::volume::given_up::GivenUp;
+use crate::agent::volume::own::OwnFolder;
 use crate::agent::watch::{Changes, Watch};
 use crate::store::Store;
 use crate::store::rclone::{Rclone, Settings};
@@ -346,7 +348,7 @@ fn last_sync(arguments: &SidecarArguments) -> Duration {
 
 /// The volumes that may be backed up; the others are reported.
 fn scope(arguments: &SidecarArguments, started: &Start, filters: &Filters, shared: &Arc<Shared>) -> Arc<Scope> {
-    let mut volumes = Vec::new();
+    let (mut volumes, mut given_up) = (Vec::new(), GivenUp::default());
     for volume in &started.volumes {
         let StartedVolume {
             name,
@@ -373,6 +375,9 @@ fn scope(arguments: &SidecarArguments, started: &Start, filters: &Filters, share
             },
         );
         if *status == Status::Settled {
+            if let Err(error) = given_up.read(&OwnFolder::on(path)) {
+                tracing::warn!("{error}");
+            }
             volumes.push(Volume {
                 path: path.clone(),
                 folder: folder.clone(),
@@ -392,6 +397,7 @@ fn scope(arguments: &SidecarArguments, started: &Start, filters: &Filters, share
         turn: Arc::default(),
         replication: None,
         copies: Arc::default(),
+        given_up: Arc::new(given_up),
     })
 }
 

@@ -314,6 +314,7 @@ impl Bench {
     ) -> Result<Site, Failure> {
         let scope = Scope {
             replication: None,
+            given_up: Arc::default(),
             copies: Arc::default(),
             volumes,
             filters: self.filters.clone(),

@@ -7,6 +7,7 @@ use crate::agent::filters::Filters;
 use crate::agent::litestream::copies::Copies;
 use crate::agent::litestream::replication::{Replication, Treatment};
 use crate::agent::scan::{Entry, Kind};
+use crate::agent::volume::given_up::GivenUp;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::ffi::OsStr;
 use std::io;
@@ -46,6 +47,8 @@ pub struct Scope {
     pub replication: Option<Arc<Replication>>,
     /// Which databases the destination has as files.
     pub copies: Arc<Copies>,
+    /// What a start was told to go without.
+    pub given_up: Arc<GivenUp>,
 }
 
 /// What leads to a path.

@@ -2,6 +2,7 @@
 //! Reads the volume and writes our own folder only.
 
 pub mod files;
+pub mod given_up;
 pub mod look;
 pub mod marker;
 pub mod mount;

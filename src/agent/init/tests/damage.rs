@@ -9,7 +9,10 @@ use crate::agent::lease::handover::Arrival;
 use crate::agent::sidecar::backup::{Order, Report, Site};
 use crate::agent::sidecar::volume::{Scope, Volume};
 use crate::agent::snapshot::changes::Look;
+use crate::agent::volume::given_up::GivenUp;
+use crate::agent::volume::own::OwnFolder;
 use crate::agent::watch::Changes;
+use crate::store::indexes::Indexes;
 use crate::store::snapshot::Kind;
 use jiff::SignedDuration;
 use std::time::Duration;
@@ -53,11 +56,17 @@ impl Bed {
             id: volume.id.clone(),
             writable: true,
         });
+        let volumes: Vec<Volume> = volumes.collect();
+        let mut given_up = GivenUp::default();
+        for volume in &volumes {
+            given_up.read(&OwnFolder::on(&volume.path)).unwrap();
+        }
         let scope = Scope {
-            volumes: volumes.collect(),
+            volumes,
             filters: Filters::new(&[], &[], None).unwrap(),
             databases: Databases::Auto,
             turn: Arc::default(),
+            given_up: Arc::new(given_up),
             copies: Arc::default(),
             replication: None,
         };
@@ -77,6 +86,10 @@ impl Bed {
     }
 
     async fn backs_up(&self, site: &mut Site, kind: Kind) -> Report {
+        self.backs_up_guarded(site, kind, Percent(100)).await
+    }
+
+    async fn backs_up_guarded(&self, site: &mut Site, kind: Kind, most: Percent) -> Report {
         let everything = Changes {
             everything: true,
             ..Changes::default()
@@ -89,7 +102,7 @@ impl Bed {
                 restless: None,
             },
             always: false,
-            most: Percent(100),
+            most,
             accepted: Vec::new(),
             restored: None,
             rest: Duration::ZERO,
@@ -344,5 +357,59 @@ async fn whatever_object_is_damaged_going_back_brings_every_file_that_is_still_t
                 }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_start_was_told_to_go_without_is_in_no_later_snapshot_however_it_was_kept() {
+    let most = Percent(10);
+    for was_held in [false, true] {
+        let mut bed = Bed::new();
+        let start = bed.start().await;
+        for name in ["a", "b", "c", "d", "e"] {
+            bed.put(&format!("volume/{name}"), &format!("{name} at first"));
+        }
+        let (_, mut site) = bed.saves(&start, Kind::Auto).await;
+        if was_held {
+            for name in ["a", "b", "c", "d"] {
+                bed.remove(name);
+            }
+            let report = bed.backs_up_guarded(&mut site, Kind::Final, most).await;
+            assert!(report.placed.is_some(), "they are held");
+        }
+        bed.lose_volume();
+        // Nobody has most of them any more.
+        for name in ["a", "b", "c"] {
+            bed.memory.objects().remove(&format!("config/{name}")).unwrap();
+        }
+        let (start, asked) = bed.start_answered().await;
+        assert!(asked, "held: {was_held}");
+        let mut site = bed.opens(&start).await;
+        let report = bed.backs_up_guarded(&mut site, Kind::Auto, most).await;
+        assert_eq!(
+            report.placed, None,
+            "held: {was_held}: nobody is asked about them again"
+        );
+        let newest = site.known.last().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (_, entries) = Indexes::new(bed.memory.as_ref(), folder.path())
+            .read(&newest)
+            .await
+            .unwrap();
+        let paths: Vec<String> = entries
+            .iter()
+            .map(|entry| String::from_utf8_lossy(&entry.path).into_owned())
+            .filter(|path| !path.ends_with('/'))
+            .collect();
+        assert_eq!(paths, ["config/d", "config/e"], "held: {was_held}");
+        // What is left is whole: a start brings it, and asks nothing.
+        bed.lose_volume();
+        bed.flags.clear();
+        bed.start().await;
+        assert_eq!(
+            bed.tree().into_keys().collect::<Vec<_>>(),
+            ["d", "e"],
+            "held: {was_held}"
+        );
     }
 }

@@ -107,6 +107,7 @@ impl Bed {
     fn start(&mut self, writing: Writing) {
         let scope = Scope {
             replication: None,
+            given_up: Arc::default(),
             copies: Arc::default(),
             volumes: vec![Volume {
                 path: self.volume.path().to_owned(),

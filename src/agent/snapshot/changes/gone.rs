@@ -22,6 +22,7 @@ impl Planner<'_> {
     /// The volume does not have it, or the policy does not take it.
     pub(super) fn gone(&mut self, known: Record) -> Result<(), PlanError> {
         match known.standing {
+            _ if self.scope.given_up.has(&known.entry.path, known.digest.as_ref()) => self.leaves(known),
             Standing::Live => self.missing(known),
             standing if self.accepted.takes(standing) || self.yields(&known) => self.leaves(known),
             Standing::Held(_) => Ok(()),
