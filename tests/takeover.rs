@@ -13,7 +13,10 @@ mod support;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use support::S3;
-use support::pod::{PATIENCE, Place, Pod, tree, until_place};
+use support::pod::{PATIENCE, PLACE, Place, Pod, block_on, tree, until_place};
+use vixens_backup::store::records::{Pending, decode, encode};
+use vixens_backup::store::state::State;
+use vixens_backup::store::{Store, keys};
 
 const FILES: usize = 40;
 const SIZE: usize = 60_000;
@@ -95,6 +98,64 @@ fn a_pod_whose_place_is_taken_ends_its_upload_and_what_it_had_sent_is_undone_bef
         "{}",
         new.log()
     );
+    assert_eq!(place.files(&place.newest()), tree(new.volume.path()));
+    for id in &place.snapshots {
+        place.files(id);
+    }
+}
+
+#[test]
+fn whoever_goes_on_for_the_pod_that_took_over_undoes_what_a_blind_writer_sends_late_and_saves_anew_what_it_may_have_hit()
+ {
+    let server = S3::start();
+    let mut old = at_it(&server, "20k");
+    old.kill();
+    let mut new = successor(&server);
+    let undone = |place: &Place| {
+        let mark = |id| decode::<Pending>(&place.content(&keys::pending(id)).unwrap()).unwrap();
+        place.pending.iter().copied().find(|id| mark(id).undone)
+    };
+    let is_as_before = |place: &Place| {
+        (0..FILES).all(|number| place.content(&format!("config/f{number}")) == Some(content(0, number)))
+    };
+    let place = until_place(&server, |place| {
+        place.snapshots.len() == 2 && undone(place).is_some() && is_as_before(place)
+    });
+    let begun = undone(&place).unwrap();
+    let kept = format!("{}/config/f", keys::history_of(&begun));
+    let sent: Vec<usize> = (0..FILES)
+        .filter(|number| place.keys.contains(&format!("{kept}{number}")))
+        .collect();
+    assert!(!sent.is_empty());
+    let store = server.store(PLACE);
+    let sends_late = || {
+        for number in &sent {
+            block_on(store.write(&format!("config/f{number}"), &content(1, *number))).unwrap();
+        }
+    };
+    // The container ends before it has looked back, and another one goes on.
+    new.kill();
+    sends_late();
+    new.start();
+    let place = until_place(&server, is_as_before);
+    assert_eq!(undone(&place), Some(begun));
+    new.until_said("undone once more", 1);
+    new.kill();
+    sends_late();
+    // Minutes later.
+    let mut state: State = decode(&block_on(store.read(keys::STATE)).unwrap()).unwrap();
+    assert!(state.beside);
+    state.beside_since = state
+        .beside_since
+        .map(|since| since - jiff::SignedDuration::from_mins(10));
+    block_on(store.write(keys::STATE, &encode(&state))).unwrap();
+    new.start();
+    new.until_said("were saved while the writer before could still write there", 1);
+    let place = until_place(&server, |place| {
+        let state: State = decode(&place.content(keys::STATE).unwrap()).unwrap();
+        !state.beside && place.pending.is_empty()
+    });
+    assert!(is_as_before(&place));
     assert_eq!(place.files(&place.newest()), tree(new.volume.path()));
     for id in &place.snapshots {
         place.files(id);

@@ -54,6 +54,9 @@ pub struct State {
     /// A writer before this one had not let go when this one had to begin, and may have sent something since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub beside: bool,
+    /// Since when, by the writer's clock: whoever goes on under the same claim looks for that at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside_since: Option<Timestamp>,
     /// How the place was last pruned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruning: Option<Pruning>,

@@ -8,7 +8,7 @@ use crate::agent::filters::Filters;
 use crate::agent::last_words;
 use crate::agent::lease::absence::{Absence, Step};
 use crate::agent::lease::check::{Away, Fenced, Lease};
-use crate::agent::lease::handover::{Arrival, Comer, arrive, farewell};
+use crate::agent::lease::handover::{Arrival, Comer, LOOK_BACK, arrive, farewell};
 use crate::agent::lease::known::{KnownStore, KnownStores, STORES};
 use crate::agent::lease::renew::Renewal;
 use crate::agent::owner;
@@ -285,8 +285,9 @@ async fn one(
     }
     let before = site.before.clone().unwrap_or_default();
     let holder = site.lease.holder.clone();
-    if before.beside && before.epoch == holder.epoch {
-        // A run before this one had to write beside somebody; that is long ago.
+    let [.., long_ago] = LOOK_BACK;
+    if site.beside && site.beside_for() >= long_ago {
+        // A run before this one had to write beside somebody, who is gone by now.
         for warning in renewal.during(site.look_back(true)).await? {
             say(&format!("{destination}: {warning}"));
         }
@@ -331,6 +332,7 @@ fn described(site: &Site, summary: &State) -> State {
         files: totals.files,
         bytes: totals.bytes,
         beside: site.beside,
+        beside_since: site.beside_since,
         pruning: site.pruning.clone(),
         ..summary.clone()
     }

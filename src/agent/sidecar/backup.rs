@@ -66,7 +66,11 @@ pub struct Site {
     pub unreconciled: bool,
     /// A writer before us had not let go when we came, and may have sent something since.
     pub beside: bool,
-    /// Backups of its that were undone, and whose history was left as it is.
+    /// Since when, by our clock: under the same claim, as the summary has it.
+    pub beside_since: Option<Timestamp>,
+    /// It sends nothing any more, and what it had sent was found: once that is saved anew, nothing is left of it.
+    pub looked_back: bool,
+    /// Backups of its that were undone, and whose marks and history were left as they are.
     pub undone: BTreeSet<SnapshotId>,
     /// What backups that failed had added to the mirror: name and SHA-256. Where it is still there, it need not be
     /// uploaded again.
@@ -171,6 +175,15 @@ impl Site {
     /// Makes a backup, if there is anything to back up.
     pub async fn backup(&mut self, mut order: Order) -> Result<Report, Failure> {
         order.look.changes.everything |= self.gaps;
+        let is_full = order.look.changes.everything;
+        let report = self.backed_up(order).await?;
+        if is_full && self.looked_back {
+            self.let_go().await?;
+        }
+        Ok(report)
+    }
+
+    async fn backed_up(&mut self, order: Order) -> Result<Report, Failure> {
         self.scope.trouble().map_err(Refusal::from)?;
         let answers = self.answers(&order).await?;
         let plan = self.plan(&order.look, &answers.accepted, order.rest).await?;

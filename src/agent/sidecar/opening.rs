@@ -25,6 +25,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What lies below `snapshots/`.
 #[derive(Debug, Default)]
@@ -84,6 +85,8 @@ impl Site {
             unfinished: true,
             unreconciled: true,
             beside: arrival == Arrival::Beside,
+            beside_since: None,
+            looked_back: false,
             undone: BTreeSet::new(),
             strangers: BTreeSet::new(),
             leftovers: BTreeMap::new(),
@@ -103,6 +106,7 @@ impl Site {
         let state = read.remove(keys::STATE);
         let state = state.and_then(|bytes| state::of_bytes(store.as_ref(), &bytes));
         site.before.clone_from(&state);
+        site.beside_since = site.beside.then(|| site.since(state.as_ref()));
         site.named = state.as_ref().and_then(|state| state.last);
         site.pruning = state.as_ref().and_then(|state| state.pruning.clone());
         // Whoever was here before may have had a write under way when it ended; and between the runs of a CronJob nobody looks
@@ -379,7 +383,14 @@ impl Site {
             // A mark that can't be read is one all the same.
             let mark = marks.get(key).and_then(|bytes| decode::<Pending>(bytes).ok());
             if mark.is_some_and(|mark| mark.undone) {
-                if !self.deletions.are_refused() {
+                if self.may_go_on(id) {
+                    // It may have written since somebody before us has undone it.
+                    if self.undone.insert(*id) {
+                        let restored = self.put_back(id).await?;
+                        warnings.extend(undone_again(id, restored.len()));
+                        self.unreconciled = true;
+                    }
+                } else if !self.deletions.are_refused() {
                     self.unmark(id).await?;
                 }
                 continue;
@@ -396,18 +407,19 @@ impl Site {
     /// The index is not there: the mirror gets back what was replaced, but for what a later backup has replaced again. What was
     /// only added is found when the listing is reconciled with the index.
     ///
-    /// While the writer that began it may still write, what it kept stays in history: whatever it does to the mirror yet, the
-    /// snapshots before it can be restored, and the mirror gets it back once more in the end.
+    /// While the writer that began it may still write, what it kept stays in history, and its mark says that it was undone:
+    /// whatever it does to the mirror yet, the snapshots before it can be restored, and the mirror gets it back once more in the
+    /// end, by whoever is here then.
     async fn undo(&mut self, id: &SnapshotId) -> Result<usize, Failure> {
         let kept = self.put_back(id).await?;
         let (store, history) = (self.store.clone(), keys::history_of(id));
-        let is_gone = if self.beside && id.epoch < self.lease.holder.epoch {
+        let is_over = if self.may_go_on(id) {
             self.undone.insert(*id);
-            true
+            false
         } else {
-            self.deletions.delete(store.as_ref(), &history, &kept).await?
+            self.deletions.delete(store.as_ref(), &history, &kept).await? && self.unmark(id).await?
         };
-        if !(is_gone && self.unmark(id).await?) {
+        if !is_over {
             // Before anything newer is written: it must not be undone twice.
             let mark = Pending {
                 version: VERSION,
@@ -437,23 +449,52 @@ impl Site {
     pub async fn look_back(&mut self, for_good: bool) -> Result<Vec<String>, Failure> {
         let mut warnings = self.settle(false).await?;
         if for_good {
-            while let Some(id) = self.undone.first().copied() {
-                let restored = self.put_back(&id).await?;
-                let (store, history) = (self.store.clone(), keys::history_of(&id));
-                self.deletions.delete(store.as_ref(), &history, &restored).await?;
-                self.undone.remove(&id);
-                if !restored.is_empty() {
-                    warnings.push(format!(
-                        "the backup {id} of the writer before was undone once more, in case it has written since: {} files of the \
-                         mirror are what they were before",
-                        restored.len()
-                    ));
-                }
+            let (store, undone) = (self.store.clone(), self.undone.clone());
+            for id in &undone {
+                let restored = self.put_back(id).await?;
+                self.deletions
+                    .delete(store.as_ref(), &keys::history_of(id), &restored)
+                    .await?;
+                warnings.extend(undone_again(id, restored.len()));
             }
-            warnings.extend(self.reconcile().await?);
+            warnings.extend(self.reconcile_late().await?);
+            self.looked_back = true;
+            if !self.gaps {
+                self.let_go().await?;
+            }
         }
-        self.beside = !self.undone.is_empty();
         Ok(warnings)
+    }
+
+    /// Nothing is left of the writer before us: nobody looks for it any more.
+    pub(super) async fn let_go(&mut self) -> Result<(), Failure> {
+        for id in std::mem::take(&mut self.undone) {
+            // One that can't be removed says that it was undone, and is nobody's any more.
+            self.unmark(&id).await?;
+        }
+        (self.beside, self.beside_since, self.looked_back) = (false, None, false);
+        Ok(())
+    }
+
+    /// Whether a backup is of a writer before us that may still be at it.
+    fn may_go_on(&self, id: &SnapshotId) -> bool {
+        self.beside && id.epoch < self.lease.holder.epoch
+    }
+
+    /// Since when we are beside somebody: one of us that had our claim may have been here before, by the same clock.
+    fn since(&self, before: Option<&State>) -> Timestamp {
+        let ours = &self.lease.holder;
+        let is_ours = |state: &&State| state.beside && state.epoch == ours.epoch && state.volume_id == ours.volume_id;
+        let now = Timestamp::now();
+        let since = before.filter(is_ours).and_then(|state| state.beside_since);
+        since.map_or(now, |since| since.min(now))
+    }
+
+    /// For how long we have been beside somebody.
+    #[must_use]
+    pub fn beside_for(&self) -> Duration {
+        let since = self.beside_since.map(|since| Timestamp::now().duration_since(since));
+        since.and_then(|passed| passed.try_into().ok()).unwrap_or_default()
     }
 
     /// The mirror gets back what a backup that has no index has replaced, but for what a later backup has replaced again, and for
@@ -511,6 +552,16 @@ impl Site {
         });
         Ok(named.collect())
     }
+}
+
+/// What is said of a backup that was undone before.
+fn undone_again(id: &SnapshotId, restored: usize) -> Option<String> {
+    (restored > 0).then(|| {
+        format!(
+            "the backup {id} of the writer before was undone once more, in case it has written since: {restored} files of the \
+             mirror are what they were before"
+        )
+    })
 }
 
 /// Writes a snapshot's entries to a table at `path`, as `noted` has them.

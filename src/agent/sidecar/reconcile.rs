@@ -7,6 +7,9 @@
 //! restore each day; but the listing tells when it was written. An object that is newer than the index of the first snapshot
 //! that has it was written after that by somebody else. On a store that keeps the time of the file that was uploaded, the time
 //! of the index's entry is as good as that. Where very many are so, as after the bucket was copied, the times mean nothing.
+//!
+//! **Written beside us.** Where a writer before us was undone that may have gone on for minutes, an object that we have written
+//! in these minutes may be its own as well, and no time tells the two apart: in the end, these are saved anew.
 
 use super::backup::{Failure, Site};
 use super::batch::blocking;
@@ -16,7 +19,7 @@ use crate::agent::scan::{Kind, Record, TableError};
 use crate::store::keys::{self, NAMES, SnapshotObject};
 use crate::store::snapshot::Point;
 use crate::store::{Depth, Object};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -29,6 +32,8 @@ const MOST: usize = 50_000;
 const SLACK: i128 = 2_000_000_000;
 /// So many files that were written over are believed, or a twentieth of all, if that is more.
 const MOST_WRITTEN_OVER: usize = 100;
+/// Around the moment at which a writer before us was undone, it may have written for so long.
+const BESIDE: SignedDuration = SignedDuration::from_mins(6);
 
 /// What the listing showed.
 #[derive(Debug, Default)]
@@ -43,6 +48,8 @@ struct Found {
     written_over: Vec<(Vec<u8>, String)>,
     /// There are more of them than is to be believed.
     too_many: bool,
+    /// Paths of files that were written while somebody else may have written them.
+    beside: Vec<Vec<u8>>,
 }
 
 impl Found {
@@ -57,18 +64,41 @@ impl Found {
 
 /// When the index of each snapshot was written, as the store says.
 #[derive(Debug, Default)]
-struct Published(BTreeMap<Point, Timestamp>);
+struct Published {
+    indexes: BTreeMap<Point, Timestamp>,
+    /// When backups of a writer before us were undone.
+    undone: Vec<Option<Timestamp>>,
+}
+
+/// Whether an object has the time of the file that it is of.
+fn is_its_own(record: &Record, written: Timestamp) -> bool {
+    (written.as_nanosecond() - i128::from(record.entry.modified)).abs() <= SLACK
+}
 
 impl Published {
     /// When a file was there at the latest that this backup had uploaded.
     fn after(&self, stored: Point) -> Option<Timestamp> {
-        self.0.range(stored..).next().map(|(_, time)| *time)
+        self.indexes.range(stored..).next().map(|(_, time)| *time)
+    }
+
+    /// Whether an object that we have written under this epoch may be of a writer that was undone.
+    fn may_be_of_another(&self, record: &Record, epoch: u64, written: Option<Timestamp>) -> bool {
+        let mut undone = self.undone.iter();
+        let is_near = |undone: &Option<Timestamp>| match (undone, written) {
+            (Some(undone), Some(written)) => {
+                let passed = written.duration_since(*undone);
+                // A time before that can only be that of the file, where the store keeps it.
+                passed.abs() <= BESIDE || passed.is_negative() && !is_its_own(record, written)
+            }
+            _ => true,
+        };
+        record.stored.epoch == epoch && record.digest.is_some() && !is_doubted(record) && undone.any(is_near)
     }
 
     /// Whether an object was written after it was saved.
     fn is_written_over(&self, record: &Record, written: Timestamp) -> bool {
+        let is_its_own = is_its_own(record, written);
         let written = written.as_nanosecond();
-        let is_its_own = (written - i128::from(record.entry.modified)).abs() <= SLACK;
         let after = self.after(record.stored);
         record.digest.is_some()
             && !is_doubted(record)
@@ -80,8 +110,20 @@ impl Published {
 impl Site {
     /// Compares the mirror with the newest snapshot. Warnings are for the log.
     pub async fn reconcile(&mut self) -> Result<Vec<String>, Failure> {
+        self.reconcile_with(false).await
+    }
+
+    /// The same, in the end of the time in which a writer before us may have written beside us.
+    pub(super) async fn reconcile_late(&mut self) -> Result<Vec<String>, Failure> {
+        self.reconcile_with(true).await
+    }
+
+    async fn reconcile_with(&mut self, late: bool) -> Result<Vec<String>, Failure> {
         let mut warnings = Vec::new();
-        let published = self.published(&mut warnings).await?;
+        let mut published = self.published(&mut warnings).await?;
+        if !late {
+            published.undone.clear();
+        }
         let spool = self.scratch.join("listing");
         let failed = |source| Failure::Scratch {
             path: spool.clone(),
@@ -110,7 +152,8 @@ impl Site {
             .iter()
             .map(|volume| volume.folder.clone().into_bytes())
             .collect();
-        let found = blocking(move || compare(&known, &folders, &published, &path)).await?;
+        let epoch = self.lease.holder.epoch;
+        let found = blocking(move || compare(&known, &folders, &published, epoch, &path)).await?;
         self.take(found, &mut warnings)?;
         self.unreconciled = false;
         Ok(warnings)
@@ -124,6 +167,7 @@ impl Site {
             unseen,
             written_over,
             too_many,
+            beside,
         } = found;
         strangers.retain(|name| !self.deletions.leaves(name));
         let destination = self.store.destination();
@@ -160,6 +204,17 @@ impl Site {
                 written_over.len()
             ));
             lost.extend(written_over.into_iter().map(|(path, _)| path));
+        }
+        if let Some(first) = beside.first() {
+            warnings.push(format!(
+                "{destination}: {} files were saved while the writer before could still write there, such as {}: they are saved \
+                 anew, in case it did",
+                beside.len(),
+                String::from_utf8_lossy(first)
+            ));
+            lost.extend(beside);
+            lost.sort();
+            lost.dedup();
         }
         if !lost.is_empty() {
             self.known = Arc::new(self.known.doubting(lost)?);
@@ -207,11 +262,15 @@ impl Site {
         let needed = self.known.base().map(|(base, _)| base);
         let mut is_there = needed.is_none();
         let mut is_marked = needed.is_none();
+        let undone = &self.undone;
         let mut each = |object: Object| match keys::of_snapshot(&object.name) {
             SnapshotObject::Index(id) => {
                 is_there |= Some(id) == needed && object.size > 0;
-                published.0.extend(object.written.map(|written| (id.point(), written)));
+                published
+                    .indexes
+                    .extend(object.written.map(|written| (id.point(), written)));
             }
+            SnapshotObject::Pending(id) if undone.contains(&id) => published.undone.push(object.written),
             SnapshotObject::Base(id) => is_marked |= Some(id) == needed,
             _ => {}
         };
@@ -241,8 +300,14 @@ impl Site {
     }
 }
 
-/// `folders`: those that were listed. Of others, nothing was seen, and nothing is lost.
-fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, published: &Published, spool: &Path) -> Result<Found, Failure> {
+/// `folders`: those that were listed. Of others, nothing was seen, and nothing is lost. `epoch`: ours.
+fn compare(
+    known: &Known,
+    folders: &BTreeSet<Vec<u8>>,
+    published: &Published,
+    epoch: u64,
+    spool: &Path,
+) -> Result<Found, Failure> {
     let failed = |source| Failure::Scratch {
         path: spool.to_owned(),
         source,
@@ -280,7 +345,12 @@ fn compare(known: &Known, folders: &BTreeSet<Vec<u8>>, published: &Published, sp
         }
         let written = written.parse().ok().filter(|written| *written != 0);
         let written = written.and_then(|written| Timestamp::from_microsecond(written).ok());
-        if let (Some(same), Some(written)) = (same, written)
+        if let Some(same) = same
+            && same.standing.is_live()
+            && published.may_be_of_another(same, epoch, written)
+        {
+            found.beside.push(path.to_vec());
+        } else if let (Some(same), Some(written)) = (same, written)
             && !found.too_many
             && same.standing.is_live()
             && published.is_written_over(same, written)

@@ -127,6 +127,7 @@ impl Bed {
             pruning: None,
             mode: None,
             beside: false,
+            beside_since: None,
             files: 0,
             bytes: 0,
         };

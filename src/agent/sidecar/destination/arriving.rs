@@ -14,6 +14,7 @@ use crate::agent::sidecar::inbox::Inbox;
 use crate::agent::start::Writing;
 use crate::store::claims::Holder;
 use crate::store::keys;
+use std::time::Duration;
 use tokio::time::Instant;
 
 impl Worker {
@@ -102,11 +103,10 @@ impl Worker {
             site.save_anew(&found.damaged).await?;
         }
         self.opened(&site.lease);
-        self.site = Some(site);
         if arrival == Arrival::Beside {
-            let now = Instant::now();
-            self.looks_back = LOOK_BACK.map(|after| now + after).to_vec();
+            self.looks_back = looks_back(site.beside_for());
         }
+        self.site = Some(site);
         // Before our first heartbeat: from then on the store says nothing of the writer before us.
         self.hold_databases(&holder).await?;
         // Whoever comes now sees that the place is in use.
@@ -173,18 +173,23 @@ impl Worker {
         let holder = site.lease.holder.clone();
         let for_good = self.looks_back.len() < 2;
         let looked = self.renewal(&holder).during(site.look_back(for_good)).await;
-        let is_over = !site.beside;
+        let waits_for_a_backup = site.looked_back;
         self.site = Some(site);
         for warning in looked? {
             tracing::warn!(destination = %self.name, "{warning}");
         }
-        if is_over {
-            self.looks_back.clear();
-        } else {
-            self.looks_back.remove(0);
+        self.looks_back.remove(0);
+        if waits_for_a_backup {
+            self.next_scan = Instant::now();
         }
         Ok(())
     }
+}
+
+/// When it is looked back, by whoever has been beside somebody for so long.
+fn looks_back(beside_for: Duration) -> Vec<Instant> {
+    let now = Instant::now();
+    LOOK_BACK.map(|after| now + after.saturating_sub(beside_for)).to_vec()
 }
 
 /// Once the pod is being stopped, two thirds of the time that is left belong to the last backup.

@@ -104,6 +104,7 @@ impl Worker {
             files: totals.files,
             bytes: totals.bytes,
             beside: site.beside,
+            beside_since: site.beside_since,
             pruning: site.pruning.clone(),
             ..State::default()
         })

@@ -2,8 +2,12 @@
 //! be restored in the end, files of the same size too.
 
 use super::{Bench, act};
+use crate::agent::watch::Changes;
+use crate::store::records::{VERSION, encode};
 use crate::store::snapshot::{Kind, SnapshotId};
+use crate::store::state::State;
 use crate::store::{Store, keys};
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -82,13 +86,110 @@ async fn whatever_a_writer_sends_after_its_place_was_taken_every_snapshot_can_be
         send_late(&before, pending, &replaced);
         // From here on it is gone.
         site.look_back(true).await.unwrap();
+        bench.check("in the end");
+        bench.backup(&mut site, Kind::Auto).await.unwrap();
+        bench.check("after the next backup");
         assert!(!site.beside && site.undone.is_empty());
+        assert_eq!(bench.pending(), [], "lives {lives}");
+        assert_eq!(contents(&bench.mirror()), contents(&bench.tree()), "lives {lives}");
+    }
+    assert!(undone > 3, "some were interrupted in the middle");
+}
+
+#[tokio::test]
+async fn whoever_goes_on_after_the_one_that_took_over_undoes_what_came_late_too() {
+    let replaced = ["a", "d/e", "new"];
+    let mut undone = 0;
+    for lives in 4..24 {
+        let (before, pending) = interrupted(lives).await;
+        let mut bench = successor(&before);
+        // It ends before it has looked back; the next two are of the same pod, the last one is of another.
+        drop(bench.open_beside(2).await);
+        for epoch in [2, 2, 3] {
+            bench.claim(epoch);
+            send_late(&before, pending, &replaced);
+            let site = bench.open_beside(epoch).await;
+            bench.check("as soon as somebody is there again");
+            undone += site.undone.len();
+        }
+        send_late(&before, pending, &replaced);
+        let mut site = bench.open_beside(3).await;
+        send_late(&before, pending, &replaced);
+        site.look_back(true).await.unwrap();
         bench.check("in the end");
         bench.backup(&mut site, Kind::Auto).await.unwrap();
         bench.check("after the next backup");
         assert_eq!(contents(&bench.mirror()), contents(&bench.tree()), "lives {lives}");
+        assert_eq!(bench.pending(), []);
     }
-    assert!(undone > 3, "some were interrupted in the middle");
+    assert!(undone > 9, "some were interrupted in the middle");
+}
+
+#[tokio::test]
+async fn what_we_saved_while_another_could_still_write_is_saved_anew_in_the_end_whatever_its_size_and_time() {
+    let mut replaced = 0;
+    for lives in 4..24 {
+        let (before, pending) = interrupted(lives).await;
+        let mut bench = successor(&before);
+        let mut site = bench.open_beside(2).await;
+        if site.undone.is_empty() {
+            continue;
+        }
+        // As large as what the writer before has under that name.
+        bench.write("a", "a of ours!");
+        bench.write("of the next", "one");
+        bench.backup(&mut site, Kind::Auto).await.unwrap();
+        // It comes after our upload and before our index: by no time it is told from ours.
+        send_late(&before, pending, &["a"]);
+        assert_eq!(bench.memory.objects()["config/a"], b"A AT FIRST");
+        site.look_back(true).await.unwrap();
+        assert!(site.beside, "what may be another's is not saved anew yet");
+        if replaced % 2 == 1 {
+            // Whoever had looked back ends there.
+            site = bench.open_beside(2).await;
+            site.look_back(true).await.unwrap();
+        }
+        let report = bench
+            .backup_of(&mut site, Kind::Auto, Changes::default())
+            .await
+            .unwrap();
+        assert!(report.snapshot.is_some());
+        assert_eq!(contents(&bench.mirror()), contents(&bench.tree()), "lives {lives}");
+        assert_eq!(bench.restored(bench.snapshots().last().unwrap()), bench.tree());
+        assert!(!site.beside && bench.pending().is_empty());
+        // Once is enough.
+        let calm = bench.backup(&mut site, Kind::Auto).await.unwrap();
+        assert_eq!(calm.snapshot, None);
+        replaced += 1;
+    }
+    assert!(replaced > 3, "some were interrupted in the middle");
+}
+
+#[tokio::test]
+async fn one_that_is_started_again_looks_back_when_the_first_one_would_have() {
+    let (before, _) = interrupted(12).await;
+    let bench = successor(&before);
+    let minutes = |ago: i64| Timestamp::now() - SignedDuration::from_mins(ago);
+    for (epoch, beside, since, expected) in [
+        (2, true, Some(minutes(7)), 7),
+        (2, true, Some(minutes(-7)), 0),
+        (2, true, None, 0),
+        // The clock of another pod is another clock.
+        (1, true, Some(minutes(7)), 0),
+        (2, false, Some(minutes(7)), 0),
+    ] {
+        let state = State {
+            version: VERSION,
+            epoch,
+            volume_id: "aa".to_owned(),
+            beside,
+            beside_since: since,
+            ..State::default()
+        };
+        bench.memory.write(keys::STATE, &encode(&state)).await.unwrap();
+        let site = bench.open_beside(2).await;
+        assert_eq!(site.beside_for().as_secs() / 60, expected, "{epoch} {beside} {since:?}");
+    }
 }
 
 /// What there is, whatever the names under which it lies.
