@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use support::S3;
 use support::pod::{PATIENCE, PLACE, Place, Pod, block_on, tree, until_place};
 use vixens_backup::store::records::{Pending, decode, encode};
+use vixens_backup::store::snapshot::SnapshotId;
 use vixens_backup::store::state::State;
 use vixens_backup::store::{Store, keys};
 
@@ -112,7 +113,7 @@ fn whoever_goes_on_for_the_pod_that_took_over_undoes_what_a_blind_writer_sends_l
     old.kill();
     let mut new = successor(&server);
     let undone = |place: &Place| {
-        let mark = |id| decode::<Pending>(&place.content(&keys::pending(id)).unwrap()).unwrap();
+        let mark = |id: &SnapshotId| decode::<Pending>(&place.content(&keys::pending(id)).unwrap()).unwrap();
         place.pending.iter().copied().find(|id| mark(id).undone)
     };
     let is_as_before = |place: &Place| {

@@ -1,5 +1,6 @@
 //! `start.json`, in the folder that the injected containers share: what `init` found and did. Written last by `init`,
-//! the only word that the sidecar believes; without it, nothing is backed up. A type ↔ a file.
+//! the only word that the sidecar believes; without it, nothing is backed up. A copy lies on each volume, for the runs of a
+//! CronJob; it counts where it is of the start that the marker is of. A type ↔ a file.
 
 use super::lease::judge::Since;
 use crate::contract::question::Question;
@@ -187,6 +188,16 @@ impl Start {
             epoch: holder.epoch,
             ..self.claim(self.time)
         }
+    }
+
+    /// The same for a volume: what the restore found damaged is for the sidecar alone, and may be long.
+    #[must_use]
+    pub fn in_short(&self) -> Self {
+        let mut short = self.clone();
+        for destination in &mut short.destinations {
+            destination.damaged.clear();
+        }
+        short
     }
 
     /// Reads the file; `None` where there is none: `init` did not end.

@@ -1,9 +1,9 @@
-//! Makes one backup of the mounted volumes itself, for apps without a sidecar (mode `cronjob`): under the claim that
-//! `init` made and wrote down in each volume's marker, one run at a time, with the sidecar's own guards and order. The
-//! volumes are mounted read-only, and never written.
+//! Makes one backup of the mounted volumes itself, for apps without a sidecar (mode `cronjob`): under the claims that
+//! `init` made and wrote down on each volume, and those that it could not make, one run at a time, with the sidecar's own guards
+//! and order. The volumes are mounted read-only, and never written.
 
-use super::{Error, say};
-use crate::agent::arguments::{BackupArguments, Destination};
+use super::{Error, claim, say};
+use crate::agent::arguments::{BackupArguments, Destination, QuestionId};
 use crate::agent::filters::Filters;
 use crate::agent::last_words;
 use crate::agent::lease::absence::{Absence, Step};
@@ -17,7 +17,7 @@ use crate::agent::sidecar::backup::{Failure, Order, Site};
 use crate::agent::sidecar::batch::with_sources;
 use crate::agent::sidecar::volume::{Scope, Volume, is_writable};
 use crate::agent::snapshot::changes::Look as LookAtVolumes;
-use crate::agent::start::Serving;
+use crate::agent::start::{START, Serving, Start};
 use crate::agent::volume::given_up::GivenUp;
 use crate::agent::volume::marker::{MARKER, Marker, MarkerStatus};
 use crate::agent::volume::{mount, own::OwnFolder};
@@ -58,6 +58,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let mut known = KnownStores::default();
     let mut serving: Option<Serving> = None;
     let mut given_up = GivenUp::default();
+    let mut start: Option<Start> = None;
     for volume in &protection.volumes {
         let path = Path::new(&volume.mount_path);
         mount::check(path, arguments.folders.allow_plain_folder).map_err(|error| Error::Failed(error.to_string()))?;
@@ -70,6 +71,9 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
         let _ = given_up.read(&own);
         known.stores.extend(stores.unwrap_or_default().stores);
         serving = serving.or_else(|| marker.serving.clone());
+        // A start of a former release, or one that was killed, has left none, or that of another start.
+        let of_start = || own.read::<Start>(START).ok().flatten();
+        start = start.or_else(|| of_start().filter(|start| start.time == marker.time));
         volumes.push(Volume {
             path: path.to_owned(),
             folder: marker.folder.clone(),
@@ -78,7 +82,7 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
         });
         markers.push((volume.name.clone(), marker));
     }
-    let Some(claim) = claim(&markers) else {
+    let Some(claim) = marked(&markers) else {
         return Err(Error::Failed("there is no volume to back up".to_owned()));
     };
     volumes.sort_by_key(|volume| format!("{}/", volume.folder));
@@ -94,7 +98,12 @@ pub(super) async fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let mut errors = Vec::new();
     for (index, destination) in protection.destinations.iter().enumerate() {
         let known = known.of(&destination.to_string());
-        match one(arguments, index, destination, &claim, &known, serving.as_ref(), &scope).await {
+        let under = Under {
+            start: start.as_ref(),
+            claim: &claim,
+            known: &known,
+        };
+        match one(arguments, index, destination, &under, serving.as_ref(), &scope).await {
             Ok(None) => {}
             // The run that places a hold is seen to; those after it only say so.
             Ok(Some(question)) => errors.push(Error::Refused(format!(
@@ -131,7 +140,7 @@ fn marker(volume: &Path) -> Result<Marker, Error> {
 }
 
 /// The claim that `init` made and the markers name, to be known again and, where it is gone, to be written again.
-fn claim(markers: &[(String, Marker)]) -> Option<Claim> {
+fn marked(markers: &[(String, Marker)]) -> Option<Claim> {
     let (_, first) = markers.first()?;
     let holder = first.claim.clone().unwrap_or(Holder {
         epoch: first.epoch,
@@ -246,27 +255,48 @@ async fn lock(volume: &Path) -> Result<Option<std::fs::File>, Error> {
     }
 }
 
+/// What a run may write under.
+struct Under<'a> {
+    /// The last start.
+    start: Option<&'a Start>,
+    /// The claim that the markers name.
+    claim: &'a Claim,
+    /// What is known of the store.
+    known: &'a KnownStore,
+}
+
+impl Under<'_> {
+    /// Our claim at this destination.
+    async fn held(&self, store: &dyn Store, accepted: &[QuestionId]) -> Result<Lease, Failure> {
+        if let Some(start) = self.start {
+            return claim::held(store, start, self.known, accepted).await;
+        }
+        match &self.known.asks {
+            Some(question) => {
+                last_words::leave(&question.to_string());
+                Err(Failure::Waiting(question.to_string()))
+            }
+            None => Ok(Lease::new(self.claim, self.known.store_id.clone())),
+        }
+    }
+}
+
 /// Backs up to one destination. What its guard holds since this backup is asked about.
 async fn one(
     arguments: &BackupArguments,
     index: usize,
     destination: &Destination,
-    claim: &Claim,
-    known: &KnownStore,
+    under: &Under<'_>,
     serving: Option<&Serving>,
     scope: &Arc<Scope>,
 ) -> Result<Option<Question>, Failure> {
-    if let Some(question) = &known.asks {
-        last_words::leave(&question.to_string());
-        return Err(Failure::Waiting(question.to_string()));
-    }
     let scratch = arguments.folders.restore_dir.join("backup").join(index.to_string());
     let store: Arc<dyn Store> = Arc::new(Rclone::new(
         destination.remote(),
         destination.path(),
         Settings::lean(&arguments.folders.rclone_dir, &scratch),
     ));
-    let lease = Lease::new(claim, known.store_id.clone());
+    let lease = under.held(store.as_ref(), &arguments.accepted).await?;
     let comer = Comer {
         holder: &lease.holder,
         pod: &arguments.identity.pod,
@@ -278,7 +308,7 @@ async fn one(
         holder: lease.holder.clone(),
         summary: None,
     };
-    let opening = open(&store, lease, known, scope, &scratch, arrival);
+    let opening = open(&store, lease, under.known, scope, &scratch, arrival);
     let (mut site, warnings) = renewal.during(opening).await?;
     for warning in warnings {
         say(&format!("{destination}: {warning}"));

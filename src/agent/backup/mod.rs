@@ -4,6 +4,7 @@
 
 mod ask;
 mod call;
+mod claim;
 mod here;
 
 use crate::agent::arguments::BackupArguments;

@@ -8,7 +8,7 @@ use super::survey::Survey;
 use super::{Error, Init};
 use crate::agent::lease::judge::{Claimant, Since};
 use crate::agent::lease::known::{KnownStores, STORES};
-use crate::agent::start::{Start, StartedDestination, StartedVolume, Status, TakeOver, Writing};
+use crate::agent::start::{START, Start, StartedDestination, StartedVolume, Status, TakeOver, Writing};
 use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, OUTGOING, RESTORING, UNDO};
 use crate::store::Store;
@@ -127,7 +127,7 @@ pub(super) async fn settle(
             served,
             serving: start.serving.clone(),
         };
-        mark(subject, outcome, &marker, known)?;
+        mark(subject, outcome, &marker, known, &start)?;
     }
     Ok(start)
 }
@@ -196,9 +196,17 @@ async fn synced(subjects: &[Subject], outcomes: &[Outcome]) -> Result<(), Error>
 }
 
 /// Writes the marker, the last step on a volume; then what the restore left behind goes.
-fn mark(subject: &Subject, outcome: &Outcome, marker: &Marker, known: &KnownStores) -> Result<(), Error> {
+fn mark(
+    subject: &Subject,
+    outcome: &Outcome,
+    marker: &Marker,
+    known: &KnownStores,
+    start: &Start,
+) -> Result<(), Error> {
     if outcome.marked {
         subject.own.write(STORES, known)?;
+        // For the runs of a CronJob, which see nothing else of this start.
+        subject.own.write(START, &start.in_short())?;
         subject.own.write(MARKER, marker)?;
     }
     subject.own.remove(RESTORING)?;
