@@ -8,6 +8,7 @@ use super::survey::Survey;
 use super::{Error, Init};
 use crate::agent::lease::judge::{Claimant, Since};
 use crate::agent::lease::known::{KnownStores, STORES};
+use crate::agent::lease::reverted::Marked;
 use crate::agent::start::{START, Start, StartedDestination, StartedVolume, Status, TakeOver, Writing};
 use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, OUTGOING, RESTORING, UNDO};
@@ -69,8 +70,10 @@ pub(super) async fn settle(
     let (destinations, synced) = tokio::join!(claim, synced(subjects, outcomes));
     synced?;
     start.destinations = destinations;
+    let markers = subjects.iter().filter_map(|subject| subject.marker.as_ref());
+    let marked: Vec<Marked> = markers.map(Marked::from).collect();
     for destination in &start.destinations {
-        known.learn(&destination.destination, &destination.writing);
+        known.learn(&destination.destination, &destination.writing, &marked);
     }
     for taken in &survey.taken_over {
         if let Some(to) = start.destinations.get_mut(taken.number)

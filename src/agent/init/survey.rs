@@ -264,7 +264,7 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &mut [Subject], expected: 
         });
     if all_kept
         && wanted.is_none()
-        && let Some(survey) = glance(init, subjects).await
+        && let Some(survey) = glance(init, subjects, expected).await
     {
         return Ok(survey);
     }
@@ -379,7 +379,7 @@ async fn conclude(
     folders::keep_recorded(subjects, survey.primary_claim());
     folders::set_apart(subjects, survey.primary_claim())?;
     folders::ask(init, &survey, subjects).await?;
-    survey.reverted = reverted(&survey.said, subjects);
+    survey.reverted = reverted(init, &survey.said, subjects, expected);
     match wanted {
         None => {}
         Some(Wanted::Unconfirmed(value)) => {
@@ -421,7 +421,7 @@ fn lateness(backup: &Backup) -> Option<(u64, Timestamp)> {
 }
 
 /// Volumes that were put back to an older state, and what the destinations have of them since.
-fn reverted(said: &[Said], subjects: &[Subject]) -> Vec<(usize, Reverted)> {
+fn reverted(init: &Init<'_>, said: &[Said], subjects: &[Subject], expected: &Expected) -> Vec<(usize, Reverted)> {
     let backups = said
         .iter()
         .enumerate()
@@ -430,10 +430,11 @@ fn reverted(said: &[Said], subjects: &[Subject]) -> Vec<(usize, Reverted)> {
         .flat_map(|(number, backup)| {
             subjects.iter().filter_map(move |subject| {
                 let marker = subject.marker.as_ref()?;
+                let marked = expected.marked(&init.stores.get(number)?.destination(), marker);
                 let reverted = Reverted {
                     volume: subject.name.clone(),
-                    marked: marker.epoch,
-                    snapshot: newer(backup, marker)?,
+                    marked: marked.epoch,
+                    snapshot: newer(backup, &marked)?,
                 };
                 Some((number, reverted))
             })

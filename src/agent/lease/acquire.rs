@@ -5,7 +5,7 @@ use super::beat::{LONG_SILENCE, Observation, Sign};
 use super::inspect::{Backup, Place, look};
 use super::judge::{Claimant, Judgement, Since, judge};
 use super::known::KnownStore;
-use super::reverted::pin;
+use super::reverted::{newer, pin, told};
 use crate::agent::arguments::QuestionId;
 use crate::agent::start::{Start, Writing};
 use crate::contract::question::Question;
@@ -111,6 +111,15 @@ pub async fn claim(
         let names: Vec<&str> = start.volumes.iter().map(|volume| volume.name.as_str()).collect();
         pin(store, *snapshot, &names.join(", ")).await?;
     }
+    // No start could ask it: what it has is compared with what the volumes were when it was last there.
+    let is_of_this_start = backup.claim.as_ref().is_some_and(|claim| claim.start == Some(start.time));
+    for marked in known.marked.iter().filter(|_| !is_of_this_start) {
+        let volume = start.volumes.iter().find(|volume| volume.id == marked.id);
+        if let (Some(volume), Some(snapshot)) = (volume, newer(&backup, marked)) {
+            pin(store, snapshot, &volume.name).await?;
+            tracing::warn!("volume {}: {}", volume.name, told(&place, &snapshot, marked.epoch));
+        }
+    }
     let draft = start.claim(now);
     // One epoch for all destinations of a start: what is saved under it is told apart by time.
     let is_of_this_start = start
@@ -164,6 +173,7 @@ mod tests {
         recorded: None,
         claimed: None,
         asks: None,
+        marked: Vec::new(),
     };
 
     fn start(id: &str) -> Start {

@@ -3,6 +3,7 @@
 //! while a store shows nothing knows that something was there. A type ↔ a file.
 
 use super::inspect::Place;
+use super::reverted::Marked;
 use crate::agent::arguments::QuestionKind;
 use crate::agent::start::Writing;
 use crate::contract::question::Question;
@@ -46,6 +47,10 @@ pub struct KnownStore {
     /// claim, says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asks: Option<Question>,
+    /// What the markers of the volumes said when a start could not claim it: since then they were written anew. What it has that
+    /// is newer is pinned before anything is written there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marked: Vec<Marked>,
 }
 
 /// A claim that a sidecar has made.
@@ -134,16 +139,28 @@ impl KnownStores {
         self.stores.get(destination).cloned().unwrap_or_default()
     }
 
-    /// What came of claiming a place there.
-    pub fn learn(&mut self, destination: &str, writing: &Writing) {
-        let asks = match writing {
-            Writing::Claimed { .. } => None,
-            Writing::Asks { question } => Some(question.clone()),
-            Writing::Unclaimed | Writing::Waiting { .. } | Writing::Fenced => return,
-        };
+    /// What came of claiming a place there, from volumes of which their markers said so much.
+    pub fn learn(&mut self, destination: &str, writing: &Writing, marked: &[Marked]) {
         let known = self.stores.entry(destination.to_owned()).or_default();
-        known.held |= asks.is_none();
-        known.asks = asks;
+        match writing {
+            Writing::Claimed { .. } => {
+                known.held = true;
+                known.asks = None;
+            }
+            Writing::Asks { question } => known.asks = Some(question.clone()),
+            Writing::Unclaimed | Writing::Waiting { .. } | Writing::Fenced => {}
+        }
+        if let Writing::Claimed { .. } = writing {
+            known.marked.clear();
+        } else {
+            for marked in marked {
+                // The first one counts: whatever came after it, the store was not there.
+                match known.marked.iter_mut().find(|before| before.id == marked.id) {
+                    Some(before) => before.goes_on(marked),
+                    None => known.marked.push(marked.clone()),
+                }
+            }
+        }
     }
 
     /// Changes what is known of one destination, in the pod's shared folder. Where that can't be written, a sidecar that is

@@ -7,16 +7,57 @@ use crate::store::records::{Pin, VERSION, encode};
 use crate::store::snapshot::SnapshotId;
 use crate::store::{Error, Store, keys};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What a marker said of its volume: the state that the volume was in, for a destination that was away then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// The volume's id.
+    pub id: String,
+    /// The epoch of the last claim that named it.
+    pub epoch: u64,
+    /// The start that the marker was of.
+    pub time: Timestamp,
+    /// Starts after that one, which came from the same state: what was claimed under one of them is in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<Timestamp>,
+}
+
+/// So many starts are remembered.
+const MOST_STARTS: usize = 100;
+
+impl Marked {
+    /// Another start has come from this state, as the marker that it left says.
+    pub fn goes_on(&mut self, marker: &Self) {
+        if self.time != marker.time && !self.starts.contains(&marker.time) {
+            let too_many = (self.starts.len() + 1).saturating_sub(MOST_STARTS);
+            self.starts.drain(..too_many);
+            self.starts.push(marker.time);
+        }
+    }
+}
+
+impl From<&Marker> for Marked {
+    fn from(marker: &Marker) -> Self {
+        Self {
+            id: marker.id.clone(),
+            epoch: marker.epoch,
+            time: marker.time,
+            starts: Vec::new(),
+        }
+    }
+}
 
 /// The newest snapshot, where it was made from this volume under an epoch that the volume's marker is older than.
 ///
 /// A later claim alone says nothing: a start that was killed before it wrote its marker leaves one, and nobody has written
 /// under it. Nor does one that the sidecar has made since, under the very start that the marker is of.
 #[must_use]
-pub fn newer(backup: &Backup, marker: &Marker) -> Option<SnapshotId> {
+pub fn newer(backup: &Backup, marker: &Marked) -> Option<SnapshotId> {
     let claim = backup.claim.as_ref()?;
     let is_its = claim.volumes.iter().any(|volume| volume.id == marker.id);
-    let is_later = claim.epoch > marker.epoch && claim.start != Some(marker.time);
+    let is_in_order = |start: Timestamp| start == marker.time || marker.starts.contains(&start);
+    let is_later = claim.epoch > marker.epoch && !claim.start.is_some_and(is_in_order);
     let newest = backup.newest()?;
     (is_its && is_later && marker.epoch > 0 && newest.epoch > marker.epoch).then_some(newest)
 }
@@ -54,7 +95,6 @@ pub fn told(destination: &str, snapshot: &SnapshotId, marked: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::volume::marker::MarkerStatus;
     use crate::store::claims::{Claim, ClaimedVolume, Owner};
     use crate::store::memory::Memory;
 
@@ -99,7 +139,7 @@ mod tests {
             assert_eq!(newer(&place, &marker(marked)).is_some(), expected, "{place:?} {marked}");
         }
         assert_eq!(newer(&Backup::default(), &marker(5)), None);
-        let same_start = Marker {
+        let same_start = Marked {
             time: START,
             ..marker(5)
         };
@@ -112,20 +152,12 @@ mod tests {
 
     const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-    fn marker(epoch: u64) -> Marker {
-        Marker {
-            version: VERSION,
+    fn marker(epoch: u64) -> Marked {
+        Marked {
             id: "aa".to_owned(),
-            owner: owner(),
-            folder: "config".to_owned(),
-            status: MarkerStatus::Settled,
             epoch,
-            claim: None,
-            since: None,
             time: Timestamp::UNIX_EPOCH,
-            restored: None,
-            served: Vec::new(),
-            serving: None,
+            starts: Vec::new(),
         }
     }
 

@@ -7,7 +7,9 @@ use super::super::{Init, Stores};
 use super::Said;
 use crate::agent::lease::inspect::Place;
 use crate::agent::lease::known::{KnownStore, KnownStores, STORES};
+use crate::agent::lease::reverted::Marked;
 use crate::agent::volume::look::VolumeState;
+use crate::agent::volume::marker::Marker;
 use crate::contract::question::Question;
 use crate::contract::record::{RECORD_FILE, Record};
 use crate::store::{Store, decisions, store_id};
@@ -71,7 +73,26 @@ impl Expected {
             recorded: recorded.snapshot.clone(),
             claimed: None,
             asks: by_volume.asks,
+            marked: by_volume.marked,
         }
+    }
+
+    /// What the marker of a volume said, as far as a destination knows: what was in it when it was last there.
+    pub(super) fn marked(&self, destination: &str, marker: &Marker) -> Marked {
+        let marker = Marked::from(marker);
+        let known = self.known.of(destination).marked;
+        match known.into_iter().find(|marked| marked.id == marker.id) {
+            Some(mut marked) => {
+                marked.goes_on(&marker);
+                marked
+            }
+            None => marker,
+        }
+    }
+
+    /// Whether a destination was away when the volumes were last marked.
+    pub(super) fn was_away(&self, destination: &str) -> bool {
+        !self.known.of(destination).marked.is_empty()
     }
 
     /// Whether any destination is known to have had a backup.
@@ -125,6 +146,8 @@ impl Expected {
             let destination = store.destination();
             let before = self.of(&destination);
             let is_anew = weighed.anew.iter().any(|(anew, _)| *anew == number);
+            // Until it is claimed, which this start has yet to do.
+            let marked = before.marked.clone();
             let known = match said {
                 _ if is_anew => KnownStore::default(),
                 Said::Nothing(_) => before,
@@ -143,7 +166,8 @@ impl Expected {
                     ..KnownStore::default()
                 },
             };
-            learned.stores.insert(destination, known);
+            let marked = if is_anew { Vec::new() } else { marked };
+            learned.stores.insert(destination, KnownStore { marked, ..known });
         }
         learned
     }

@@ -2,6 +2,7 @@
 //! have been emptied, or put back to an older state, it is not, and more is looked at.
 
 use super::coverage::remnant;
+use super::doubt::Expected;
 use super::{Decided, Said, Survey, with_causes};
 use crate::agent::arguments::RestorePolicy;
 use crate::agent::init::decision::Decision;
@@ -15,7 +16,7 @@ use std::time::Duration;
 pub(super) const GLANCE: Duration = Duration::from_secs(5);
 
 /// The survey, if every place is still held from one of these volumes, as far as anybody can tell.
-pub(super) async fn glance(init: &Init<'_>, subjects: &[Subject]) -> Option<Survey> {
+pub(super) async fn glance(init: &Init<'_>, subjects: &[Subject], expected: &Expected) -> Option<Survey> {
     let said = asked(init.stores).await;
     let first = &subjects.first()?.id;
     let all_ours = said.iter().all(|said| match said {
@@ -28,7 +29,12 @@ pub(super) async fn glance(init: &Init<'_>, subjects: &[Subject]) -> Option<Surv
         let most = seen.iter().map(|outline| outline.files_at_most).max().unwrap_or(0);
         init.arguments.restore != RestorePolicy::Never && are_nearly_empty(subjects, most)
     };
-    if !all_ours || seen.iter().any(|outline| may_be_older(subjects, outline)) || may_be_emptied() {
+    // What it has may be newer than what the volumes were when it was last there.
+    let is_back = || {
+        let mut each = init.stores.iter().zip(&said);
+        each.any(|(store, said)| said.outline().is_some() && expected.was_away(&store.destination()))
+    };
+    if !all_ours || is_back() || seen.iter().any(|outline| may_be_older(subjects, outline)) || may_be_emptied() {
         return None;
     }
     Some(Survey {

@@ -1,8 +1,12 @@
 //! Volumes that have a marker, and are not what that says: emptied in the hope of a restore, or put back to an older state.
 
 use super::*;
+use crate::agent::lease::acquire::{self, Claimed};
+use crate::agent::lease::beat::Observation;
+use crate::agent::lease::known::{KnownStores, STORES};
 use crate::agent::start::StartedVolume;
 use crate::agent::volume::own::OwnFolder;
+use crate::store::claims::Holder;
 use crate::store::index::{Carried, Hold, HoldId, Standing};
 
 /// A volume that was restored and is in use: three files in two folders, and dot-files.
@@ -241,6 +245,81 @@ async fn what_can_not_be_pinned_is_not_written_to() {
         );
     }
     panic!("it never got to its end");
+}
+
+#[tokio::test]
+async fn what_a_store_has_newer_that_was_away_is_pinned_by_whoever_claims_it_in_the_end_and_nothing_else_is() {
+    let (bed, id) = reverted().await;
+    let own = OwnFolder::on(&bed.volume());
+    let before: Marker = own.read(MARKER).unwrap().unwrap();
+    // It is away for two starts; the volume is marked anew by each, under a later epoch where another destination is claimed.
+    let mut start = bed.start_over(Fault::AwayFrom(0)).await.unwrap();
+    for _ in 0..2 {
+        let marker: Marker = own.read(MARKER).unwrap().unwrap();
+        own.write(
+            MARKER,
+            &Marker {
+                epoch: before.epoch + 10,
+                ..marker
+            },
+        )
+        .unwrap();
+        start = bed.start_over(Fault::AwayFrom(0)).await.unwrap();
+    }
+    assert_eq!(start.epoch, before.epoch + 10);
+    let to = start.destinations[0].clone();
+    let known = KnownStores::read(&bed.folder.path().join("restore")).of(&to.destination);
+    let claim = async |store: &dyn Store, start: &Start| {
+        let mut observation = Observation::default();
+        acquire::claim(store, start, &to.writing, &known, &[], &mut observation).await
+    };
+    // Killed anywhere, it is not claimed before it is pinned.
+    for call in 0..10 {
+        let copy = Arc::new(Memory::default());
+        copy.objects().clone_from(&bed.memory.objects());
+        let result = claim(&Faulty::new(&copy, Fault::AwayFrom(call)), &start).await;
+        let objects = copy.objects();
+        let is_claimed = objects.contains_key(&keys::claim(start.epoch + 1, &start.volumes[0].id));
+        let is_pinned = objects.contains_key(&format!("pins/reverted-{id}.json"));
+        assert!(is_pinned || !is_claimed, "call {call}: {result:?}");
+    }
+    // Where a start is the first to ask it, that one does.
+    let copy = Arc::new(Memory::default());
+    copy.objects().clone_from(&bed.memory.objects());
+    assert!(matches!(claim(bed.memory.as_ref(), &start).await, Ok(Claimed::Held(_))));
+    assert_eq!(pins(&bed), [format!("pins/reverted-{id}.json")]);
+    let by_a_start = Bed { memory: copy, ..bed };
+    by_a_start.start().await;
+    assert_eq!(pins(&by_a_start), [format!("pins/reverted-{id}.json")]);
+}
+
+#[tokio::test]
+async fn what_was_saved_there_under_a_start_in_between_is_in_order() {
+    let (bed, id) = reverted().await;
+    let own = OwnFolder::on(&bed.volume());
+    let start = bed.start_over(Fault::AwayFrom(0)).await.unwrap();
+    // The sidecar of this start claims it, and saves something there.
+    let newest = {
+        let mut objects = bed.memory.objects();
+        objects.retain(|key, _| *key != keys::snapshot(&id));
+        let claim = start.claim_of(&Holder {
+            epoch: start.epoch + 2,
+            volume_id: start.volumes[0].id.clone(),
+        });
+        objects.insert(claim.holder().key(), encode(&claim));
+        format!("20261122T180500Z-{}.1-auto", claim.epoch)
+    };
+    bed.backup(&newest, &many(), &many());
+    let marker: Marker = own.read(MARKER).unwrap().unwrap();
+    assert_eq!(marker.time, start.time);
+    let next = bed.start_over(Fault::AwayFrom(0)).await.unwrap();
+    let last = bed.start().await;
+    assert!(!last.volumes[0].why.contains("put back"), "{}", last.volumes[0].why);
+    assert!(next.time > start.time);
+    assert_eq!(pins(&bed), Vec::<String>::new());
+    // Once it is claimed, nothing is left to be looked at.
+    let known: KnownStores = own.read(STORES).unwrap().unwrap();
+    assert!(known.stores.values().all(|known| known.marked.is_empty()), "{known:?}");
 }
 
 #[tokio::test]

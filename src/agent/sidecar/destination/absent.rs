@@ -45,6 +45,7 @@ impl Worker {
             holder: lease.holder.clone(),
             store_id: lease.store_id.clone(),
         });
+        self.known.marked.clear();
         self.note();
     }
 
