@@ -12,7 +12,9 @@ mod support;
 
 use std::slice::from_ref;
 use support::S3;
+use support::bed::Bed;
 use support::pod::{Place, Pod, agent_backup as backup, free_address, tree, until_place};
+use vixens_backup::agent::start::Writing;
 use vixens_backup::contract::question::Question;
 use vixens_backup::store::keys;
 use vixens_backup::store::records::{Served, decode};
@@ -280,6 +282,66 @@ fn without_a_sidecar_it_does_the_work_under_the_markers_claim() {
     let output = backup(&server, pod.scratch.path(), from_ref(&volume));
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert_eq!(Place::read(&server).content("config/a").unwrap(), b"one");
+}
+
+#[test]
+fn without_a_sidecar_a_destination_that_was_away_at_the_start_is_claimed_by_a_run_and_what_it_has_newer_is_pinned_first()
+ {
+    let mut second = S3::start();
+    let bed = Bed::new();
+    for key in ["TYPE", "PROVIDER", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT"] {
+        let value = std::fs::read_to_string(second.rclone_dir().join(format!("RCLONE_CONFIG_MINIO_{key}"))).unwrap();
+        bed.server.configure(&format!("RCLONE_CONFIG_SECOND_{key}"), &value);
+    }
+    let flag = "--destination=second:backups/app";
+    let bed = bed.with(flag);
+    let volume = format!("--volume=data:config:{}", bed.volume().display());
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |code: i32| {
+        let output = backup(&bed.server, scratch.path(), &[volume.clone(), flag.to_owned()]);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        said
+    };
+    let file = bed.volume().join("a");
+    std::fs::write(&file, "one").unwrap();
+    bed.start();
+    run(0);
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+        assert!(status.unwrap().success());
+    };
+    let older = tempfile::tempdir().unwrap();
+    copy(&bed.volume(), &older.path().join("volume"));
+    bed.start();
+    std::fs::write(&file, "newer").unwrap();
+    run(0);
+    let newer = Place::read(&second).newest();
+    // The storage is put back, and the second destination is away when the app starts.
+    std::fs::remove_dir_all(bed.volume()).unwrap();
+    copy(&older.path().join("volume"), &bed.volume());
+    second.stop();
+    let (_, start) = bed.start();
+    assert_eq!(start.destinations[1].writing, Writing::Unclaimed);
+    let said = run(1);
+    assert!(said.contains("second:backups/app"), "{said}");
+    assert_eq!(Place::read(&bed.server).content("config/a").unwrap(), b"one");
+    second.resume();
+    assert_eq!(Place::read(&second).content("config/a").unwrap(), b"newer");
+    run(0);
+    let place = Place::read(&second);
+    assert_eq!(place.content("config/a").unwrap(), b"one");
+    let pin = format!("pins/reverted-{newer}.json");
+    assert!(place.keys.contains(&pin), "{:?}", place.keys);
+    assert_eq!(place.files(&newer)["a"], b"newer");
+    // The next one goes on under the same claim.
+    std::fs::write(&file, "two").unwrap();
+    run(0);
+    let after = Place::read(&second);
+    assert_eq!(after.content("config/a").unwrap(), b"two");
+    let claims = |place: &Place| place.keys.iter().filter(|key| key.starts_with("claims/")).count();
+    assert_eq!(claims(&after), claims(&place));
+    assert_eq!(after.newest().epoch, start.epoch);
 }
 
 #[test]

@@ -109,6 +109,7 @@ async fn fill(place: &impl Store, last: SnapshotId) -> SnapshotId {
         bytes: known.bytes,
         mode: Some(Mode::Cronjob),
         beside: true,
+        beside_since: Some(now),
         pruning: Some(Pruning {
             rules: "7d".to_owned(),
             put_off: Some(now),

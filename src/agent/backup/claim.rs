@@ -94,7 +94,9 @@ mod tests {
             damaged: Vec::new(),
             takes_over: None,
         };
-        let elsewhere = Writing::Claimed { holder: holder(3, "aa") };
+        let elsewhere = Writing::Claimed {
+            holder: holder(3, "aa"),
+        };
         let here = writing.map(|writing| started("memory:store", writing));
         Start {
             version: VERSION,
@@ -111,7 +113,10 @@ mod tests {
             epoch: 3,
             since: None,
             pins: std::collections::BTreeMap::new(),
-            destinations: [Some(started("other:store", elsewhere)), here].into_iter().flatten().collect(),
+            destinations: [Some(started("other:store", elsewhere)), here]
+                .into_iter()
+                .flatten()
+                .collect(),
             volumes: vec![StartedVolume {
                 name: "data".to_owned(),
                 folder: "config".to_owned(),
@@ -172,7 +177,9 @@ mod tests {
         // Another volume has taken the place over since.
         let store = Memory::default();
         claimed(&store, 4, "bb").await;
-        let failure = held_by(&store, &start(Some(Writing::Unclaimed)), &known).await.unwrap_err();
+        let failure = held_by(&store, &start(Some(Writing::Unclaimed)), &known)
+            .await
+            .unwrap_err();
         assert!(matches!(failure, Failure::Fenced(Fenced::Never { .. })), "{failure}");
         // The last start has fenced it off, or has not heard of it.
         for writing in [Some(Writing::Fenced), None] {
@@ -199,7 +206,10 @@ mod tests {
         let store = Memory::default();
         claimed(&store, 2, "bb").await;
         let newest: SnapshotId = "20261122T130500Z-2.1-auto".parse().unwrap();
-        store.write(&crate::store::keys::snapshot(&newest), b"{}").await.unwrap();
+        store
+            .write(&crate::store::keys::snapshot(&newest), b"{}")
+            .await
+            .unwrap();
         let waiting = Writing::Waiting {
             holder: holder(2, "bb"),
             newest: None,
@@ -217,7 +227,9 @@ mod tests {
             holder: holder(2, "bb"),
             newest: None,
         };
-        let ours = held_by(&store, &start(Some(waiting)), &KnownStore::default()).await.unwrap();
+        let ours = held_by(&store, &start(Some(waiting)), &KnownStore::default())
+            .await
+            .unwrap();
         assert_eq!(ours, holder(3, "aa"));
         assert!(begun.elapsed() >= LONG_SILENCE && begun.elapsed() < LOOKS);
     }

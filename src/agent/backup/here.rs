@@ -291,11 +291,11 @@ async fn one(
     scope: &Arc<Scope>,
 ) -> Result<Option<Question>, Failure> {
     let scratch = arguments.folders.restore_dir.join("backup").join(index.to_string());
-    let store: Arc<dyn Store> = Arc::new(Rclone::new(
-        destination.remote(),
-        destination.path(),
-        Settings::lean(&arguments.folders.rclone_dir, &scratch),
-    ));
+    let at = |to: &Destination| -> Arc<dyn Store> {
+        let settings = Settings::lean(&arguments.folders.rclone_dir, &scratch);
+        Arc::new(Rclone::new(to.remote(), to.path(), settings))
+    };
+    let store = at(destination);
     let lease = under.held(store.as_ref(), &arguments.accepted).await?;
     let comer = Comer {
         holder: &lease.holder,
@@ -313,6 +313,8 @@ async fn one(
     for warning in warnings {
         say(&format!("{destination}: {warning}"));
     }
+    let others = arguments.protection.destinations.iter();
+    site.elsewhere = others.filter(|other| *other != destination).map(at).collect();
     let before = site.before.clone().unwrap_or_default();
     let holder = site.lease.holder.clone();
     let [.., long_ago] = LOOK_BACK;

@@ -61,7 +61,7 @@ pub(super) async fn settle(
         pins: survey.pins(init.stores),
         destinations: Vec::new(),
         volumes: subjects.iter().zip(outcomes).map(started).collect(),
-        serving: survey.at.clone().or(unconfirmed),
+        serving: survey.at.clone().or(unconfirmed).or_else(|| survey.unrecorded.clone()),
     };
     // A snapshot has all volumes of a place, so all of them must be fit for one.
     let all_settled = outcomes.iter().all(|outcome| outcome.status == Status::Settled);

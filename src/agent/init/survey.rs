@@ -118,6 +118,8 @@ pub(super) struct Survey {
     pub(super) at: Option<Serving>,
     /// `restore-at` values of which a store said that they were served.
     pub(super) served: Vec<String>,
+    /// One of them, where not every store says so.
+    pub(super) unrecorded: Option<Serving>,
     /// What came of answers that were not believed.
     pub(super) weighed: Weighed,
     /// Places that are taken over from other workloads.
@@ -137,6 +139,7 @@ impl Survey {
             said,
             at: None,
             served: Vec::new(),
+            unrecorded: None,
             weighed: Weighed::default(),
             taken_over: Vec::new(),
             reverted: Vec::new(),
@@ -391,7 +394,16 @@ async fn conclude(
                 let value = value.clone();
                 survey.at = Some(Serving { value, snapshot });
             }
-            Ok(LookedUp::Served) => survey.served.push(value.clone()),
+            Ok(LookedUp::Served(snapshot)) => {
+                // A destination that lacks its record may be the only one that is left some day.
+                if let Some(snapshot) = snapshot
+                    && point::confirmed(init, &survey, value).await.is_none()
+                {
+                    let value = value.clone();
+                    survey.unrecorded = Some(Serving { value, snapshot });
+                }
+                survey.served.push(value.clone());
+            }
             Ok(LookedUp::Unknown { holds }) => {
                 let value = value.clone();
                 return Err(Error::NoSuchPoint { value, holds });

@@ -112,7 +112,10 @@ pub async fn claim(
         pin(store, *snapshot, &names.join(", ")).await?;
     }
     // No start could ask it: what it has is compared with what the volumes were when it was last there.
-    let is_of_this_start = backup.claim.as_ref().is_some_and(|claim| claim.start == Some(start.time));
+    let is_of_this_start = backup
+        .claim
+        .as_ref()
+        .is_some_and(|claim| claim.start == Some(start.time));
     for marked in known.marked.iter().filter(|_| !is_of_this_start) {
         let volume = start.volumes.iter().find(|volume| volume.id == marked.id);
         if let (Some(volume), Some(snapshot)) = (volume, newer(&backup, marked)) {

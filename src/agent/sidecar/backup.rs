@@ -48,6 +48,8 @@ const MOST_LEFTOVERS: usize = 50_000;
 pub struct Site {
     /// The destination.
     pub store: Arc<dyn Store>,
+    /// The other destinations: what a restore has gone back to may be known there alone.
+    pub elsewhere: Vec<Arc<dyn Store>>,
     /// Our claim there, and what the place is known by.
     pub lease: Lease,
     /// What is backed up.

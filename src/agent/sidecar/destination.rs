@@ -51,6 +51,8 @@ const REQUEST_EXPIRES: SignedDuration = SignedDuration::from_hours(1);
 pub struct Destination {
     /// The destination.
     pub store: Arc<dyn Store>,
+    /// The other ones, to be read.
+    pub elsewhere: Vec<Arc<dyn Store>>,
     /// Whether, and how, we may write there.
     pub writing: Writing,
     /// What `init` has left.

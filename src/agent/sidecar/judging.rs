@@ -112,15 +112,26 @@ impl Site {
         .await?)
     }
 
-    /// The snapshot that a restore has gone back to. One that can't be read any more accepts nothing.
+    /// The snapshot that a restore has gone back to, from whichever destination has it: what the restore has removed is decided
+    /// at all of them. One that can't be read any more accepts nothing.
     async fn restored(&self, id: store::snapshot::SnapshotId) -> Result<Option<Table>, Failure> {
-        match self.table_of(id, self.scratch.join("restored.table")).await {
-            Ok(table) => Ok(Some(table)),
+        let path = self.scratch.join("restored.table");
+        let mut why = match self.table_of(self.store.as_ref(), id, path.clone()).await {
+            Ok(table) => return Ok(Some(table)),
             Err(Failure::Store(error @ (store::Error::Damaged { .. } | store::Error::NotFound { .. }))) => {
-                tracing::warn!("what a restore to {id} has removed can't be told from what else is gone: {error}");
-                Ok(None)
+                error.to_string()
             }
-            Err(failure) => Err(failure),
+            Err(failure) => return Err(failure),
+        };
+        for store in &self.elsewhere {
+            match self.table_of(store.as_ref(), id, path.clone()).await {
+                Ok(table) => return Ok(Some(table)),
+                // No destination waits for another one.
+                Err(Failure::Store(error)) => why = format!("{why}; {error}"),
+                Err(failure) => return Err(failure),
+            }
         }
+        tracing::warn!("what a restore to {id} has removed can't be told from what else is gone: {why}");
+        Ok(None)
     }
 }

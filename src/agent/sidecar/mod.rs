@@ -265,7 +265,12 @@ fn begin(
         if replicated.is_some() {
             settings.memory = BESIDE_LITESTREAM;
         }
-        let store: Arc<dyn Store> = Arc::new(Rclone::new(destination.remote(), destination.path(), settings));
+        let at = |to: &crate::agent::arguments::Destination| -> Arc<dyn Store> {
+            Arc::new(Rclone::new(to.remote(), to.path(), settings.clone()))
+        };
+        let store = at(destination);
+        let others = arguments.protection.destinations.iter();
+        let elsewhere = others.filter(|other| *other != destination).map(at).collect();
         shared.inboxes().push(inbox.clone());
         // Litestream has one replica a database: at the primary. Elsewhere databases are saved as at tier 2.
         let scope = match &replicated {
@@ -301,6 +306,7 @@ fn begin(
         };
         let worker = Worker::new(Destination {
             store,
+            elsewhere,
             writing: found.writing.clone(),
             started: started.clone(),
             scope,

@@ -77,6 +77,7 @@ impl Site {
         let mut site = Self {
             known: Arc::new(Known::nothing(scratch.join("known.table"))?),
             store,
+            elsewhere: Vec::new(),
             lease,
             scope,
             scratch,
@@ -315,12 +316,15 @@ impl Site {
         .await
     }
 
-    /// What a snapshot holds, as a table at `path`.
-    pub(super) async fn table_of(&self, id: SnapshotId, path: PathBuf) -> Result<Table, Failure> {
-        let indexes = Indexes::new(self.store.as_ref(), &self.scratch);
-        let (_, table) = tabled(&indexes, &id, path, from_index).await?;
-        let _ = std::fs::remove_dir_all(self.scratch.join(keys::SNAPSHOTS));
-        Ok(table)
+    /// What a snapshot of any destination holds, as a table at `path`.
+    pub(super) async fn table_of(&self, store: &dyn Store, id: SnapshotId, path: PathBuf) -> Result<Table, Failure> {
+        // What lies there is of another attempt, and may be of another destination.
+        let clear = || std::fs::remove_dir_all(self.scratch.join(keys::SNAPSHOTS));
+        let _ = clear();
+        let indexes = Indexes::new(store, &self.scratch);
+        let result = tabled(&indexes, &id, path, from_index).await;
+        let _ = clear();
+        Ok(result?.1)
     }
 
     /// For a place without snapshots (made by hand with the guide, or new): what its mirror holds, contents unknown.

@@ -7,14 +7,15 @@ use super::{Said, Survey, with_causes};
 use crate::agent::arguments::{InitArguments, RestoreAt};
 use crate::agent::lease::inspect::Backup;
 use crate::store::keys;
+use crate::store::records::{Served, decode};
 use crate::store::snapshot::SnapshotId;
 
 /// What the stores know of a value.
 pub(super) enum LookedUp {
     /// It is new, and means this snapshot.
     Serve(SnapshotId),
-    /// It was served before.
-    Served,
+    /// It was served before, and meant this, where that can be read.
+    Served(Option<SnapshotId>),
     /// It means nothing that is there.
     Unknown {
         /// What is.
@@ -67,7 +68,10 @@ pub(super) async fn look_up(init: &Init<'_>, survey: &Survey, value: &str) -> Re
             continue;
         }
         match store.read(&keys::served(value)).await {
-            Ok(_) => return Ok(LookedUp::Served),
+            Ok(bytes) => {
+                let served = decode::<Served>(&bytes).ok();
+                return Ok(LookedUp::Served(served.map(|served| served.snapshot)));
+            }
             Err(error) if error.is_not_found() => {}
             Err(error) => {
                 unknown.get_or_insert(with_causes(&error));

@@ -2,8 +2,10 @@
 //! was, and neither needs anything but what is on the volume.
 
 use super::*;
+use crate::agent::start::Serving;
 use crate::agent::volume::marker::{INCOMING, OUTGOING, RESTORING, Restoring, UNDO};
 use crate::agent::volume::own::OwnFolder;
+use crate::store::served;
 
 /// A volume in use, with two snapshots in the store and something that nobody has saved.
 async fn in_use() -> (Bed, Tree) {
@@ -200,4 +202,27 @@ async fn a_point_that_is_asked_for_while_another_restore_is_half_way_is_served_w
     bed.start().await;
     assert_eq!(bed.tree(), before());
     assert_eq!(bed.left_over(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn a_value_that_was_served_is_recorded_at_each_destination_that_does_not_know_it() {
+    let bed = backed_up()
+        .with(&format!("--restore-at={FIRST}"))
+        .with("--destination=minio:b/second");
+    let second = Arc::new(Memory::default());
+    let snapshot: SnapshotId = FIRST.parse().unwrap();
+    served::record(bed.memory.as_ref(), FIRST, snapshot).await.unwrap();
+    let started = async || {
+        let stores: [Box<dyn Store>; 2] = [
+            Box::new(Faulty::new(&bed.memory, Fault::None)),
+            Box::new(Faulty::new(&second, Fault::None)),
+        ];
+        start(&bed.arguments(), &stores).await.unwrap();
+        Start::read(&bed.folder.path().join("restore")).unwrap().unwrap()
+    };
+    let value = FIRST.to_owned();
+    assert_eq!(started().await.serving, Some(Serving { value, snapshot }));
+    assert_eq!(bed.tree(), after(), "it is not served again");
+    served::record(second.as_ref(), FIRST, snapshot).await.unwrap();
+    assert_eq!(started().await.serving, None);
 }

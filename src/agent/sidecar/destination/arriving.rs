@@ -98,6 +98,7 @@ impl Worker {
         } = &self.destination;
         let open = Site::open(store.clone(), lease, scope.clone(), scratch.clone(), arrival);
         let (mut site, warnings) = self.renewal(&holder).during(open).await?;
+        site.elsewhere.clone_from(&self.destination.elsewhere);
         let destinations = self.destination.started.destinations.iter();
         for found in destinations.filter(|found| found.destination == self.name) {
             site.save_anew(&found.damaged).await?;

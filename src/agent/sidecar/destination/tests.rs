@@ -121,6 +121,7 @@ impl Bed {
         };
         let worker = Worker::new(Destination {
             store: self.store.clone(),
+            elsewhere: Vec::new(),
             writing,
             started: Arc::new(self.started.clone()),
             scope: Arc::new(scope),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::agent::arguments::QuestionId;
+use crate::store::faulty::{Fault, Faulty};
 use crate::store::index::Standing;
 
 const MANY: usize = 40;
@@ -283,6 +284,37 @@ async fn what_a_restore_removed_is_not_asked_about_and_everything_else_is() {
     bench.clear("store");
     bench.order.restored = Some("20261122T130500Z-1.77-auto".parse().unwrap());
     assert!(bench.scanned(&mut site).await.placed.is_some());
+}
+
+#[tokio::test]
+async fn what_a_restore_removed_is_decided_at_a_destination_that_does_not_know_what_was_restored() {
+    for (fault, is_asked) in [
+        (Some(Fault::None), false),
+        (Some(Fault::AwayFrom(0)), true),
+        (None, true),
+    ] {
+        let (mut bench, site) = Bench::guarded().await;
+        let then = site.known.last().unwrap();
+        let first = bench.memory.clone();
+        // The second destination was away then, and has what came later.
+        for number in 0..100 {
+            bench.write(&format!("later/f{number:02}"), &format!("later {number}"));
+        }
+        bench.memory = Arc::new(Memory::default());
+        bench.published.clear();
+        bench.claim(2);
+        let mut second = bench.open(usize::MAX, 2).await.unwrap();
+        second.elsewhere = fault
+            .map(|fault| Arc::new(Faulty::new(&first, fault)) as _)
+            .into_iter()
+            .collect();
+        bench.scanned(&mut second).await;
+        bench.clear("later");
+        bench.order.restored = Some(then);
+        let report = bench.scanned(&mut second).await;
+        assert_eq!(report.placed.is_some(), is_asked, "{fault:?}");
+        assert_eq!(report.deleted, if is_asked { 0 } else { 100 });
+    }
 }
 
 #[tokio::test]
