@@ -16,6 +16,8 @@ pub const CLAIMS: &str = "claims";
 pub const DATABASE: &str = "database";
 /// `restore-at` values that were served.
 pub const SERVED: &str = "served";
+/// Before the id of a backup that was undone.
+const UNDONE: &str = "undone-";
 /// Snapshots that retention must keep.
 pub const PINS: &str = "pins";
 /// "Back up now", left for a sidecar.
@@ -219,6 +221,25 @@ pub fn decided(id: &str) -> String {
     served(&format!("accept {id}"))
 }
 
+/// That a backup was undone while its writer may still have been at it: a record like the others here, which former releases
+/// pass over.
+#[must_use]
+pub fn undone(id: &SnapshotId) -> String {
+    format!("{SERVED}/{}", name_of_undone(id))
+}
+
+/// The same, below [`SERVED`].
+#[must_use]
+pub fn name_of_undone(id: &SnapshotId) -> String {
+    format!("{UNDONE}{id}")
+}
+
+/// The backup that such a name below [`SERVED`] is of.
+#[must_use]
+pub fn of_undone(name: &str) -> Option<SnapshotId> {
+    name.strip_prefix(UNDONE)?.parse().ok()
+}
+
 /// A pin by its name.
 #[must_use]
 pub fn pin(name: &str) -> String {
@@ -338,6 +359,9 @@ mod tests {
         assert_eq!(history(&id(), "config"), "history/20261122T130500Z-3.42-auto/config");
         assert_eq!(snapshot(&id()), "snapshots/20261122T130500Z-3.42-auto.json");
         assert_eq!(pending(&id()), "snapshots/20261122T130500Z-3.42-auto.pending");
+        assert_eq!(undone(&id()), "served/undone-20261122T130500Z-3.42-auto");
+        assert_eq!(of_undone("undone-20261122T130500Z-3.42-auto"), Some(id()));
+        assert_eq!(of_undone(served("x").trim_start_matches("served/")), None);
         assert_eq!(claim(3, "ab12"), "claims/3-ab12.json");
         assert_eq!(pin("before-sync"), "pins/before-sync.json");
         assert_eq!(request("r1"), "requests/r1.json");

@@ -81,7 +81,7 @@ pub struct Pending {
     pub id: SnapshotId,
     /// When it began.
     pub time: Timestamp,
-    /// It was undone, and its mark is still there: it could not be removed, or whoever began it may still write.
+    /// It was undone, and its mark could not be removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undone: bool,
 }

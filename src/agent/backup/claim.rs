@@ -198,7 +198,7 @@ mod tests {
             .await
             .unwrap_err();
         assert!(
-            matches!(&failure, Failure::Away(away) if away.why.contains("asks start-new-")),
+            matches!(&failure, Failure::Away(away) if away.why.contains("asks startnew-")),
             "{failure}"
         );
         assert!(store.objects().is_empty());

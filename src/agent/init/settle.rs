@@ -71,9 +71,9 @@ pub(super) async fn settle(
     synced?;
     start.destinations = destinations;
     let markers = subjects.iter().filter_map(|subject| subject.marker.as_ref());
-    let marked: Vec<Marked> = markers.map(Marked::from).collect();
+    let states: Vec<Marked> = markers.map(Marked::from).collect();
     for destination in &start.destinations {
-        known.learn(&destination.destination, &destination.writing, &marked);
+        known.learn(&destination.destination, &destination.writing, &states);
     }
     for taken in &survey.taken_over {
         if let Some(to) = start.destinations.get_mut(taken.number)

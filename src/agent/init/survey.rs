@@ -442,11 +442,11 @@ fn reverted(init: &Init<'_>, said: &[Said], subjects: &[Subject], expected: &Exp
         .flat_map(|(number, backup)| {
             subjects.iter().filter_map(move |subject| {
                 let marker = subject.marker.as_ref()?;
-                let marked = expected.marked(&init.stores.get(number)?.destination(), marker);
+                let state = expected.marked(&init.stores.get(number)?.destination(), marker);
                 let reverted = Reverted {
                     volume: subject.name.clone(),
-                    marked: marked.epoch,
-                    snapshot: newer(backup, &marked)?,
+                    marked: state.epoch,
+                    snapshot: newer(backup, &state)?,
                 };
                 Some((number, reverted))
             })

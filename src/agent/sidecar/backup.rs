@@ -72,7 +72,7 @@ pub struct Site {
     pub beside_since: Option<Timestamp>,
     /// It sends nothing any more, and what it had sent was found: once that is saved anew, nothing is left of it.
     pub looked_back: bool,
-    /// Backups of its that were undone, and whose marks and history were left as they are.
+    /// Backups of its that were undone, and whose history was left as it is: the store has a record of each.
     pub undone: BTreeSet<SnapshotId>,
     /// What backups that failed had added to the mirror: name and SHA-256. Where it is still there, it need not be
     /// uploaded again.

@@ -191,6 +191,9 @@ impl Site {
         let (published, begun): (Vec<SnapshotId>, Vec<SnapshotId>) =
             seen.pending.iter().partition(|id| seen.indexes.contains(id));
         warnings.extend(self.undo_all(&begun).await?);
+        if anew && self.beside {
+            warnings.extend(self.undo_again().await?);
+        }
         for id in published.iter().rev() {
             // Where nothing is deleted, marks pile up, and nothing comes of what they ask for.
             if self.deletions.are_refused() {
@@ -387,14 +390,7 @@ impl Site {
             // A mark that can't be read is one all the same.
             let mark = marks.get(key).and_then(|bytes| decode::<Pending>(bytes).ok());
             if mark.is_some_and(|mark| mark.undone) {
-                if self.may_go_on(id) {
-                    // It may have written since somebody before us has undone it.
-                    if self.undone.insert(*id) {
-                        let restored = self.put_back(id).await?;
-                        warnings.extend(undone_again(id, restored.len()));
-                        self.unreconciled = true;
-                    }
-                } else if !self.deletions.are_refused() {
+                if !self.deletions.are_refused() {
                     self.unmark(id).await?;
                 }
                 continue;
@@ -411,26 +407,27 @@ impl Site {
     /// The index is not there: the mirror gets back what was replaced, but for what a later backup has replaced again. What was
     /// only added is found when the listing is reconciled with the index.
     ///
-    /// While the writer that began it may still write, what it kept stays in history, and its mark says that it was undone:
-    /// whatever it does to the mirror yet, the snapshots before it can be restored, and the mirror gets it back once more in the
-    /// end, by whoever is here then.
+    /// While the writer that began it may still write, what it kept stays in history, and it is written down that it was undone
+    /// (not by its mark: a former release undoes whatever has one, over all that came since). Whatever it does to the mirror yet,
+    /// the snapshots before it can be restored, and the mirror gets it back once more in the end, by whoever is here then.
     async fn undo(&mut self, id: &SnapshotId) -> Result<usize, Failure> {
         let kept = self.put_back(id).await?;
         let (store, history) = (self.store.clone(), keys::history_of(id));
-        let is_over = if self.may_go_on(id) {
-            self.undone.insert(*id);
-            false
-        } else {
-            self.deletions.delete(store.as_ref(), &history, &kept).await? && self.unmark(id).await?
+        let mark = Pending {
+            version: VERSION,
+            id: *id,
+            time: Timestamp::now(),
+            undone: true,
         };
-        if !is_over {
+        let is_gone = if self.may_go_on(id) {
+            store.write(&keys::undone(id), &encode(&mark)).await?;
+            self.undone.insert(*id);
+            true
+        } else {
+            self.deletions.delete(store.as_ref(), &history, &kept).await?
+        };
+        if !(is_gone && self.unmark(id).await?) {
             // Before anything newer is written: it must not be undone twice.
-            let mark = Pending {
-                version: VERSION,
-                id: *id,
-                time: Timestamp::now(),
-                undone: true,
-            };
             store.write(&keys::pending(id), &encode(&mark)).await?;
         }
         Ok(kept.len())
@@ -472,12 +469,37 @@ impl Site {
 
     /// Nothing is left of the writer before us: nobody looks for it any more.
     pub(super) async fn let_go(&mut self) -> Result<(), Failure> {
-        for id in std::mem::take(&mut self.undone) {
-            // One that can't be removed says that it was undone, and is nobody's any more.
-            self.unmark(&id).await?;
+        let (store, undone) = (self.store.clone(), self.undone.clone());
+        if !undone.is_empty() {
+            // Whoever has taken the place over since needs the records.
+            self.require_claim().await?;
         }
+        for id in &undone {
+            let name = [keys::name_of_undone(id)];
+            if !self.deletions.delete(store.as_ref(), keys::SERVED, &name).await? {
+                // It says nothing any more.
+                store.write(&keys::undone(id), b"").await?;
+            }
+        }
+        self.undone.clear();
         (self.beside, self.beside_since, self.looked_back) = (false, None, false);
         Ok(())
+    }
+
+    /// Undoes once more what somebody before us has undone: its writer may have gone on since.
+    async fn undo_again(&mut self) -> Result<Vec<String>, Failure> {
+        let mut warnings = Vec::new();
+        for record in listed(self.store.as_ref(), keys::SERVED, Depth::All).await? {
+            let id = keys::of_undone(&record.name).filter(|id| record.size > 0 && self.may_go_on(id));
+            if let Some(id) = id
+                && self.undone.insert(id)
+            {
+                let restored = self.put_back(&id).await?;
+                warnings.extend(undone_again(&id, restored.len()));
+                self.unreconciled = true;
+            }
+        }
+        Ok(warnings)
     }
 
     /// Whether a backup is of a writer before us that may still be at it.

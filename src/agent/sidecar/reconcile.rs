@@ -121,8 +121,13 @@ impl Site {
     async fn reconcile_with(&mut self, late: bool) -> Result<Vec<String>, Failure> {
         let mut warnings = Vec::new();
         let mut published = self.published(&mut warnings).await?;
-        if !late {
-            published.undone.clear();
+        if late && !self.undone.is_empty() {
+            let mut each = |record: Object| {
+                if keys::of_undone(&record.name).is_some_and(|id| self.undone.contains(&id)) {
+                    published.undone.push(record.written);
+                }
+            };
+            self.store.list(keys::SERVED, Depth::Dated, &mut each).await?;
         }
         let spool = self.scratch.join("listing");
         let failed = |source| Failure::Scratch {
@@ -262,7 +267,6 @@ impl Site {
         let needed = self.known.base().map(|(base, _)| base);
         let mut is_there = needed.is_none();
         let mut is_marked = needed.is_none();
-        let undone = &self.undone;
         let mut each = |object: Object| match keys::of_snapshot(&object.name) {
             SnapshotObject::Index(id) => {
                 is_there |= Some(id) == needed && object.size > 0;
@@ -270,7 +274,6 @@ impl Site {
                     .indexes
                     .extend(object.written.map(|written| (id.point(), written)));
             }
-            SnapshotObject::Pending(id) if undone.contains(&id) => published.undone.push(object.written),
             SnapshotObject::Base(id) => is_marked |= Some(id) == needed,
             _ => {}
         };

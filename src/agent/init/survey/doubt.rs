@@ -82,9 +82,9 @@ impl Expected {
         let marker = Marked::from(marker);
         let known = self.known.of(destination).marked;
         match known.into_iter().find(|marked| marked.id == marker.id) {
-            Some(mut marked) => {
-                marked.goes_on(&marker);
-                marked
+            Some(mut before) => {
+                before.goes_on(&marker);
+                before
             }
             None => marker,
         }
