@@ -296,6 +296,24 @@ fn two_pods_that_live_for_seconds_only_lose_nothing() {
 }
 
 #[test]
+fn a_container_that_is_started_again_and_stopped_before_it_follows_anything_loses_nothing() {
+    let mut app = stopped();
+    app.start();
+    app.until_replicated("app.db");
+    // Sent by the first process under its own count.
+    add(&app, 100, 100);
+    app.until_replicated("app.db");
+    app.kill();
+    insert(&create(&app.path("app.db"), "wal"), 200, 100);
+    app.start_sidecar();
+    app.until("it listens", |app| !app.status().is_null());
+    app.stop();
+    app.lose_volume();
+    let said = app.bed.start().0;
+    assert_eq!(all(&app), up_to(300), "{said}\n{}", app.log());
+}
+
+#[test]
 fn a_file_that_is_restored_around_what_somebody_laid_there_gives_way_to_a_newer_replica() {
     let files = ["a", "b", "c", "d", "e"];
     let mut app = App::on(S3::start());

@@ -101,11 +101,15 @@ pub struct DatabasePosition {
     pub file_run: Option<Point>,
 }
 
+/// The transaction of what is newer than all that was sent.
+const UNCOUNTED: &str = "ffffffffffffffff";
+
 impl DatabasePosition {
-    /// Nobody followed it: the file is all that there is of this moment.
+    /// Nobody followed it, or counts it: the file is all that there is of this moment.
     #[must_use]
     pub fn is_a_file_alone(&self) -> bool {
-        self.file.is_some() && self.run.is_some_and(|run| run.sequence == 0)
+        let is_uncounted = self.txid == UNCOUNTED || self.run.is_some_and(|run| run.sequence == 0);
+        self.file.is_some() && is_uncounted
     }
 }
 

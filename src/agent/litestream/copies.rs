@@ -5,7 +5,7 @@ use super::lineage::{Run, Saved};
 use super::ltx::Txid;
 use super::replication::Replication;
 use crate::store::index::{DatabasePosition, Header};
-use crate::store::snapshot::SnapshotId;
+use crate::store::snapshot::{Point, SnapshotId};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,8 @@ struct Known {
     replicated: BTreeMap<Vec<u8>, DatabasePosition>,
     /// What has a replica here that nobody follows any more, and what that has.
     left: BTreeMap<Vec<u8>, Option<Txid>>,
+    /// The last run of what was followed, in this process or in one before it.
+    runs: BTreeMap<Vec<u8>, Run>,
 }
 
 /// What the next snapshot has as files; it counts once that is published.
@@ -74,6 +76,29 @@ impl Copies {
         self.known().left.extend(databases);
     }
 
+    /// These were followed before this process began, last in these runs.
+    pub fn followed(&self, runs: impl IntoIterator<Item = (Vec<u8>, Run)>) {
+        self.known().runs.extend(runs);
+    }
+
+    /// How new what lies on the volume is, of a database that Litestream does not follow at this moment: newer than all that
+    /// was sent under this claim. `local`: Litestream's own newest file beside the database.
+    #[must_use]
+    pub fn unfollowed(&self, path: &[u8], epoch: u64, local: Option<Txid>) -> Saved {
+        if let Some(elsewhere) = &self.elsewhere {
+            return elsewhere.copies.unfollowed(path, epoch, local);
+        }
+        let known = self.known();
+        let run = known.runs.get(path);
+        match run.filter(|run| run.run.epoch == epoch && run.run.sequence > 0) {
+            Some(Run { run, after }) => Saved {
+                run: *run,
+                txid: local.map_or(Txid::MAX, |local| local.max(after.unwrap_or_default())),
+            },
+            None => Saved::alone(epoch),
+        }
+    }
+
     /// What is there as a file.
     #[must_use]
     pub fn get(&self, path: &[u8]) -> Option<Saved> {
@@ -103,7 +128,10 @@ impl Copies {
 
     /// A run has begun: from now on its count is what the file is compared by.
     pub fn renumber(&self, path: &[u8], runs: &[Run]) {
-        if let (Some(saved), Some(last)) = (self.known().saved.get_mut(path), runs.last()) {
+        let mut known = self.known();
+        let Some(last) = runs.last() else { return };
+        known.runs.insert(path.to_vec(), *last);
+        if let Some(saved) = known.saved.get_mut(path) {
             *saved = Saved {
                 run: last.run,
                 txid: saved.counted(runs),
@@ -131,11 +159,17 @@ impl Copies {
         epoch: u64,
         is_there: impl Fn(&[u8]) -> bool,
     ) -> Noted {
-        let known = self.known();
         let asked: BTreeSet<Vec<u8>> = positions.iter().map(path_of).collect();
-        let others = known.left.keys().chain(known.saved.keys());
-        let others: BTreeSet<&Vec<u8>> = others.filter(|path| !asked.contains(*path)).collect();
-        positions.extend(others.into_iter().filter_map(|path| unasked(path, epoch)));
+        let others: BTreeSet<Vec<u8>> = {
+            let known = self.known();
+            let others = known.left.keys().chain(known.saved.keys());
+            others.filter(|path| !asked.contains(*path)).cloned().collect()
+        };
+        positions.extend(others.iter().filter_map(|path| {
+            let Saved { run, txid: _ } = self.unfollowed(path, epoch, None);
+            unasked(path, run)
+        }));
+        let known = self.known();
         let mut noted = BTreeMap::new();
         positions.retain_mut(|position| {
             let path = path_of(position);
@@ -192,14 +226,14 @@ fn saved_now(position: &DatabasePosition) -> Option<Saved> {
 }
 
 /// A database that nobody follows here, or has met yet.
-fn unasked(path: &[u8], epoch: u64) -> Option<DatabasePosition> {
+fn unasked(path: &[u8], run: Point) -> Option<DatabasePosition> {
     let (folder, path) = std::str::from_utf8(path).ok()?.split_once('/')?;
     Some(DatabasePosition {
         folder: folder.to_owned(),
         path: path.to_owned(),
         txid: Txid::MAX.to_string(),
         time: Timestamp::now(),
-        run: Some(Saved::alone(epoch).run),
+        run: Some(run),
         file: None,
         file_run: None,
     })
@@ -334,6 +368,46 @@ mod tests {
             next(&copies, 4, &unheard, &["c.db"], &["b.db", "c.db"]),
             ["a.db 120 3.1 file ", "b.db 7 3.1 file 7", "c.db all 4.0 file all"]
         );
+    }
+
+    #[test]
+    fn what_nobody_follows_at_this_moment_is_newer_than_all_that_was_sent_under_this_claim() {
+        let run = |run: &str, after| Run {
+            run: run.parse().unwrap(),
+            after: Some(Txid(after)),
+        };
+        let copies = copies(3, Vec::new());
+        let path = b"config/a.db";
+        let unfollowed = |local| copies.unfollowed(path, 4, local);
+        assert_eq!(unfollowed(Some(Txid(9))), Saved::alone(4));
+        copies.followed([(path.to_vec(), run("3.2", 7))]);
+        assert_eq!(
+            unfollowed(Some(Txid(9))),
+            Saved::alone(4),
+            "that was under another claim"
+        );
+        // A process before this one has followed it, and has sent up to 11.
+        let runs = [run("3.2", 7), run("4.1", 9)];
+        copies.followed([(path.to_vec(), runs[1])]);
+        for local in [Some(Txid(11)), Some(Txid(12)), None] {
+            assert!(!unfollowed(local).is_older_than(Some(Txid(11)), &runs), "{local:?}");
+        }
+        assert_eq!(
+            unfollowed(Some(Txid(12))),
+            Saved {
+                run: runs[1].run,
+                txid: Txid(12)
+            }
+        );
+        assert_eq!(
+            unfollowed(Some(Txid(3))).txid,
+            Txid(9),
+            "it has lost what it had counted"
+        );
+        // It is followed again: what is sent from now on is newer.
+        let runs = [runs[0], runs[1], run("4.2", 12)];
+        assert!(unfollowed(Some(Txid(12))).is_older_than(Some(Txid(13)), &runs));
+        assert!(unfollowed(None).is_older_than(Some(Txid(13)), &runs));
     }
 
     #[test]

@@ -397,7 +397,7 @@ impl Replication {
                 self.change(path, |database| database.newest = database.newest.max(newest));
                 (run.run, newest)
             } else {
-                let Saved { run, txid } = Saved::alone(epoch);
+                let Saved { run, txid } = self.copies.unfollowed(path, epoch, local.map(|local| local.txid));
                 (run, txid)
             };
             DatabasePosition {

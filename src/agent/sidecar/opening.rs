@@ -150,6 +150,9 @@ impl Site {
         let is_there = |database: &Registered| {
             volume(database).is_some_and(|volume| volume.path.join(&database.path).symlink_metadata().is_ok())
         };
+        let followed = known.databases.iter().filter(|database| is_followed(database));
+        let runs = followed.filter_map(|database| Some((database.path_of_index(), *database.runs.last()?)));
+        self.scope.copies.followed(runs);
         let mut next = known.clone();
         let mut paths = Vec::new();
         for left in next.stop(self.lease.holder.epoch, Timestamp::now(), is_followed, is_there) {
