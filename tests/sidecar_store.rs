@@ -105,6 +105,26 @@ fn the_last_backup_of_an_empty_dir_waits_until_its_store_is_mounted_again() {
 }
 
 #[test]
+fn an_object_that_was_lost_while_nobody_wrote_is_saved_anew_by_the_next_pod_that_has_its_data() {
+    let mut app = pod(S3::start());
+    for name in ["a", "b", "c"] {
+        write(&app.path(name), name);
+    }
+    app.start();
+    until_saved(&app, 3);
+    app.stop();
+    let expected = files(&app);
+    app.bed
+        .server
+        .rclone(&["deletefile", &format!("minio:{BUCKET}/app/config/b")]);
+    app.start();
+    app.until_said("has lost 1 files");
+    app.stop();
+    start_elsewhere(&mut app);
+    assert_eq!(files(&app), expected);
+}
+
+#[test]
 fn a_share_of_samba_that_is_not_mounted_for_a_while_costs_an_empty_dir_nothing() {
     let mut server = S3::of(Kind::Rclone);
     let Some(mut samba) = Host::samba(&server) else {

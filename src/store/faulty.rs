@@ -39,7 +39,11 @@ pub struct Faulty {
     fault: Fault,
     calls: AtomicUsize,
     refusals: AtomicUsize,
+    meddling: Option<Meddling>,
 }
+
+/// What somebody else does to the store once a folder was listed.
+type Meddling = Box<dyn Fn(&Memory, &str) + Send + Sync>;
 
 impl Faulty {
     /// The store with this fault.
@@ -50,6 +54,16 @@ impl Faulty {
             fault,
             calls: AtomicUsize::new(0),
             refusals: AtomicUsize::new(0),
+            meddling: None,
+        }
+    }
+
+    /// Somebody else writes there, too: this is called after each listing, with what was listed.
+    #[must_use]
+    pub fn meddled_with(self, meddling: impl Fn(&Memory, &str) + Send + Sync + 'static) -> Self {
+        Self {
+            meddling: Some(Box::new(meddling)),
+            ..self
         }
     }
 
@@ -152,7 +166,11 @@ impl Store for Faulty {
                 }
                 shown = !(lies && shown);
             };
-            self.memory.list(prefix, depth, &mut some).await
+            let listed = self.memory.list(prefix, depth, &mut some).await;
+            if let Some(meddling) = &self.meddling {
+                meddling(&self.memory, prefix);
+            }
+            listed
         })
     }
 

@@ -66,6 +66,8 @@ pub struct Site {
     pub unfinished: bool,
     /// The listing has yet to be compared with what we know.
     pub unreconciled: bool,
+    /// The mirror was compared since the place was opened.
+    pub reconciled: bool,
     /// A writer before us had not let go when we came, and may have sent something since.
     pub beside: bool,
     /// Since when, by our clock: under the same claim, as the summary has it.

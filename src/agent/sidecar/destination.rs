@@ -148,6 +148,13 @@ impl Worker {
     pub fn new(destination: Destination) -> Self {
         let name = destination.store.destination();
         let known = KnownStores::read(&destination.restore_dir).of(&name);
+        // What was restored a moment ago was there; of what was kept, nobody knows whether the store has it still, and the volume
+        // may be lost before the day is over.
+        let is_kept = destination
+            .started
+            .volumes
+            .iter()
+            .any(|volume| volume.restored.is_none());
         Self {
             name,
             lease: None,
@@ -161,7 +168,7 @@ impl Worker {
             failures: 0,
             next_scan: Instant::now(),
             next_heartbeat: Instant::now() + HEARTBEAT,
-            next_reconcile: Instant::now() + DAILY,
+            next_reconcile: Instant::now() + if is_kept { Duration::ZERO } else { DAILY },
             next_thorough: Instant::now(),
             pruned: None,
             later: BTreeMap::new(),

@@ -85,6 +85,7 @@ impl Site {
             databases: BTreeMap::new(),
             unfinished: true,
             unreconciled: true,
+            reconciled: false,
             beside: arrival == Arrival::Beside,
             beside_since: None,
             looked_back: false,

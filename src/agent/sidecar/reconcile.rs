@@ -161,6 +161,7 @@ impl Site {
         let found = blocking(move || compare(&known, &folders, &published, epoch, &path)).await?;
         self.take(found, &mut warnings)?;
         self.unreconciled = false;
+        self.reconciled = true;
         Ok(warnings)
     }
 

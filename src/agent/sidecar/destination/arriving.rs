@@ -1,7 +1,7 @@
 //! A destination that was claimed → one that can be written to, and kept so: whoever wrote there before has let go, what it
 //! left is in order, and beside all that takes long the claim is renewed. Part of [`Worker`].
 
-use super::{Destination, Hold, Worker};
+use super::{DAILY, Destination, Hold, Worker};
 use crate::agent::arguments::{QuestionId, QuestionKind};
 use crate::agent::lease::acquire::{self, Claimed};
 use crate::agent::lease::check::{Fenced, Lease};
@@ -104,6 +104,9 @@ impl Worker {
             site.save_anew(&found.damaged).await?;
         }
         self.opened(&site.lease);
+        if site.reconciled {
+            self.next_reconcile = Instant::now() + DAILY;
+        }
         if arrival == Arrival::Beside {
             self.looks_back = looks_back(site.beside_for());
         }

@@ -81,7 +81,10 @@ impl Worker {
 
     pub(super) async fn scan(&mut self) -> Result<(), Failure> {
         self.next_scan = Instant::now() + self.destination.interval;
+        // Without a snapshot there is nothing to compare with.
+        let has_snapshot = self.site.as_ref().is_some_and(|site| site.known.last().is_some());
         if self.next_reconcile <= Instant::now()
+            && has_snapshot
             && let Some(renewal) = self.site.as_ref().map(|site| self.renewal(&site.lease.holder))
             && let Some(site) = &mut self.site
         {

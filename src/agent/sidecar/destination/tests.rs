@@ -151,6 +151,11 @@ impl Bed {
         let worker = self.worker.take().unwrap();
         worker.abort();
         let _ = worker.await;
+        self.begin_anew();
+    }
+
+    /// Of what a container has heard, the next one knows nothing.
+    fn begin_anew(&mut self) {
         self.inbox = Arc::new(Inbox::new(Settle {
             quiet: Duration::from_secs(1),
             most: Duration::from_secs(2),
@@ -669,4 +674,61 @@ async fn a_change_of_the_rules_is_served_at_once() {
     assert_eq!(bed.snapshots(), 2);
     assert_eq!(bed.saved().len(), 6);
     bed.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_has_lost_while_nobody_wrote_there_is_saved_anew_by_the_next_pod_that_has_it() {
+    let mut bed = Bed::new().await;
+    bed.write("b");
+    bed.start_claimed();
+    bed.until_saved(&["a", "b"]).await;
+    bed.inbox.stop(Stop {
+        deadline: Instant::now() + Duration::from_secs(60),
+    });
+    bed.worker.take().unwrap().await.unwrap();
+    bed.memory.objects().remove("config/a");
+    bed.memory.objects().insert("config/b".to_owned(), b"cut".to_vec());
+    // A new pod, with its data; the last one had let go of the place.
+    bed.begin_anew();
+    let began = Instant::now();
+    bed.start_claimed();
+    bed.until("both", |bed| {
+        let objects = bed.memory.objects();
+        let of = |key: &str| objects.get(key).cloned().unwrap_or_default();
+        (of("config/a"), of("config/b")) == (b"a".to_vec(), b"b".to_vec())
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    bed.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_restored_a_moment_ago_is_not_compared_again() {
+    let mut bed = Bed::new().await;
+    bed.start_claimed();
+    bed.until_saved(&["a"]).await;
+    bed.inbox.stop(Stop {
+        deadline: Instant::now() + Duration::from_secs(60),
+    });
+    bed.worker.take().unwrap().await.unwrap();
+    let listed = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = listed.clone();
+    let counting = Faulty::new(&bed.memory, Fault::None).meddled_with(move |_, prefix| {
+        counted.fetch_add(usize::from(prefix == "config"), std::sync::atomic::Ordering::Relaxed);
+    });
+    bed.store = Arc::new(counting);
+    for (restored, expected) in [(Some("20261122T130500Z-1.1-auto".parse().unwrap()), 0), (None, 1)] {
+        bed.begin_anew();
+        bed.started.volumes[0].restored = restored;
+        bed.start_claimed();
+        let name = format!("c{expected}");
+        bed.write(&name);
+        bed.until("a backup", |bed| bed.saved().contains(&format!("config/{name}")))
+            .await;
+        bed.inbox.stop(Stop {
+            deadline: Instant::now() + Duration::from_secs(60),
+        });
+        bed.worker.take().unwrap().await.unwrap();
+        assert_eq!(listed.load(std::sync::atomic::Ordering::Relaxed), expected);
+    }
 }
