@@ -385,3 +385,43 @@ async fn of_two_pods_that_start_at_once_one_holds_the_place() {
     assert_eq!(seen(&one.volume()), seen(before.path()));
     assert_eq!(seen(&two.volume()), seen(before.path()));
 }
+
+#[tokio::test]
+async fn a_damaged_newest_index_at_the_first_destination_leaves_the_newest_snapshot_to_the_second() {
+    let bed = Bed::new();
+    let source = lived_in();
+    bed.backup(source.path(), FIRST).await;
+    write(&source.path().join("since"), "since");
+    bed.backup(source.path(), SECOND).await;
+    let place = |name: &str| format!("minio:{BUCKET}/{name}");
+    bed.server.rclone(&["copy", &place("app"), &place("second")]);
+    let index = format!("snapshots/{SECOND}.json");
+    bed.store().write(&index, b"{\"version\":1,").await.unwrap();
+    let bed = bed.with(&format!("--destination={}", place("second")));
+    let (said, start) = bed.start();
+    assert_eq!(start.volumes[0].restored, Some(SECOND.parse().unwrap()), "{said}");
+    assert!(said.contains(&format!("from {}", place("second"))), "{said}");
+    assert_eq!(seen(&bed.volume()), seen(source.path()));
+}
+
+#[tokio::test]
+async fn an_app_that_keeps_nothing_starts_while_its_store_is_away_until_it_has_kept_something() {
+    let mut bed = Bed::new();
+    bed.backup(tempfile::tempdir().unwrap().path(), FIRST).await;
+    let record = bed.defaults().with_file_name("record");
+    fs::create_dir(&record).unwrap();
+    let text = format!(
+        "{{\"version\":1,\"places\":{{\"minio:{BUCKET}/app\":{{\"snapshot\":\"{FIRST}\",\"time\":\"2026-11-22T13:05:02Z\"}}}}}}"
+    );
+    fs::write(record.join("record.json"), text).unwrap();
+    bed.flags.push(format!("--record-dir={}", record.display()));
+    bed.start();
+    bed.server.stop();
+    let (said, start) = bed.start();
+    assert_eq!(start.volumes[0].status, Status::Settled, "{said}");
+    fs::write(bed.volume().join("kept"), "k").unwrap();
+    fs::remove_file(bed.volume().join("kept")).unwrap();
+    bed.flags.push("--restore-timeout=2s".to_owned());
+    let said = bed.refused();
+    assert!(said.contains("could not be asked"), "{said}");
+}

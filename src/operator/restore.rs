@@ -23,6 +23,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// The files are looked for again, while somebody goes on writing, no more often than this.
+const LOOKS: usize = 5;
 /// Below the target: files that are not yet verified. It goes when all is in its place.
 const STAGING: &str = ".vixens-restore";
 
@@ -102,10 +104,18 @@ impl Restore {
     /// Fetches everything beside its place, and looks elsewhere for what can't be had.
     async fn stage(&self, opened: &Opened, mut order: Order) -> Result<(Order, Salvaged), Error> {
         let mut lacking = self.fetched(opened, &order).await?;
-        if !lacking.is_empty() && !opened.backup.snapshots.is_empty() {
-            // A backup may have been made meanwhile: what it replaced has moved to history.
+        for _ in 0..LOOKS {
+            if lacking.is_empty() || opened.backup.snapshots.is_empty() {
+                break;
+            }
+            // A backup may have been made meanwhile: what it replaced has moved to history. What two looks say is believed.
             order = Order::of(&self.access, opened, &self.at, &self.paths).await?;
-            lacking = self.fetched(opened, &order).await?;
+            let again = self.fetched(opened, &order).await?;
+            let is_same = again == lacking;
+            lacking = again;
+            if is_same {
+                break;
+            }
         }
         let staging = self.staging();
         let salvage = Salvage {

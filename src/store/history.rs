@@ -2,7 +2,7 @@
 
 use super::snapshot::SnapshotId;
 use super::{Depth, Error, Store, keys};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What `history/` holds: for each stored file (folder and name), the backups that replaced it, ascending, each with the
 /// size of what it kept.
@@ -46,6 +46,12 @@ impl History {
             .filter(|(_, found)| *found == size)
             .map(|(id, _)| format!("{}/{file}", keys::history_of(id)));
         std::iter::once(file.to_owned()).chain(kept).collect()
+    }
+
+    /// Whether another listing has the same of these files (folder and name).
+    #[must_use]
+    pub fn agrees(&self, other: &Self, files: &BTreeSet<String>) -> bool {
+        files.iter().all(|file| self.0.get(file) == other.0.get(file))
     }
 
     /// The files that backups after this snapshot have replaced or deleted: what the mirror has under their names, if anything,

@@ -141,6 +141,17 @@ impl<'a> Indexes<'a> {
         self.own(id, read).await
     }
 
+    /// Reads a snapshot to its end, with all that it builds on: its header, where every line of it can be read.
+    pub async fn whole(&self, id: &SnapshotId) -> Result<Header, Error> {
+        let read = |entries: Entries<'_>| -> Result<(), Error> {
+            for entry in entries {
+                entry?;
+            }
+            Ok(())
+        };
+        Ok(self.all(id, read).await?.0)
+    }
+
     /// Reads a snapshot's own index, or its twin in its place.
     async fn own<T>(
         &self,

@@ -15,6 +15,8 @@ pub struct Memory {
     written: Mutex<BTreeMap<String, Timestamp>>,
     /// An uploaded file keeps its time, as on a file system; else the time of the upload counts, as in a bucket.
     pub keeps_times: bool,
+    /// The destination, where there are several; else it is `memory:store`.
+    pub name: &'static str,
 }
 
 impl Memory {
@@ -43,7 +45,12 @@ fn missing(name: &str) -> Undone {
 
 impl Store for Memory {
     fn destination(&self) -> String {
-        "memory:store".to_owned()
+        let name = if self.name.is_empty() {
+            "memory:store"
+        } else {
+            self.name
+        };
+        name.to_owned()
     }
 
     fn list<'a>(

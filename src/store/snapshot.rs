@@ -72,6 +72,12 @@ impl SnapshotId {
         }
     }
 
+    /// What snapshots of several destinations are compared by: under one claim they are counted apart, but by one clock.
+    #[must_use]
+    pub const fn lateness(&self) -> (u64, Timestamp) {
+        (self.epoch, self.time)
+    }
+
     /// Epoch and sequence: what ids are compared by.
     #[must_use]
     pub const fn point(&self) -> Point {

@@ -159,6 +159,7 @@ impl Pod {
             restored: None,
             served: Vec::new(),
             serving: None,
+            bare: None,
             since: None,
         };
         OwnFolder::on(self.volume.path()).write(MARKER, &marker).unwrap();

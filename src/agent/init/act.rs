@@ -13,7 +13,7 @@ use crate::agent::lease::reverted::told;
 use crate::agent::restore::knowledge::Wanted;
 use crate::agent::restore::plan::{Plan, of_listing, of_snapshot};
 use crate::agent::restore::undo::Undo;
-use crate::agent::restore::{self, Brought, Restore, aside};
+use crate::agent::restore::{self, Brought, Restore, aside, indexes_in};
 use crate::agent::start::Status;
 use crate::agent::volume::look::VolumeState;
 use crate::agent::volume::marker::{INCOMING, Mode, RESTORING, Restoring};
@@ -82,6 +82,10 @@ pub(super) async fn act(
         let told = told(&destination.unwrap_or_default(), &reverted.snapshot, reverted.marked);
         tracing::warn!("volume {}: {told}", subject.name);
         outcome.why = format!("{}; {told}", outcome.why);
+    }
+    for remark in &survey.remarks {
+        tracing::warn!("volume {}: {remark}", subject.name);
+        outcome.why = format!("{}; {remark}", outcome.why);
     }
     Ok(outcome)
 }
@@ -333,8 +337,8 @@ async fn read(
     subject: &Subject,
     id: &SnapshotId,
 ) -> Result<Option<(Header, Vec<Entry>)>, StoreError> {
-    let incoming = subject.own.join(INCOMING);
-    match Indexes::new(store, &incoming).known(&backup.indexes).read(id).await {
+    let folder = indexes_in(&subject.own.join(INCOMING), store);
+    match Indexes::new(store, &folder).known(&backup.indexes).read(id).await {
         Ok(read) => Ok(Some(read)),
         Err(error) if !error.retry_helps() => Ok(None),
         Err(error) => Err(error),

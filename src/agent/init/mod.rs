@@ -245,7 +245,7 @@ pub(crate) async fn start(arguments: &InitArguments, stores: &Stores) -> Result<
                 volume: subject.name.clone(),
                 folder: subject.folder.clone(),
                 brought: outcome.brought?,
-                is_unexpected: decided.because.is_some(),
+                is_unexpected: decided.because.is_some() || !survey.remarks.is_empty(),
             })
         })
         .collect();
@@ -319,6 +319,7 @@ fn tier1(init: &Init<'_>, shared: &Shared<'_>, subjects: &[Subject]) -> Result<(
             restored: None,
             served: Vec::new(),
             serving: None,
+            bare: None,
         };
         subject.own.write(MARKER, &marker)?;
     }

@@ -10,8 +10,8 @@ use crate::agent::lease::judge::{Claimant, Since};
 use crate::agent::lease::known::{KnownStores, STORES};
 use crate::agent::lease::reverted::Marked;
 use crate::agent::start::{START, Start, StartedDestination, StartedVolume, Status, TakeOver, Writing};
-use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, MARKER, Marker, MarkerStatus, OUTGOING, RESTORING, UNDO};
+use crate::agent::volume::{self, bare};
 use crate::store::Store;
 use crate::store::decisions;
 use crate::store::records::VERSION;
@@ -100,7 +100,7 @@ pub(super) async fn settle(
         // Brought up to date by an earlier start, of which the store has still not heard.
         start.since.clone_from(&claimant.since);
     }
-    for (subject, outcome) in subjects.iter().zip(outcomes) {
+    for ((subject, outcome), decided) in subjects.iter().zip(outcomes).zip(&survey.decided) {
         let before = subject.marker.as_ref();
         let mut served = before.map(|marker| marker.served.clone()).unwrap_or_default();
         let now_served = survey.at.iter().map(|serving| &serving.value).chain(&survey.served);
@@ -129,8 +129,10 @@ pub(super) async fn settle(
             },
             served,
             serving: start.serving.clone(),
+            bare: None,
         };
-        mark(subject, outcome, &marker, known, &start)?;
+        let is_known = decided.is_known && survey.is_all_known();
+        mark(subject, outcome, marker, (known, &start), is_known)?;
     }
     Ok(start)
 }
@@ -198,19 +200,27 @@ async fn synced(subjects: &[Subject], outcomes: &[Outcome]) -> Result<(), Error>
     Ok(())
 }
 
-/// Writes the marker, the last step on a volume; then what the restore left behind goes.
+/// Writes the marker, the last step on a volume; then what the restore left behind goes. `is_known`: what the volume has is what
+/// the store says that it should.
 fn mark(
     subject: &Subject,
     outcome: &Outcome,
-    marker: &Marker,
-    known: &KnownStores,
-    start: &Start,
+    marker: Marker,
+    (known, start): (&KnownStores, &Start),
+    is_known: bool,
 ) -> Result<(), Error> {
     if outcome.marked {
         subject.own.write(STORES, known)?;
         // For the runs of a CronJob, which see nothing else of this start.
         subject.own.write(START, &start.in_short())?;
-        subject.own.write(MARKER, marker)?;
+        // Where it can't be told, the next start waits for the store.
+        let bare = bare::untouched(subject.own.volume()).unwrap_or_default();
+        let was = subject.marker.as_ref().and_then(|before| before.bare.as_ref());
+        let marker = Marker {
+            bare: bare.filter(|bare| is_known || Some(bare) == was),
+            ..marker
+        };
+        subject.own.write(MARKER, &marker)?;
     }
     subject.own.remove(RESTORING)?;
     for left in [UNDO, INCOMING, OUTGOING] {

@@ -7,18 +7,20 @@ use super::subject::Subject;
 use super::{Error, Init, Stores};
 use crate::agent::arguments::RestorePolicy;
 use crate::agent::lease::beat::{LOOK_AGAIN, Observation, Seen};
-use crate::agent::lease::inspect::{self, Backup, Outline, Place};
+use crate::agent::lease::inspect::{Backup, Outline, Place};
 use crate::agent::lease::reverted::newer;
 use crate::agent::restore::moved::Moved;
 use crate::agent::start::Serving;
+use crate::agent::volume::bare;
 use crate::agent::volume::look::VolumeState;
+use crate::contract::question::Question;
+use crate::store::Store;
 use crate::store::claims::{Claim, Holder};
 use crate::store::snapshot::SnapshotId;
-use crate::store::{Error as StoreError, Store};
-use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+mod asking;
 mod coverage;
 pub(super) mod doubt;
 mod folders;
@@ -27,12 +29,15 @@ mod glance;
 mod newest;
 pub(super) mod owners;
 mod point;
+mod source;
 mod waiting;
 
+use asking::{Answers, ask};
 use doubt::{Expected, Weighed};
 use glance::{GLANCE, glance};
 use owners::TakenOver;
 use point::{LookedUp, Wanted};
+use source::Source;
 use waiting::{observe, tell_once, waits_for};
 
 /// A writer that is about to let go is looked at so often.
@@ -83,6 +88,8 @@ pub(super) struct Decided {
     pub(super) because: Option<String>,
     /// What the volume has of the backup under other names.
     pub(super) moved: Moved,
+    /// The store has said what the volume should have, or that it has nothing.
+    pub(super) is_known: bool,
 }
 
 impl From<Decision> for Decided {
@@ -91,6 +98,7 @@ impl From<Decision> for Decided {
             decision,
             because: None,
             moved: Moved::new(),
+            is_known: false,
         }
     }
 }
@@ -126,8 +134,12 @@ pub(super) struct Survey {
     pub(super) taken_over: Vec<TakenOver>,
     /// What a volume that was put back to an older state lacks, by the number of its destination.
     pub(super) reverted: Vec<(usize, Reverted)>,
-    /// The destination with the newest backup.
+    /// The destination that a restore comes from: the one that can give the newest snapshot.
     pub(super) best: Option<usize>,
+    /// That snapshot.
+    newest: Option<SnapshotId>,
+    /// What is to be said of it, a clause each: it is not what was expected.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Survey {
@@ -144,7 +156,14 @@ impl Survey {
             taken_over: Vec::new(),
             reverted: Vec::new(),
             best: None,
+            newest: None,
+            remarks: Vec::new(),
         }
+    }
+
+    fn comes_from(&mut self, source: Option<Source>) {
+        self.best = source.map(|source| source.number);
+        self.newest = source.and_then(|source| source.newest);
     }
 
     /// The snapshot that is to be pinned at a destination before anything is written there.
@@ -181,6 +200,11 @@ impl Survey {
     pub(super) fn backups(&self) -> impl Iterator<Item = (usize, &Backup)> {
         let said = self.said.iter().enumerate();
         said.filter_map(|(number, said)| Some((number, said.backup()?)))
+    }
+
+    /// Whether all destinations could be asked, and were believed.
+    pub(super) fn is_all_known(&self) -> bool {
+        !self.said.iter().any(|said| matches!(said, Said::Nothing(_)))
     }
 
     /// Whether the first destination could not be asked, or not be believed.
@@ -221,7 +245,7 @@ impl Survey {
     fn given_up(self) -> Result<Self, Error> {
         let unknown = self.said.iter().filter(|said| matches!(said, Said::Nothing(_)));
         match self.weighed.asks.first() {
-            Some(question) if unknown.count() == self.weighed.asks.len() => Err(Error::Asks(question.clone())),
+            Some((_, question)) if unknown.count() == self.weighed.asks.len() => Err(Error::Asks(question.clone())),
             _ => Ok(self),
         }
     }
@@ -274,10 +298,11 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &mut [Subject], expected: 
     let mut pause = Pause::first();
     let mut observations = vec![Observation::default(); init.stores.len()];
     let mut told = None;
+    let mut asked: Vec<(usize, Question)> = Vec::new();
     loop {
         let left = init.deadline.saturating_duration_since(Instant::now());
         let needs_store = !all_kept || matches!(wanted, Some(Wanted::New(_)));
-        let said = ask(
+        let Answers { said, cut_off } = ask(
             subjects,
             init.stores,
             if needs_store { left } else { GLANCE },
@@ -293,7 +318,12 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &mut [Subject], expected: 
             tokio::time::sleep(LOOK_AGAIN).await;
             continue;
         }
-        let survey = conclude(init, subjects, said, seen, expected, wanted.as_ref()).await?;
+        let mut survey = conclude(init, subjects, said, seen, expected, wanted.as_ref()).await?;
+        // What was not answered in time is what it was.
+        let were = std::mem::replace(&mut asked, survey.weighed.asks.clone());
+        let stand = were.into_iter().filter(|(number, _)| cut_off.contains(number));
+        asked.extend(stand);
+        survey.weighed.asks.clone_from(&asked);
         if survey.asks_again() {
             if !pause.ends_before(init.deadline) {
                 return survey.given_up();
@@ -318,21 +348,6 @@ pub(super) async fn survey(init: &Init<'_>, subjects: &mut [Subject], expected: 
     }
 }
 
-/// Asks each destination. Where the start needs one, a place of a newer release ends it: no patience helps, and what it holds
-/// may be newer than all that can be read. An app whose volume is kept starts beside it, and is not backed up.
-async fn ask(subjects: &[Subject], stores: &Stores, patience: Duration, needs_store: bool) -> Result<Vec<Said>, Error> {
-    let folders: Vec<String> = subjects.iter().map(|subject| subject.folder.clone()).collect();
-    let looks = stores.iter().map(|store| async {
-        match tokio::time::timeout(patience, inspect::look_to_restore(store.as_ref(), &folders)).await {
-            Ok(Ok(place)) => Ok(Said::Place(place)),
-            Ok(Err(newer @ StoreError::Newer { .. })) if needs_store => Err(Error::NewerRelease(newer)),
-            Ok(Err(error)) => Ok(Said::Nothing(with_causes(&error))),
-            Err(_) => Ok(Said::Nothing(format!("{} did not answer in time", store.destination()))),
-        }
-    });
-    futures::future::join_all(looks).await.into_iter().collect()
-}
-
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -348,7 +363,17 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 fn is_emptied(init: &Init<'_>, subject: &Subject, expected: &Expected) -> bool {
     let was_restored = subject.marker.as_ref().is_some_and(|marker| marker.restored.is_some());
     let restores = init.arguments.restore != RestorePolicy::Never;
-    restores && subject.is_bare && (was_restored || expected.names_a_backup(init.stores))
+    let is_missed = was_restored || expected.names_a_backup(init.stores);
+    restores && subject.is_bare && is_missed && !is_bare_by_right(init, subject, expected)
+}
+
+/// Whether a volume without a file is as its backup has it, as far as that can be known without the store: there was none when
+/// the last start ended, which had asked; nobody has put any there since; and nothing was saved under a later start, as where
+/// the storage was put back to an older state. Of a volume that is lost, nothing of this is known.
+fn is_bare_by_right(init: &Init<'_>, subject: &Subject, expected: &Expected) -> bool {
+    let was = subject.marker.as_ref().and_then(|marker| marker.bare.as_ref());
+    let is_untouched = was.is_some() && bare::untouched(subject.own.volume()).ok().flatten().as_ref() == was;
+    is_untouched && !expected.names_a_later_one(init.stores, subject.epoch())
 }
 
 /// What the destinations said together, and what follows for each volume.
@@ -360,37 +385,37 @@ async fn conclude(
     expected: &Expected,
     wanted: Option<&Wanted>,
 ) -> Result<Survey, Error> {
-    let weighed = expected.weigh(init, &mut said).await;
+    let weighed = expected.weigh(init, &mut said, subjects).await?;
     let taken_over = owners::places(init, &mut said, &seen).await?;
     for (store, said) in init.stores.iter().zip(&said) {
         warn_of_oddities(store.as_ref(), said);
     }
     owners::volumes(init, subjects, &said, &taken_over).await?;
-    let best = said
-        .iter()
-        .enumerate()
-        .filter_map(|(number, said)| Some((lateness(said.backup()?), std::cmp::Reverse(number))))
-        .max()
-        .map(|(_, std::cmp::Reverse(number))| number);
+    let source = source::newest(init, &mut said, subjects).await?;
     let mut survey = Survey {
         seen,
         weighed,
         taken_over,
-        best,
         ..Survey::of(said)
     };
+    survey.comes_from(source);
     folders::keep_recorded(subjects, survey.primary_claim());
     folders::set_apart(subjects, survey.primary_claim())?;
     folders::ask(init, &survey, subjects).await?;
     survey.reverted = reverted(init, &survey.said, subjects, expected);
+    survey.remarks = expected.remarks(init, &survey);
     match wanted {
         None => {}
         Some(Wanted::Unconfirmed(value)) => {
             let confirmed = point::confirmed(init, &survey, value).await;
             survey.served.extend(confirmed);
         }
-        Some(Wanted::New(value)) => match point::look_up(init, &survey, value).await {
-            Ok(LookedUp::Serve(snapshot)) => {
+        Some(Wanted::New(value)) => match point::look_up(init, &survey, subjects, value).await {
+            Ok(LookedUp::Serve((number, snapshot))) => {
+                survey.comes_from(Some(Source {
+                    number,
+                    newest: Some(snapshot),
+                }));
                 let value = value.clone();
                 survey.at = Some(Serving { value, snapshot });
             }
@@ -424,12 +449,6 @@ async fn conclude(
         });
     }
     Ok(Survey { decided, ..survey })
-}
-
-/// What the newest snapshots of several destinations are compared by: under one claim they are counted apart, but by one
-/// clock.
-fn lateness(backup: &Backup) -> Option<(u64, Timestamp)> {
-    backup.newest().map(|newest| (newest.epoch, newest.time))
 }
 
 /// Volumes that were put back to an older state, and what the destinations have of them since.

@@ -25,6 +25,7 @@ mod empty;
 mod foreign;
 mod going_back;
 mod leases;
+mod meddling;
 mod moved;
 mod objects;
 mod policy;
@@ -142,49 +143,7 @@ impl Bed {
 
     /// Backs up a tree as a sidecar would: history, mirror, index.
     fn backup(&self, id: &str, before: &Tree, after: &Tree) {
-        let id: SnapshotId = id.parse().unwrap();
-        let mut objects = self.memory.objects();
-        for (path, content) in before {
-            if after.get(path) != Some(content) {
-                objects.insert(format!("history/{id}/config/{path}"), content.clone().into_bytes());
-                objects.remove(&format!("config/{path}"));
-            }
-        }
-        let header = Header {
-            id,
-            base: None,
-            time: id.time,
-            volumes: vec![IndexedVolume {
-                folder: "config".to_owned(),
-                id: "theirs".to_owned(),
-            }],
-            databases: Vec::new(),
-            skipped: BTreeMap::new(),
-            carried: Carried::default(),
-        };
-        let scratch = tempfile::tempdir().unwrap();
-        let mut writer = IndexWriter::new(Vec::new(), &header).unwrap();
-        let mut totals = Totals::default();
-        for (path, content) in after {
-            objects.insert(format!("config/{path}"), content.clone().into_bytes());
-            let local = scratch.path().join("file");
-            fs::write(&local, content).unwrap();
-            let entry = Entry {
-                path: format!("config/{path}").into_bytes(),
-                what: What::File(File {
-                    size: content.len() as u64,
-                    sha256: crate::agent::restore::verify::sha256_of(&mut fs::File::open(&local).unwrap()).unwrap(),
-                    attributes: attributes::of(&fs::metadata(&local).unwrap()),
-                    stored: id.point(),
-                    name: None,
-                    torn: false,
-                }),
-                standing: Standing::Live,
-            };
-            totals.add(&entry);
-            writer.push(&entry).unwrap();
-        }
-        objects.insert(keys::snapshot(&id), writer.finish(totals).unwrap());
+        back_up(&self.memory, id, before, after);
     }
 
     /// A claim of somebody who has let go since.
@@ -231,6 +190,53 @@ impl Bed {
             fs::create_dir(&path).unwrap();
         }
     }
+}
+
+/// What a sidecar does there with a backup of this tree.
+fn back_up(memory: &Memory, id: &str, before: &Tree, after: &Tree) {
+    let id: SnapshotId = id.parse().unwrap();
+    let mut objects = memory.objects();
+    for (path, content) in before {
+        if after.get(path) != Some(content) {
+            objects.insert(format!("history/{id}/config/{path}"), content.clone().into_bytes());
+            objects.remove(&format!("config/{path}"));
+        }
+    }
+    let header = Header {
+        id,
+        base: None,
+        time: id.time,
+        volumes: vec![IndexedVolume {
+            folder: "config".to_owned(),
+            id: "theirs".to_owned(),
+        }],
+        databases: Vec::new(),
+        skipped: BTreeMap::new(),
+        carried: Carried::default(),
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let mut writer = IndexWriter::new(Vec::new(), &header).unwrap();
+    let mut totals = Totals::default();
+    for (path, content) in after {
+        objects.insert(format!("config/{path}"), content.clone().into_bytes());
+        let local = scratch.path().join("file");
+        fs::write(&local, content).unwrap();
+        let entry = Entry {
+            path: format!("config/{path}").into_bytes(),
+            what: What::File(File {
+                size: content.len() as u64,
+                sha256: crate::agent::restore::verify::sha256_of(&mut fs::File::open(&local).unwrap()).unwrap(),
+                attributes: attributes::of(&fs::metadata(&local).unwrap()),
+                stored: id.point(),
+                name: None,
+                torn: false,
+            }),
+            standing: Standing::Live,
+        };
+        totals.add(&entry);
+        writer.push(&entry).unwrap();
+    }
+    objects.insert(keys::snapshot(&id), writer.finish(totals).unwrap());
 }
 
 fn before() -> Tree {

@@ -48,7 +48,8 @@ pub async fn claim(
     let now = Timestamp::now();
     let folders: Vec<String> = start.volumes.iter().map(|volume| volume.folder.clone()).collect();
     let place = look(store, &folders).await?;
-    if let Some(why) = known.doubts(&place) {
+    let volumes: Vec<&str> = start.volumes.iter().map(|volume| volume.id.as_str()).collect();
+    if let Some(why) = known.doubts(&place, &volumes) {
         return Ok(Claimed::Away(why));
     }
     let backup = match place {
@@ -84,7 +85,7 @@ pub async fn claim(
     let takes_over = destination.and_then(|to| to.takes_over.as_ref());
     let claimant = Claimant {
         owner: &start.owner,
-        volume_ids: start.volumes.iter().map(|volume| volume.id.as_str()).collect(),
+        volume_ids: volumes,
         epoch: start.epoch,
         // What the app has written since the start is on the volume only; what the store got since is not.
         kept: true,

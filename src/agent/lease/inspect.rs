@@ -8,7 +8,7 @@ use crate::store::records::Damage;
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::{self, Mode, State};
 use crate::store::store_id::{self, StoreId};
-use crate::store::{Contents, Depth, Error, Object, Presence, Store};
+use crate::store::{Contents, Depth, Error, Object, Presence, Store, listed};
 
 /// An index up to this size is read along with the claim of its place, before anybody knows whether it is needed.
 const LARGEST_ALONG: u64 = 1 << 20;
@@ -110,6 +110,15 @@ impl Backup {
         self.snapshots.last().copied()
     }
 
+    /// The snapshots, and the one that the summary names as the last where it is not listed any more: its twin may be there.
+    #[must_use]
+    pub fn with_named(&self) -> Vec<SnapshotId> {
+        let named = self.state.as_ref().and_then(|state| state.last);
+        let listed = self.newest().map(|id| id.point());
+        let unlisted = named.filter(|named| Some(named.point()) > listed);
+        self.snapshots.iter().copied().chain(unlisted).collect()
+    }
+
     /// Whose it is: as the holder's claim tells it, or where that is damaged another claim, or the place's summary.
     #[must_use]
     pub fn owner(&self) -> Option<&Owner> {
@@ -183,6 +192,13 @@ pub async fn outline(store: &dyn Store) -> Result<Outline, Error> {
         newest: points.snapshots.last().copied(),
         files_at_most: points.files_at_most,
     })
+}
+
+/// The snapshots of a place, and the backups that are under way, the newest last.
+pub async fn points(store: &dyn Store) -> Result<(Vec<SnapshotId>, Vec<SnapshotId>), Error> {
+    let objects = listed(store, keys::SNAPSHOTS, Depth::All).await?;
+    let Points { snapshots, pending, .. } = Points::of_listing(store, &objects)?;
+    Ok((snapshots, pending))
 }
 
 async fn listings(store: &dyn Store) -> Result<(Vec<Holder>, Vec<Object>, Points), Error> {

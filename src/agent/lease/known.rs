@@ -2,7 +2,7 @@
 //! its end, and in the folder that a pod's containers share, where the sidecar keeps it up to date: so whoever begins again
 //! while a store shows nothing knows that something was there. A type ↔ a file.
 
-use super::inspect::Place;
+use super::inspect::{Backup, Place};
 use super::reverted::Marked;
 use crate::agent::arguments::QuestionKind;
 use crate::agent::start::Writing;
@@ -81,16 +81,34 @@ impl KnownStore {
         self.held || self.store_id.is_some() || self.recorded.is_some()
     }
 
-    /// Why an answer is not believed, by whoever knows this of the store.
+    /// Why an answer is not believed, by whoever knows this of the store. What was written there last from one of these volumes
+    /// is no other's.
     #[must_use]
-    pub fn doubts(&self, place: &Place) -> Option<String> {
-        let why = place.is_bare()?;
+    pub fn doubts(&self, place: &Place, volumes: &[&str]) -> Option<String> {
+        let Some(why) = place.is_bare() else {
+            let is_ours = |backup: &Backup| {
+                let mut last = backup.holder().into_iter();
+                last.any(|holder| volumes.contains(&holder.volume_id.as_str()))
+            };
+            return match place {
+                Place::Backup(backup) if !is_ours(backup) => self.is_another(backup),
+                _ => None,
+            };
+        };
         let is_doubtful = match place {
             Place::Nothing { .. } => self.was_there(),
             // Claimed, and never used: whoever knows of a backup knows better.
             Place::Backup(_) => self.recorded.is_some(),
         };
         is_doubtful.then_some(why)
+    }
+
+    /// Why a place that is in use is in another store than this one.
+    #[must_use]
+    pub fn is_another(&self, backup: &Backup) -> Option<String> {
+        let (known, found) = (self.store_id.as_ref()?, backup.store_id.as_ref()?);
+        let newest = backup.newest().map_or_else(|| "none".to_owned(), |id| id.to_string());
+        (known != found).then(|| format!("its id is {found}, and was {known}; its newest snapshot is {newest}"))
     }
 
     /// Asks whether to begin anew where nothing is left of this store, or another one is.
@@ -104,7 +122,8 @@ impl KnownStore {
             &facts.map(str::as_bytes),
             format!(
                 "{destination} answers, but is not the store that was here: {what}. Bring the store back, and it goes on by \
-                 itself. Accepting begins anew in what is there now, with what is on the volume"
+                 itself. Accepting begins anew in what is there now, with what is on the volume; an empty volume gets what is \
+                 there"
             ),
         )
     }
@@ -203,6 +222,37 @@ mod tests {
         assert!(!KnownStores::read(folder.path()).of("minio:d/app").was_there());
         std::fs::write(folder.path().join(STORES), "{\"version\":1,").unwrap();
         assert_eq!(KnownStores::read(folder.path()), KnownStores::default());
+    }
+
+    #[test]
+    fn another_store_that_is_in_use_is_doubted_unless_it_was_written_from_our_own_volume() {
+        let id = |digit: &str| -> StoreId { digit.repeat(32).parse().unwrap() };
+        let place = |store_id: Option<StoreId>| {
+            Place::Backup(Box::new(Backup {
+                claims: vec![Holder {
+                    epoch: 3,
+                    volume_id: "ab".to_owned(),
+                }],
+                snapshots: vec!["20261122T130500Z-3.1-auto".parse().unwrap()],
+                store_id,
+                ..Backup::default()
+            }))
+        };
+        // What is known, what is found, our volume.
+        for (known, found, volume, expected) in [
+            (Some("1"), Some("2"), "cd", true),
+            (Some("1"), Some("2"), "ab", false),
+            (Some("1"), Some("1"), "cd", false),
+            (Some("1"), None, "cd", false),
+            (None, Some("2"), "cd", false),
+        ] {
+            let known = KnownStore {
+                store_id: known.map(id),
+                ..KnownStore::default()
+            };
+            let doubts = known.doubts(&place(found.map(id)), &[volume]);
+            assert_eq!(doubts.is_some(), expected, "{known:?} {found:?} {volume}");
+        }
     }
 
     #[test]

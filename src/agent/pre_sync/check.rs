@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 const TRIED: usize = 10;
 /// So much is downloaded at a time, to be compared.
 const PORTION: u64 = 256 << 20;
+/// A snapshot is compared again, while somebody goes on writing, no more often than this.
+const LOOKS: usize = 5;
 /// A line of progress is written so often.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -190,9 +192,17 @@ impl Check<'_> {
     async fn point(&self, id: &SnapshotId) -> Result<Result<Point, Wrong>, StoreError> {
         let (header, entries) = Indexes::new(self.store, self.scratch).read(id).await?;
         let mut found = self.compared(id, &entries).await?;
-        if !found.wrong.is_empty() {
-            // A backup may have been made meanwhile: what it replaced has moved to history.
-            found = self.compared(id, &entries).await?;
+        for _ in 0..LOOKS {
+            if found.wrong.is_empty() {
+                break;
+            }
+            // A backup may have been made meanwhile: what it replaced has moved to history. What two looks say is believed.
+            let again = self.compared(id, &entries).await?;
+            let is_same = again.wrong == found.wrong;
+            found = again;
+            if is_same {
+                break;
+            }
         }
         let Compared {
             totals,

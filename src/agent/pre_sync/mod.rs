@@ -12,6 +12,7 @@ use crate::store::records::{Pin, Request, VERSION, encode};
 use crate::store::{Store, keys};
 use check::{Check, Verdict};
 use jiff::Timestamp;
+use std::cmp::Reverse;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -82,7 +83,8 @@ async fn check(
 ) -> Result<Vec<String>, Error> {
     let mut untrusted = Vec::new();
     let mut trusted = 0;
-    for destination in destinations {
+    let mut points = Vec::new();
+    for (number, destination) in destinations.iter().enumerate() {
         let began = Instant::now();
         let settings = Settings::fast(&arguments.folders.rclone_dir, &scratch.0);
         let store = Rclone::new(destination.remote(), destination.path(), settings);
@@ -94,6 +96,9 @@ async fn check(
         }
         .verdict()
         .await;
+        if let Some(id) = verdict.restore_point() {
+            points.push((id.lateness(), Reverse(number), id, store.destination()));
+        }
         let pinned = match verdict.restore_point() {
             Some(id) if arguments.pin => {
                 pin(&store, id).await?;
@@ -122,7 +127,14 @@ async fn check(
         }
     }
     if trusted > 0 && !untrusted.is_empty() {
-        say("warning: a restore comes from the other destination\n");
+        say(&points.into_iter().max().map_or_else(
+            || "warning: a restore comes from the other destination\n".to_owned(),
+            |(_, _, id, destination)| {
+                format!(
+                    "warning: a restore takes the newest snapshot that any destination can give: {id} of {destination} is whole\n"
+                )
+            },
+        ));
         untrusted.clear();
     }
     Ok(untrusted)

@@ -20,7 +20,7 @@ pub mod undo;
 pub mod verify;
 pub mod way;
 
-use crate::agent::lease::inspect::Backup;
+use crate::agent::lease::inspect::{self, Backup};
 use crate::agent::volume;
 use crate::agent::volume::marker::{INCOMING, Mode, OUTGOING};
 use crate::agent::volume::own::OwnFolder;
@@ -35,6 +35,7 @@ use place::Placed;
 use plan::Plan;
 use room::{Fitted, LeftOut};
 use salvage::{Missing, Other, Salvage};
+use sha2::{Digest, Sha256};
 use stage::{Fetch, Kind, Lacking, PROGRESS, Watch};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,21 @@ impl From<stage::Error> for Error {
             stage::Error::Volume(error) => Self::Volume(error),
         }
     }
+}
+
+/// Snapshots, and backups that are under way, the newest last.
+type Points = (Vec<SnapshotId>, Vec<SnapshotId>);
+
+/// A restore is planned no more often than this while somebody goes on writing what it is about.
+const LOOKS: usize = 10;
+
+/// Where the indexes of a store are kept below `incoming`: another may have others of the same names.
+#[must_use]
+pub fn indexes_in(incoming: &Path, store: &dyn Store) -> PathBuf {
+    let hash = Sha256::digest(store.destination());
+    incoming
+        .join(keys::SNAPSHOTS)
+        .join(keys::hex(hash.get(..8).unwrap_or_default()))
 }
 
 /// What was brought.
@@ -161,10 +177,12 @@ impl Restore<'_> {
     /// What can be had, staged, and what is to be said of the rest.
     async fn staged(&self, incoming: &Path) -> Result<(Plan, Brought), Error> {
         let backup = self.backup;
+        let folder = indexes_in(incoming, self.store);
+        let indexes = Indexes::new(self.store, &folder).known(&backup.indexes);
         let named = backup.state.as_ref().and_then(|state| state.last);
-        let indexes = Indexes::new(self.store, incoming).known(&backup.indexes);
-        let read = async || knowledge::read(&indexes, &backup.snapshots, named, self.wanted).await;
-        let mut known = read().await?;
+        // As they were when the place was looked at. A writer may go on meanwhile.
+        let mut points = (backup.snapshots.clone(), backup.pending.clone());
+        let mut known = self.known(&indexes, &mut points, named).await?;
         if let (Wanted::Exactly(_), None, Some((id, why))) = (self.wanted, &known.whole, known.lost.first()) {
             return Err(Error::Unreadable {
                 destination: self.store.destination(),
@@ -175,7 +193,6 @@ impl Restore<'_> {
         if known.newest().is_none() && known.lost.is_empty() {
             return self.by_listing(incoming).await;
         }
-        let newest = known.newest();
         let watch = Watch {
             every: PROGRESS,
             tell: &|files, bytes| tracing::info!("restoring: {files} files, {bytes} bytes are there"),
@@ -185,50 +202,99 @@ impl Restore<'_> {
             ..self.fetch(incoming)
         };
         // The newest snapshot's files are in the mirror, unless a backup after it was under way.
-        let is_settled = backup.pending.is_empty();
-        let is_newest = is_settled && known.lost.is_empty() && newest == backup.newest();
+        let is_newest = points.1.is_empty() && known.lost.is_empty() && known.newest() == backup.newest();
         let mut history = if is_newest {
             None
         } else {
             Some(History::list(self.store).await?)
         };
-        let mut planned = self.planned(&mut known, history.as_ref(), is_settled).await?;
-        let mut fitted = fetch.stage_what_fits(&mut planned.plan).await?;
-        if !fitted.lacking.is_empty() {
-            // A writer may have gone on since the place was looked at: what it replaced has moved to history.
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let is_settled = points.1.is_empty();
+            let newest = known.newest();
+            let Planned { mut plan, unverified } = self.planned(&mut known, history.as_ref(), is_settled).await?;
+            let Fitted { lacking, left_out } = fetch.stage_what_fits(&mut plan).await?;
+            let mut brought = Brought {
+                snapshot: plan.snapshot,
+                fallen_back: std::mem::take(&mut known.lost),
+                unverified,
+                damaged: damaged_in_mirror(&lacking),
+                left_out,
+                ..Brought::default()
+            };
+            if lacking.is_empty() {
+                return Ok((plan, brought));
+            }
+            // What was replaced since history was listed has moved there: nothing is missing before that was looked at.
+            let files: BTreeSet<String> = lacking.iter().map(|one| file_of(&one.key).to_owned()).collect();
+            let (mut now, mut since) = (History::list(self.store).await?, self.points(&points).await?);
+            let is_last = looks >= LOOKS;
+            let agrees = history.as_ref().is_some_and(|then| then.agrees(&now, &files)) && since.0 == points.0;
+            if agrees || is_last {
+                let salvage = Salvage {
+                    fetch: self.fetch(incoming),
+                    indexes: &indexes,
+                    snapshots: &points.0,
+                    newest,
+                    history: &now,
+                    folder: Some(self.folder),
+                    others: &self.others(incoming),
+                };
+                let found = salvage.salvage(&mut plan, lacking).await?;
+                let is_whole = found.from_older.is_empty() && found.missing.is_empty();
+                // That took its time.
+                let mut is_believed = is_whole || is_last;
+                if !is_believed {
+                    let then = now;
+                    (now, since) = (History::list(self.store).await?, self.points(&points).await?);
+                    is_believed = then.agrees(&now, &files) && since.0 == points.0;
+                }
+                (brought.from_older, brought.missing) = (found.from_older, found.missing);
+                if is_believed {
+                    return Ok((plan, brought));
+                }
+            }
             tracing::info!(
                 "{} files are not where they should be: looking into history",
-                fitted.lacking.len()
+                files.len()
             );
-            known = read().await?;
-            let now = history.insert(History::list(self.store).await?);
-            planned = self.planned(&mut known, Some(now), is_settled).await?;
-            fitted = fetch.stage_what_fits(&mut planned.plan).await?;
+            (history, points) = (Some(now), since);
+            known = self.known(&indexes, &mut points, named).await?;
         }
-        let Fitted { lacking, left_out } = fitted;
-        let Planned { mut plan, unverified } = planned;
-        let mut brought = Brought {
-            snapshot: plan.snapshot,
-            fallen_back: known.lost,
-            unverified,
-            damaged: damaged_in_mirror(&lacking),
-            left_out,
-            ..Brought::default()
-        };
-        if let (false, Some(history)) = (lacking.is_empty(), &history) {
-            let salvage = Salvage {
-                fetch: self.fetch(incoming),
-                indexes: &indexes,
-                snapshots: &backup.snapshots,
-                newest,
-                history,
-                folder: Some(self.folder),
-                others: &self.others(incoming),
-            };
-            let found = salvage.salvage(&mut plan, lacking).await?;
-            (brought.from_older, brought.missing) = (found.from_older, found.missing);
+    }
+
+    /// What is known of the snapshot that is wanted. Where the newest can't be read, it may have been thinned out since it was
+    /// listed: the snapshots (and the backups that are under way) are listed again before an older one is taken.
+    async fn known(
+        &self,
+        indexes: &Indexes<'_>,
+        points: &mut Points,
+        named: Option<SnapshotId>,
+    ) -> Result<Knowledge, StoreError> {
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let known = knowledge::read(indexes, &points.0, named, self.wanted).await?;
+            if self.wanted != Wanted::Newest || known.lost.is_empty() || looks >= LOOKS {
+                return Ok(known);
+            }
+            let listed = self.points(points).await?;
+            if listed.0 == points.0 {
+                return Ok(known);
+            }
+            *points = listed;
         }
-        Ok((plan, brought))
+    }
+
+    /// The points of the place as they are now, where the newest is wanted: what that was may have been thinned out since these
+    /// were listed, and what it had with it. A store that shows none any more says nothing.
+    async fn points(&self, known: &Points) -> Result<Points, StoreError> {
+        if self.wanted != Wanted::Newest {
+            return Ok(known.clone());
+        }
+        let listed = inspect::points(self.store).await?;
+        Ok(if listed.0.is_empty() { known.clone() } else { listed })
     }
 
     /// A place without snapshots, made by hand.
@@ -236,9 +302,10 @@ impl Restore<'_> {
         let mut plan = self.sound(plan::of_listing(self.store, self.folder).await?)?;
         let lacking = self.fetch(incoming).stage(&plan).await?;
         let history = History::default();
+        let folder = indexes_in(incoming, self.store);
         let salvage = Salvage {
             fetch: self.fetch(incoming),
-            indexes: &Indexes::new(self.store, incoming),
+            indexes: &Indexes::new(self.store, &folder),
             snapshots: &[],
             newest: None,
             history: &history,
@@ -293,14 +360,14 @@ impl Restore<'_> {
     }
 
     fn others(&self, incoming: &Path) -> Vec<Other<'_>> {
-        let numbered = self.others.iter().enumerate();
-        numbered
-            .map(|(number, (store, backup))| Other {
-                store: *store,
-                snapshots: &backup.snapshots,
-                folder: incoming.join(keys::SNAPSHOTS).join(format!("other-{number}")),
-            })
-            .collect()
+        let others = self.others.iter();
+        let others = others.map(|(store, backup)| Other {
+            store: *store,
+            snapshots: &backup.snapshots,
+            indexes: &backup.indexes,
+            folder: indexes_in(incoming, *store),
+        });
+        others.collect()
     }
 }
 

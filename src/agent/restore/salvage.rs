@@ -7,7 +7,8 @@ use crate::store::history::{History, file_of};
 use crate::store::index::{Attributes, Entry, What};
 use crate::store::indexes::Indexes;
 use crate::store::snapshot::{Point, SnapshotId};
-use crate::store::{Error as StoreError, Store};
+use crate::store::{Contents, Error as StoreError, Store};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,19 @@ pub struct Other<'a> {
     pub store: &'a dyn Store,
     /// Its snapshots, ascending.
     pub snapshots: &'a [SnapshotId],
+    /// What was read of its indexes already.
+    pub indexes: &'a Contents,
     /// A folder for its indexes.
     pub folder: PathBuf,
+}
+
+/// A store in which versions are looked for.
+struct Source<'a> {
+    store: &'a dyn Store,
+    indexes: &'a Indexes<'a>,
+    /// Ascending.
+    snapshots: &'a [SnapshotId],
+    history: &'a History,
 }
 
 /// What came of it.
@@ -72,8 +84,9 @@ struct Bad {
     file: String,
     lacking: Lacking,
     wanted: Content,
-    /// Versions of this point and later ones were looked at; none: of none.
-    before: Option<Point>,
+    /// In each store that is asked, the restored one first: versions of this point and later ones were looked at; none: there
+    /// is nothing to be looked at.
+    before: Vec<Option<Point>>,
 }
 
 /// What is tried for a file.
@@ -101,14 +114,38 @@ impl Salvage<'_> {
         salvaged
             .from_copies
             .extend(by_copy.iter().map(|bad| path_of(plan, bad)));
-        for other in self.others {
+        let mut others: Vec<(&Other<'_>, Indexes<'_>, History)> = Vec::new();
+        for other in self.others.iter().filter(|_| !left.is_empty()) {
+            match History::list(other.store).await {
+                Ok(history) => {
+                    let indexes = Indexes::new(other.store, &other.folder).known(other.indexes);
+                    others.push((other, indexes, history));
+                }
+                // What another destination does not answer is not known to be anywhere else.
+                Err(error) => tracing::warn!("not asked for what is missing elsewhere: {error}"),
+            }
+        }
+        let own = Source {
+            store: self.fetch.store,
+            indexes: self.indexes,
+            snapshots: self.snapshots,
+            history: self.history,
+        };
+        let others = others.iter().map(|(other, indexes, history)| Source {
+            store: other.store,
+            indexes,
+            snapshots: other.snapshots,
+            history,
+        });
+        let sources: Vec<Source<'_>> = std::iter::once(own).chain(others).collect();
+        for other in sources.iter().skip(1) {
             let found = self.elsewhere(plan, &left, other).await?;
             let by_other: Vec<Bad> = taken(&mut left, &found);
             salvaged
                 .from_copies
                 .extend(by_other.iter().map(|bad| path_of(plan, bad)));
         }
-        let older = self.older(plan, &mut left).await?;
+        let older = self.older(plan, &mut left, &sources).await?;
         let by_older: Vec<Bad> = taken(&mut left, &older.keys().copied().collect());
         for bad in &by_older {
             let path = path_of(plan, bad);
@@ -143,10 +180,7 @@ impl Salvage<'_> {
                     file: file_of(&content.key).to_owned(),
                     lacking,
                     wanted: content.clone(),
-                    before: self.newest.map(|newest| Point {
-                        sequence: newest.sequence.saturating_add(1),
-                        ..newest.point()
-                    }),
+                    before: Vec::new(),
                 });
             }
         }
@@ -197,106 +231,153 @@ impl Salvage<'_> {
         Ok(found)
     }
 
-    /// The same content at another destination.
+    /// The same content at another destination: where its newest snapshot has it, or in its history.
     async fn elsewhere(
         &self,
         plan: &mut Plan,
         left: &[Bad],
-        other: &Other<'_>,
+        other: &Source<'_>,
     ) -> Result<BTreeSet<usize>, stage::Error> {
-        let paths: HashSet<Vec<u8>> = left.iter().map(|bad| bad.path.clone()).collect();
-        let (Some(newest), false) = (other.snapshots.last(), paths.is_empty()) else {
+        // Without a hash, any content of that size would pass for it.
+        let left: Vec<&Bad> = left.iter().filter(|bad| bad.wanted.sha256.is_some()).collect();
+        if left.is_empty() {
             return Ok(BTreeSet::new());
-        };
-        let indexes = Indexes::new(other.store, &other.folder);
-        let look =
-            async { Ok::<_, StoreError>((indexes.find(newest, paths).await?, History::list(other.store).await?)) };
-        let (entries, history) = match look.await {
-            Ok(found) => found,
-            // What another destination does not answer is not known to be anywhere else.
+        }
+        let paths: HashSet<Vec<u8>> = left.iter().map(|bad| bad.path.clone()).collect();
+        let newest = match other.newest(&paths).await {
+            Ok(newest) => newest,
             Err(error) => {
-                tracing::warn!(
-                    "{}: not asked for what is missing elsewhere: {error}",
-                    other.store.destination()
-                );
+                tracing::warn!("not asked for what is missing elsewhere: {error}");
                 return Ok(BTreeSet::new());
             }
         };
         let mut tries = Vec::new();
         for bad in left {
-            let same = entries.get(&bad.path).filter(|entry| match &entry.what {
-                What::File(file) => Some(file.sha256) == bad.wanted.sha256,
-                _ => false,
-            });
-            if let Some((folder, name)) = same.and_then(|_| bad.file.split_once('/')) {
-                let key = history.key(newest, folder, name);
-                tries.push(tries_of(bad, &bad.wanted, attributes_of(plan, bad), vec![key]));
+            let mut keys = other.history.copies(&bad.file, bad.wanted.size);
+            if let Some((newest, entries)) = &newest {
+                let is_same = |entry: &Entry| match &entry.what {
+                    What::File(file) => Some(file.sha256) == bad.wanted.sha256,
+                    _ => false,
+                };
+                // The mirror has what the snapshot says.
+                keys.retain(|key| *key != bad.file);
+                if let (true, Some((folder, name))) =
+                    (entries.get(&bad.path).is_some_and(is_same), bad.file.split_once('/'))
+                {
+                    let key = other.history.key(newest, folder, name);
+                    keys.retain(|other| *other != key);
+                    keys.insert(0, key);
+                }
             }
+            tries.push(tries_of(bad, &bad.wanted, attributes_of(plan, bad), keys));
         }
         match self.tried(other.store, plan, tries).await {
-            Err(stage::Error::Store(error)) => {
-                tracing::warn!("{}: {error}", other.store.destination());
+            Err(stage::Error::Store(error)) if !matches!(error, StoreError::Local { .. }) => {
+                tracing::warn!("{error}");
                 Ok(BTreeSet::new())
             }
             found => found,
         }
     }
 
-    /// The newest older version of each that verifies, with the snapshot that it is of.
-    async fn older(&self, plan: &mut Plan, left: &mut [Bad]) -> Result<BTreeMap<usize, SnapshotId>, stage::Error> {
+    /// The newest older version of each that verifies, wherever it lies, with the snapshot that it is of.
+    async fn older(
+        &self,
+        plan: &mut Plan,
+        left: &mut [Bad],
+        sources: &[Source<'_>],
+    ) -> Result<BTreeMap<usize, SnapshotId>, stage::Error> {
         let mut found = BTreeMap::new();
+        for bad in left.iter_mut() {
+            let before = sources.iter().enumerate().map(|(number, source)| match number {
+                0 => self.newest.map(just_after),
+                _ => source.no_later_than(self.newest?).map(just_after),
+            });
+            bad.before = before.collect();
+        }
         loop {
             let next = |bad: &Bad| {
-                let before = bad.before?;
-                let older = self.snapshots.iter().rev().find(|id| id.point() < before);
-                older.filter(|_| !found.contains_key(&bad.position)).copied()
+                let is_found = found.contains_key(&bad.position);
+                let each = sources.iter().zip(&bad.before).enumerate().filter(|_| !is_found);
+                let each = each.filter_map(|(number, (source, before))| {
+                    let before = (*before)?;
+                    let older = source.snapshots.iter().rev().find(|id| id.point() < before)?;
+                    Some((older.lateness(), Reverse(number), *older))
+                });
+                each.max()
             };
-            let Some(id) = left.iter().filter_map(next).max() else {
+            let Some((_, Reverse(number), id)) = left.iter().filter_map(next).max() else {
                 return Ok(found);
             };
-            let asked: Vec<&mut Bad> = left
-                .iter_mut()
-                .filter(|bad| !found.contains_key(&bad.position) && bad.before > Some(id.point()))
-                .collect();
-            let paths: HashSet<Vec<u8>> = asked.iter().map(|bad| bad.path.clone()).collect();
-            let entries = match self.indexes.find(&id, paths).await {
-                Ok(entries) => entries,
-                Err(error @ (StoreError::Damaged { .. } | StoreError::NotFound { .. })) => {
-                    tracing::warn!("{error}: an older version is looked for before it");
-                    HashMap::new()
-                }
-                Err(error) => return Err(error.into()),
+            let Some(source) = sources.get(number) else {
+                return Ok(found);
             };
-            let mut tries = Vec::new();
-            for bad in asked {
-                bad.before = Some(id.point());
-                let Some(Entry {
-                    what: What::File(file), ..
-                }) = entries.get(&bad.path)
-                else {
-                    continue;
-                };
-                // Every snapshot since that backup has the same content.
-                bad.before = Some(file.stored.min(id.point()));
-                if bad.wanted.sha256 == Some(file.sha256) {
-                    continue;
+            match self.version(plan, left, (number, source), id, &found).await {
+                Ok(verified) => found.extend(verified.into_iter().map(|position| (position, id))),
+                Err(stage::Error::Store(error)) if number > 0 && !matches!(error, StoreError::Local { .. }) => {
+                    tracing::warn!("no older versions are looked for there: {error}");
+                    for before in left.iter_mut().filter_map(|bad| bad.before.get_mut(number)) {
+                        *before = None;
+                    }
                 }
-                if let Some((folder, name)) = bad.file.split_once('/') {
-                    let content = Content {
-                        key: self.history.key(&id, folder, name),
-                        size: file.size,
-                        sha256: Some(file.sha256),
-                    };
-                    let mut keys = vec![content.key.clone()];
-                    let copies = self.history.copies(&bad.file, file.size);
-                    keys.extend(copies.into_iter().filter(|key| *key != content.key));
-                    tries.push(tries_of(bad, &content, Some(file.attributes), keys));
-                }
-            }
-            for position in self.tried(self.fetch.store, plan, tries).await? {
-                found.insert(position, id);
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Those of which a snapshot of a store has a version that verifies.
+    async fn version(
+        &self,
+        plan: &mut Plan,
+        left: &mut [Bad],
+        (number, source): (usize, &Source<'_>),
+        id: SnapshotId,
+        found: &BTreeMap<usize, SnapshotId>,
+    ) -> Result<BTreeSet<usize>, stage::Error> {
+        let is_asked = |bad: &&mut Bad| {
+            let before = bad.before.get(number).copied().flatten();
+            !found.contains_key(&bad.position) && before > Some(id.point())
+        };
+        let asked: Vec<&mut Bad> = left.iter_mut().filter(is_asked).collect();
+        let paths: HashSet<Vec<u8>> = asked.iter().map(|bad| bad.path.clone()).collect();
+        let entries = match source.indexes.find(&id, paths).await {
+            Ok(entries) => entries,
+            Err(error @ (StoreError::Damaged { .. } | StoreError::NotFound { .. })) => {
+                tracing::warn!("{error}: an older version is looked for before it");
+                HashMap::new()
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut tries = Vec::new();
+        for bad in asked {
+            let Some(before) = bad.before.get_mut(number) else {
+                continue;
+            };
+            *before = Some(id.point());
+            let Some(Entry {
+                what: What::File(file), ..
+            }) = entries.get(&bad.path)
+            else {
+                continue;
+            };
+            // Every snapshot since that backup has the same content.
+            *before = Some(file.stored.min(id.point()));
+            if bad.wanted.sha256 == Some(file.sha256) {
+                continue;
+            }
+            if let Some((folder, name)) = bad.file.split_once('/') {
+                let content = Content {
+                    key: source.history.key(&id, folder, name),
+                    size: file.size,
+                    sha256: Some(file.sha256),
+                };
+                let mut keys = vec![content.key.clone()];
+                let copies = source.history.copies(&bad.file, file.size);
+                keys.extend(copies.into_iter().filter(|key| *key != content.key));
+                tries.push(tries_of(bad, &content, Some(file.attributes), keys));
+            }
+        }
+        self.tried(source.store, plan, tries).await
     }
 
     /// Tries what may be the content of each, one after the other, and changes the plan to what verified: their positions.
@@ -337,6 +418,39 @@ impl Salvage<'_> {
                 }
             }
         }
+    }
+}
+
+impl Source<'_> {
+    /// Its newest snapshot that can be read, and what that has at these paths.
+    async fn newest(
+        &self,
+        paths: &HashSet<Vec<u8>>,
+    ) -> Result<Option<(SnapshotId, HashMap<Vec<u8>, Entry>)>, StoreError> {
+        for id in self.snapshots.iter().rev() {
+            match self.indexes.find(id, paths.clone()).await {
+                Ok(entries) => return Ok(Some((*id, entries))),
+                Err(error @ (StoreError::Damaged { .. } | StoreError::NotFound { .. })) => {
+                    tracing::warn!("{error}: the snapshot before it is looked at");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its newest snapshot that is no later than one of another store.
+    fn no_later_than(&self, other: SnapshotId) -> Option<SnapshotId> {
+        let mut snapshots = self.snapshots.iter().rev();
+        snapshots.find(|id| id.lateness() <= other.lateness()).copied()
+    }
+}
+
+/// The point after a snapshot: of all others, none lies between the two.
+const fn just_after(id: SnapshotId) -> Point {
+    Point {
+        epoch: id.epoch,
+        sequence: id.sequence.saturating_add(1),
     }
 }
 

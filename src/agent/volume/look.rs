@@ -143,6 +143,7 @@ mod tests {
             restored: None,
             served: Vec::new(),
             serving: None,
+            bare: None,
         }
     }
 

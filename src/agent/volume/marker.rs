@@ -52,6 +52,10 @@ pub struct Marker {
     /// The last of them, until the store is known to have its record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<Serving>,
+    /// There was no file on the volume when the start ended, and the store had none for it: its folders, as
+    /// [`super::bare::untouched`] has them. While they say the same, nothing was ever put there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bare: Option<String>,
 }
 
 /// What a start made of a volume.

@@ -1,6 +1,7 @@
 //! A protected volume as the agent finds it: a mount of its own, our folder on it, and what state it is in.
 //! Reads the volume and writes our own folder only.
 
+pub mod bare;
 pub mod files;
 pub mod given_up;
 pub mod look;

@@ -11,15 +11,16 @@ use crate::agent::litestream::lineage::Saved;
 use crate::agent::litestream::registry::Registered;
 use crate::agent::litestream::restore;
 use crate::agent::litestream::target::Target;
+use crate::agent::restore::indexes_in;
 use crate::agent::restore::plan::{Plan, Planned, of_snapshot};
 use crate::agent::restore::stage::{self, Fetch, Lacking, Watch};
 use crate::agent::restore::verify::sha256_of;
 use crate::agent::volume::marker::{INCOMING, Mode};
 use crate::store::history::History;
-use crate::store::index::{Entry, Header, IndexReader, What};
+use crate::store::index::{Entry, Header, What};
 use crate::store::indexes::Indexes;
 use crate::store::snapshot::SnapshotId;
-use crate::store::{Error as StoreError, Store, keys};
+use crate::store::{Error as StoreError, Store};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -70,8 +71,8 @@ impl Snapshot<'_> {
         if let Some(entries) = &self.entries {
             return Ok(entries.clone());
         }
-        let incoming = self.incoming(subject);
-        let indexes = Indexes::new(self.store, &incoming).known(&self.backup.indexes);
+        let folder = indexes_in(&subject.own.join(INCOMING), self.store);
+        let indexes = Indexes::new(self.store, &folder).known(&self.backup.indexes);
         let (_, entries) = indexes.read(&self.id).await?;
         Ok(entries)
     }
@@ -112,15 +113,17 @@ impl Snapshot<'_> {
             ..database.clone()
         };
         let incoming = self.incoming(subject);
-        let mut history = None;
+        let (mut history, mut last): (Option<History>, Option<Plan>) = (None, None);
         let staged = loop {
             let plan = of_snapshot(self.id, entries.clone(), &subject.folder, history.as_ref());
             match self.stage(&plan, subject, &incoming).await {
                 Ok(staged) => break staged,
-                Err(error) if history.is_some() => return Err(error),
+                // Looked for once more, it is where it was not found.
+                Err(error) if last.as_ref() == Some(&plan) => return Err(error),
                 Err(error) => tracing::info!("looking into history: {error}"),
             }
             history = Some(History::list(self.store).await?);
+            last = Some(plan);
         };
         let aside = restore::place(&staged, file, &registered)?;
         let kept = aside.map_or_else(String::new, |aside| {
@@ -199,8 +202,8 @@ pub(super) async fn of_restore<'a>(
     let (Some(id), Some((store, backup))) = (snapshot, survey.source(init.stores)) else {
         return Ok(Vec::new());
     };
-    let incoming = subject.own.join(INCOMING);
-    let (header, _) = Indexes::new(store, &incoming)
+    let folder = indexes_in(&subject.own.join(INCOMING), store);
+    let (header, _) = Indexes::new(store, &folder)
         .known(&backup.indexes)
         .totals(&id)
         .await
@@ -261,28 +264,32 @@ pub(super) async fn of_places<'a>(init: &Init<'a>, subject: &Subject) -> Vec<Sna
     futures::future::join_all(looks).await.into_iter().flatten().collect()
 }
 
-/// A destination's newest snapshot; one that can't be read has nothing to offer.
+/// A destination's newest snapshot that can be read; where none can, it has nothing to offer.
 async fn newest_of<'a>(
     number: usize,
     store: &'a dyn Store,
     backup: Cow<'a, Backup>,
     subject: &Subject,
 ) -> Option<Snapshot<'a>> {
-    let id = backup.newest()?;
-    let along = backup.indexes.get(&keys::snapshot(&id));
-    let header = along.and_then(|bytes| Some(IndexReader::new(bytes.as_slice()).ok()?.header().clone()));
-    let header = if let Some(header) = header {
-        header
-    } else {
-        let incoming = subject.own.join(INCOMING).join(format!("destination-{number}"));
-        match Indexes::new(store, &incoming).totals(&id).await {
-            Ok((header, _)) => header,
+    let folder = indexes_in(&subject.own.join(INCOMING), store);
+    let indexes = Indexes::new(store, &folder).known(&backup.indexes);
+    let mut read = None;
+    for id in backup.with_named().into_iter().rev() {
+        match indexes.whole(&id).await {
+            Ok(header) => {
+                read = Some((id, header));
+                break;
+            }
+            Err(error @ (StoreError::Damaged { .. } | StoreError::NotFound { .. })) => {
+                tracing::warn!("{error}; the snapshot before it is looked at");
+            }
             Err(error) => {
                 tracing::warn!("{error}");
                 return None;
             }
         }
-    };
+    }
+    let (id, header) = read?;
     let header = followed::as_of_now(number, store, &backup, header).await;
     Some(Snapshot {
         number,

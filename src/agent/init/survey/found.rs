@@ -15,6 +15,7 @@ use crate::agent::restore::plan::{Plan, of_listing};
 use crate::agent::volume::files::Files;
 use crate::agent::volume::look::{VolumeState, look_past};
 use crate::agent::volume::marker::Mode;
+use crate::store::snapshot::SnapshotId;
 use crate::store::{Error as StoreError, Store};
 use std::path::PathBuf;
 
@@ -26,12 +27,13 @@ pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject,
     let any_unknown = survey.said.iter().any(|said| matches!(said, Said::Nothing(_)));
     let answer = match source {
         Some(_) => Answer::Backup {
-            newer: is_newer(backup, subject),
+            newer: is_newer(survey.newest, subject),
         },
         None if any_unknown => Answer::Unreachable,
         None => Answer::NoBackup,
     };
     let (mut because, mut moved) = (None, Moved::new());
+    let mut is_known = answer != Answer::Unreachable;
     let (found, answer) = match (&subject.state, source) {
         (VolumeState::Empty, _) => (Found::Empty, answer),
         (VolumeState::Provisional(_), _) => (Found::Provisional, answer),
@@ -51,7 +53,7 @@ pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject,
         (VolumeState::Initialised(_), _) if is_superseded(backup, subject) => (Found::Superseded, answer),
         (VolumeState::Initialised(_), None) if is_emptied => (Found::Emptied, answer),
         (VolumeState::Initialised(_), Some((store, backup))) => match emptied(init, store, backup, subject).await {
-            Some(coverage) => {
+            Ok(Some(coverage)) => {
                 because = Some(format!(
                     "the volume was emptied: only {} were left (to start with these, set vixens.io/backup-restore: never)",
                     coverage.left()
@@ -59,7 +61,12 @@ pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject,
                 moved = coverage.moved;
                 (Found::Emptied, answer)
             }
-            None => (Found::Initialised, answer),
+            Ok(None) => (Found::Initialised, answer),
+            Err(error) => {
+                tracing::warn!("{}", with_causes(&error));
+                is_known = false;
+                (Found::Initialised, answer)
+            }
         },
         (VolumeState::Initialised(_), None) => (Found::Initialised, answer),
         (VolumeState::Foreign | VolumeState::Others(_), None) => (Found::Foreign, answer),
@@ -90,6 +97,7 @@ pub(super) async fn decided(init: &Init<'_>, survey: &Survey, subject: &Subject,
         because: because.filter(|_| restores),
         decision,
         moved,
+        is_known,
     }
 }
 
@@ -104,8 +112,8 @@ fn left_over(placing: bool, init: &Init<'_>, subject: &Subject) -> Found {
 }
 
 /// Whether the newest snapshot was made from another volume than this, since this was last claimed.
-fn is_newer(backup: &Backup, subject: &Subject) -> bool {
-    subject.epoch() == 0 || backup.newest().is_some_and(|id| id.epoch > subject.epoch())
+fn is_newer(newest: Option<SnapshotId>, subject: &Subject) -> bool {
+    subject.epoch() == 0 || newest.is_some_and(|id| id.epoch > subject.epoch())
 }
 
 /// Whether the place's claim names another volume, is no older than this one's, and was used since.
@@ -123,26 +131,25 @@ fn is_superseded(backup: &Backup, subject: &Subject) -> bool {
 
 /// How much is left of what the newest snapshot has live, if that is next to nothing, and nobody has been asked about it. What
 /// can't be read says nothing.
-async fn emptied(init: &Init<'_>, store: &dyn Store, backup: &Backup, subject: &Subject) -> Option<Coverage> {
+async fn emptied(
+    init: &Init<'_>,
+    store: &dyn Store,
+    backup: &Backup,
+    subject: &Subject,
+) -> Result<Option<Coverage>, StoreError> {
     let few = usize::try_from(remnant(backup.files_at_most)).unwrap_or(usize::MAX);
     let left = Files::on(subject.own.volume()).take(few.saturating_add(1)).count();
     if init.arguments.restore == RestorePolicy::Never || backup.newest().is_none() || left > few {
-        return None;
+        return Ok(None);
     }
-    let newest = match Newest::read(store, backup, &subject.own).await {
-        Ok(newest) => newest,
-        Err(error) => {
-            tracing::warn!("{}", with_causes(&error));
-            return None;
-        }
-    };
+    let newest = Newest::read(store, backup, &subject.own).await?;
     // Somebody is to decide about what vanished: the sidecar's guard has asked.
     if newest.holds(&subject.folder) {
-        return None;
+        return Ok(None);
     }
     let (plan, databases) = newest.live(&subject.folder);
-    let coverage = compared(plan, databases, subject).await.ok()?;
-    coverage.is_remnant().then_some(coverage)
+    let coverage = compared(plan, databases, subject).await?;
+    Ok(Some(coverage).filter(Coverage::is_remnant))
 }
 
 /// How much of what the place has live for it a volume has. Of several snapshots, of the newest that can be read.

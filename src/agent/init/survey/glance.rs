@@ -18,9 +18,13 @@ pub(super) const GLANCE: Duration = Duration::from_secs(5);
 /// The survey, if every place is still held from one of these volumes, as far as anybody can tell.
 pub(super) async fn glance(init: &Init<'_>, subjects: &[Subject], expected: &Expected) -> Option<Survey> {
     let said = asked(init.stores).await;
-    let first = &subjects.first()?.id;
+    let (first, epoch) = subjects.first().map(|first| (&first.id, first.epoch()))?;
     let all_ours = said.iter().all(|said| match said {
-        Said::Outline(outline) => outline.claims.last().is_some_and(|holder| holder.volume_id == *first),
+        // An older one of ours is of an older copy of the place.
+        Said::Outline(outline) => {
+            let mut last = outline.claims.last().into_iter();
+            last.any(|holder| holder.volume_id == *first && holder.epoch >= epoch)
+        }
         Said::Nothing(_) => true,
         Said::Place(_) => false,
     });
@@ -37,8 +41,14 @@ pub(super) async fn glance(init: &Init<'_>, subjects: &[Subject], expected: &Exp
     if !all_ours || is_back() || seen.iter().any(|outline| may_be_older(subjects, outline)) || may_be_emptied() {
         return None;
     }
+    // A place without a file has none of theirs.
+    let is_known = seen.iter().all(|outline| outline.files_at_most == 0);
+    let decided = Decided {
+        is_known,
+        ..Decided::from(Decision::Keep)
+    };
     Some(Survey {
-        decided: vec![Decided::from(Decision::Keep); subjects.len()],
+        decided: vec![decided; subjects.len()],
         ..Survey::of(said)
     })
 }

@@ -3,6 +3,7 @@
 
 use super::with_causes;
 use crate::agent::lease::inspect::Backup;
+use crate::agent::restore::indexes_in;
 use crate::agent::restore::plan::{Plan, of_snapshot};
 use crate::agent::volume::marker::INCOMING;
 use crate::agent::volume::own::OwnFolder;
@@ -28,7 +29,8 @@ impl Newest {
             what: format!("{} can't be made", incoming.display()),
             source: std::io::Error::other(error),
         })?;
-        let indexes = Indexes::new(store, &incoming).known(&backup.indexes);
+        let folder = indexes_in(&incoming, store);
+        let indexes = Indexes::new(store, &folder).known(&backup.indexes);
         let mut damaged = None;
         for id in backup.snapshots.iter().rev() {
             match indexes.read(id).await {

@@ -3,6 +3,7 @@
 
 use super::super::Init;
 use super::super::subject::Subject;
+use super::source::{Listed, first_whole, newest_first};
 use super::{Said, Survey, with_causes};
 use crate::agent::arguments::{InitArguments, RestoreAt};
 use crate::agent::lease::inspect::Backup;
@@ -12,8 +13,8 @@ use crate::store::snapshot::SnapshotId;
 
 /// What the stores know of a value.
 pub(super) enum LookedUp {
-    /// It is new, and means this snapshot.
-    Serve(SnapshotId),
+    /// It is new, and means this snapshot of this destination.
+    Serve(Listed),
     /// It was served before, and meant this, where that can be read.
     Served(Option<SnapshotId>),
     /// It means nothing that is there.
@@ -59,7 +60,12 @@ pub(super) async fn confirmed(init: &Init<'_>, survey: &Survey, value: &str) -> 
 }
 
 /// Asks every store about a new value. An error says why nobody knows.
-pub(super) async fn look_up(init: &Init<'_>, survey: &Survey, value: &str) -> Result<LookedUp, String> {
+pub(super) async fn look_up(
+    init: &Init<'_>,
+    survey: &Survey,
+    subjects: &[Subject],
+    value: &str,
+) -> Result<LookedUp, String> {
     // One that has its record is enough; that none has is known only when all have answered.
     let mut unknown = None;
     for (store, said) in init.stores.iter().zip(&survey.said) {
@@ -81,29 +87,62 @@ pub(super) async fn look_up(init: &Init<'_>, survey: &Survey, value: &str) -> Re
     if let Some(why) = unknown {
         return Err(why);
     }
-    let nothing = Backup::default();
-    let backup = survey.source(init.stores).map_or(&nothing, |(_, backup)| backup);
-    let at = init.arguments.restore_at.as_ref();
-    Ok(match at.and_then(|at| meant(at, &backup.snapshots)) {
-        Some(snapshot) => LookedUp::Serve(snapshot),
-        None => LookedUp::Unknown {
-            holds: match (backup.snapshots.first(), backup.snapshots.last()) {
-                (Some(first), Some(last)) => format!("it has {} snapshots, {first} to {last}", backup.snapshots.len()),
-                _ => "it has no snapshot".to_owned(),
+    let Some(at) = &init.arguments.restore_at else {
+        return Ok(LookedUp::Served(None));
+    };
+    let lists: Vec<(usize, Vec<SnapshotId>)> = survey
+        .backups()
+        .map(|(number, backup)| (number, meant(at, &backup.snapshots)))
+        .filter(|(_, list)| !list.is_empty())
+        .collect();
+    let Some(first) = newest_first(lists.clone()).next() else {
+        let holds = survey.backups().map(|(number, backup)| {
+            let destination = init.stores.get(number).map(|store| store.destination());
+            holds(&destination.unwrap_or_default(), backup)
+        });
+        let holds: Vec<String> = holds.collect();
+        return Ok(LookedUp::Unknown {
+            holds: if holds.is_empty() {
+                "no destination has a snapshot".to_owned()
+            } else {
+                holds.join("; ")
             },
-        },
-    })
+        });
+    };
+    // Where only one has it, what can't be read of it is told by the restore.
+    let (true, Some(subject)) = (lists.len() > 1, subjects.first()) else {
+        return Ok(LookedUp::Serve(first));
+    };
+    let looked = first_whole(init, &survey.said, &subject.own, newest_first(lists)).await;
+    match looked.failed.first() {
+        Some((_, error)) => Err(with_causes(error)),
+        None => Ok(LookedUp::Serve(looked.found.unwrap_or(first))),
+    }
 }
 
-/// The snapshot that a value means: the one it names, or the newest at or before its time. Ids ascend.
-fn meant(at: &RestoreAt, snapshots: &[SnapshotId]) -> Option<SnapshotId> {
-    match at {
-        RestoreAt::Snapshot(id) => {
-            let id: SnapshotId = id.parse().ok()?;
-            snapshots.iter().find(|known| known.point() == id.point()).copied()
+fn holds(destination: &str, backup: &Backup) -> String {
+    match (backup.snapshots.first(), backup.snapshots.last()) {
+        (Some(first), Some(last)) => {
+            format!(
+                "{destination} has {} snapshots, {first} to {last}",
+                backup.snapshots.len()
+            )
         }
-        RestoreAt::Time(time) => snapshots.iter().rev().find(|known| known.time <= *time).copied(),
+        _ => format!("{destination} has no snapshot"),
     }
+}
+
+/// The snapshots that a value may mean, the newest last: the one it names, or those that are no newer than its time. Ids ascend.
+fn meant(at: &RestoreAt, snapshots: &[SnapshotId]) -> Vec<SnapshotId> {
+    let named = match at {
+        RestoreAt::Snapshot(id) => id.parse().ok().map(|id: SnapshotId| id.point()),
+        RestoreAt::Time(_) => None,
+    };
+    let is_meant = |known: &&SnapshotId| match at {
+        RestoreAt::Snapshot(_) => Some(known.point()) == named,
+        RestoreAt::Time(time) => known.time <= *time,
+    };
+    snapshots.iter().filter(is_meant).copied().collect()
 }
 
 #[cfg(test)]
@@ -122,7 +161,7 @@ mod tests {
     }
 
     fn means(value: &str) -> Option<String> {
-        meant(&value.parse().unwrap(), &ids()).map(|id| id.to_string())
+        meant(&value.parse().unwrap(), &ids()).last().map(ToString::to_string)
     }
 
     #[test]

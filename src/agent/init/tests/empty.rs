@@ -15,14 +15,19 @@ fn store_id() -> StoreId {
 
 /// A pod beside a record that names a backup of the only destination.
 fn recorded() -> Bed {
+    recorded_at(PLACE, SECOND)
+}
+
+/// The same of any place.
+fn recorded_at(place_of: &str, snapshot: &str) -> Bed {
     let bed = Bed::new();
     let place = RecordedPlace {
         store_id: Some(store_id().to_string()),
-        snapshot: Some(SECOND.to_owned()),
+        snapshot: Some(snapshot.to_owned()),
         time: Timestamp::now(),
     };
     let record = Record {
-        places: [(PLACE.to_owned(), place)].into(),
+        places: [(place_of.to_owned(), place)].into(),
         ..Record::default()
     };
     bed.put(&format!("record/{RECORD_FILE}"), &record.to_json());
@@ -221,4 +226,197 @@ async fn a_restore_whose_store_is_gone_for_good_is_given_up_once_that_is_accepte
     );
     assert_eq!(start.volumes[0].status, Status::Settled);
     assert!(!OwnFolder::on(&bed.volume()).join("restoring.json").exists());
+}
+
+fn without(bed: Bed, flag: &str) -> Bed {
+    let flags = bed.flags.iter().filter(|given| !given.starts_with(flag)).cloned();
+    Bed {
+        flags: flags.collect(),
+        ..bed
+    }
+}
+
+#[tokio::test]
+async fn nothing_starts_empty_at_a_new_place_beside_its_backup_at_the_former_one() {
+    let bed = recorded_at("minio:b/former", SECOND);
+    let question = asked(&bed).await;
+    assert!(
+        question.text.contains("minio:b/former") && question.text.contains(SECOND),
+        "{question}"
+    );
+    assert_eq!((bed.tree(), bed.memory.objects().len()), (Tree::new(), 0));
+    // Nor with no more than what an init container of the owner has written first.
+    bed.put("volume/default", "d");
+    assert_eq!(asked(&bed).await, question);
+    fs::remove_file(bed.volume().join("default")).unwrap();
+    let bed = bed.with(&format!("--accept={}", question.id));
+    let start = bed.start().await;
+    assert!(matches!(start.destinations[0].writing, Writing::Claimed { .. }));
+    // Nobody is asked twice, though the volume is lost before its first backup.
+    bed.lose_volume();
+    let bed = without(bed, "--accept");
+    bed.start().await;
+    // With a backup of its own, no more.
+    bed.lose_volume();
+    bed.backup("20261122T150500Z-9.1-auto", &Tree::new(), &after());
+    let start = bed.start().await;
+    assert_eq!(bed.tree(), after());
+    assert!(!start.volumes[0].why.contains("minio:b/former"), "{start:?}");
+}
+
+#[tokio::test]
+async fn a_kept_volume_takes_a_new_place_without_a_question() {
+    let bed = recorded_at("minio:b/former", SECOND);
+    bed.put(&format!("record/{RECORD_FILE}"), &Record::default().to_json());
+    bed.start().await;
+    bed.put("volume/a", "a");
+    let again = recorded_at("minio:b/former", SECOND);
+    let record = fs::read_to_string(again.folder.path().join("record").join(RECORD_FILE)).unwrap();
+    bed.put(&format!("record/{RECORD_FILE}"), &record);
+    bed.memory.objects().clear();
+    let path = bed.volume().join(".vixens-backup").join(STORES);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace(PLACE, "minio:b/former")).unwrap();
+    let start = bed.start().await;
+    assert!(matches!(start.destinations[0].writing, Writing::Claimed { .. }));
+}
+
+#[tokio::test]
+async fn a_restore_from_a_place_of_which_a_newer_backup_is_recorded_says_so() {
+    for (place, snapshot) in [
+        ("minio:b/former", "20261122T170500Z-3.9-auto"),
+        (PLACE, "20261122T140700Z-3.4-auto"),
+    ] {
+        let bed = recorded_at(place, snapshot);
+        bed.memory.objects().clone_from(&*backed_up().memory.objects());
+        let start = bed.start().await;
+        assert_eq!(bed.tree(), after());
+        let why = &start.volumes[0].why;
+        assert!(why.contains(snapshot) && why.contains(place), "{why}");
+    }
+    // Two destinations that were saved to together are no two ages.
+    let bed = recorded_at("minio:b/former", "20261122T140507Z-3.9-auto");
+    bed.memory.objects().clone_from(&*backed_up().memory.objects());
+    let start = bed.start().await;
+    assert!(!start.volumes[0].why.contains("former"), "{start:?}");
+}
+
+#[tokio::test]
+async fn another_store_with_a_place_of_the_same_name_is_asked_about_before_anything_is_restored_from_it() {
+    let bed = recorded();
+    bed.memory.objects().clone_from(&*backed_up().memory.objects());
+    let other: StoreId = "2".repeat(32).parse().unwrap();
+    store_id::write(bed.memory.as_ref(), &other).await.unwrap();
+    let before = bed.memory.objects().clone();
+    let question = asked(&bed).await;
+    assert!(
+        question.text.contains(other.as_str()) && question.text.contains(SECOND),
+        "{question}"
+    );
+    assert_eq!((bed.tree(), *bed.memory.objects() == before), (Tree::new(), true));
+    let bed = bed.with(&format!("--accept={}", question.id));
+    let start = bed.start().await;
+    assert_eq!(bed.tree(), after());
+    assert!(matches!(start.destinations[0].writing, Writing::Claimed { .. }));
+    assert_eq!(known(&bed).store_id, Some(other));
+    // The same store, by its own id or by that of another place of this workload, is no other.
+    let bed = recorded();
+    bed.memory.objects().clone_from(&*backed_up().memory.objects());
+    store_id::write(bed.memory.as_ref(), &store_id()).await.unwrap();
+    bed.start().await;
+    assert_eq!(bed.tree(), after());
+}
+
+#[tokio::test]
+async fn a_kept_volume_starts_beside_another_store_and_nothing_is_written_there_unless_it_is_an_older_copy_of_its_own()
+{
+    let other: StoreId = "2".repeat(32).parse().unwrap();
+    for is_own in [false, true] {
+        let bed = backed_up();
+        store_id::write(bed.memory.as_ref(), &store_id()).await.unwrap();
+        bed.start().await;
+        let id = bed.start().await.volumes[0].id.clone();
+        bed.put("volume/a", "unsaved");
+        bed.memory.objects().clone_from(&*backed_up().memory.objects());
+        store_id::write(bed.memory.as_ref(), &other).await.unwrap();
+        if is_own {
+            let mut objects = bed.memory.objects();
+            objects.retain(|key, _| !key.starts_with("claims/"));
+            drop(objects);
+            bed.claim(3, &id, "app-1");
+        }
+        let before = bed.memory.objects().clone();
+        let start = bed.start().await;
+        assert_eq!(bed.tree()["a"], "unsaved");
+        if is_own {
+            assert!(
+                matches!(start.destinations[0].writing, Writing::Claimed { .. }),
+                "{start:?}"
+            );
+            assert!(start.volumes[0].why.contains(other.as_str()), "{start:?}");
+        } else {
+            assert_eq!(start.destinations[0].writing, Writing::Unclaimed);
+            assert!(start.destinations[0].why.contains(other.as_str()), "{start:?}");
+            assert_eq!(*bed.memory.objects(), before);
+            assert_eq!(known(&bed).store_id, Some(store_id()), "the sidecar asks");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_stands_though_the_last_look_was_cut_off() {
+    let bed = recorded().with("--restore-timeout=9s");
+    let question = asked(&bed).await;
+    // A look, and whether it was decided before.
+    let counted = Faulty::new(&bed.memory, Fault::None);
+    let folders = ["config".to_owned()];
+    crate::agent::lease::inspect::look_to_restore(&counted, &folders)
+        .await
+        .unwrap();
+    let calls = counted.calls() + 1;
+    let error = bed.start_over(Fault::HangsFrom(calls)).await.unwrap_err();
+    assert!(matches!(&error, Error::Asks(asked) if *asked == question), "{error}");
+    // One that was refused since has another answer.
+    let error = bed.start_over(Fault::AwayFrom(calls)).await.unwrap_err();
+    assert!(matches!(error, Error::StoreAway { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_volume_that_is_empty_by_right_does_not_wait_for_its_store_and_one_that_was_emptied_does() {
+    let bed = recorded_at(PLACE, "20261122T140500Z-1.2-auto");
+    let other = bed.folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let flag = format!("--volume=more:data:{}", other.display());
+    let bed = bed.with(&flag);
+    bed.backup("20261122T140500Z-1.2-auto", &Tree::new(), &after());
+    bed.claim(1, "theirs", "app-0");
+    bed.start().await;
+    assert_eq!(bed.tree(), after());
+    let away = async || bed.start_over(Fault::AwayFrom(0)).await;
+    for _ in 0..2 {
+        let start = away().await.unwrap();
+        assert!(
+            start.volumes.iter().all(|volume| volume.status == Status::Settled),
+            "{start:?}"
+        );
+    }
+    // Something was there, and may have been saved.
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    fs::File::open(&other).unwrap().set_modified(long_ago).unwrap();
+    let error = away().await.unwrap_err();
+    assert!(matches!(error, Error::StoreAway { .. }), "{error}");
+    // The store is asked, and from then on that is known again.
+    bed.start().await;
+    away().await.unwrap();
+    // Something was saved under a later start than the volume knows of: its storage was put back.
+    let later = recorded_at(PLACE, "20261122T180500Z-99.1-auto");
+    let record = fs::read_to_string(later.folder.path().join("record").join(RECORD_FILE)).unwrap();
+    bed.put(&format!("record/{RECORD_FILE}"), &record);
+    assert!(away().await.is_err());
+    // One that is lost tells nothing.
+    bed.put(&format!("record/{RECORD_FILE}"), &Record::default().to_json());
+    away().await.unwrap();
+    fs::remove_dir_all(&other).unwrap();
+    fs::create_dir(&other).unwrap();
+    assert!(away().await.is_err());
 }
