@@ -19,6 +19,7 @@ use support::pod::{agent_backup, block_on, tree};
 use support::{BUCKET, Kind, S3, write};
 use vixens_backup::agent::prune::{Look, prune};
 use vixens_backup::agent::start::Writing;
+use vixens_backup::contract::question::Question;
 use vixens_backup::contract::record::{RECORD_FILE, Record, RecordedPlace};
 use vixens_backup::store::claims;
 use vixens_backup::store::keys::{self, SnapshotObject};
@@ -219,6 +220,42 @@ fn a_start_on_an_empty_dir_while_the_store_is_not_mounted_waits_and_asks() {
     app.bed.flags.truncate(1);
     start_elsewhere(&mut app);
     assert_eq!(files(&app), expected);
+}
+
+#[test]
+fn what_rots_on_the_disk_of_minio_costs_itself_and_no_start_and_no_other_file() {
+    let mut app = pod(S3::of(Kind::Minio));
+    for name in ["a", "b", "c"] {
+        write(&app.path(name), name);
+    }
+    app.start();
+    until_saved(&app, 3);
+    app.stop();
+    let mut expected = files(&app);
+    let store = app.bed.store();
+    let claims = block_on(claims::list(&store)).unwrap();
+    let newest = block_on(state::read(&store)).unwrap().unwrap().last.unwrap();
+    for key in [keys::STATE, &claims[0].key(), &keys::snapshot(&newest)] {
+        app.bed.server.rot(&format!("app/{key}"));
+    }
+    start_elsewhere(&mut app);
+    assert_eq!(files(&app), expected, "what is known of the files is not the files");
+
+    app.bed.server.rot("app/config/b");
+    app.bed.lose_volume();
+    let init = |app: &App| {
+        let output = app.bed.init().output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = init(&app);
+    let question = Question::find(&said).unwrap_or_else(|| panic!("{code:?} {said}"));
+    assert!(said.contains("b is MISSING"), "{said}");
+    app.bed.flags.push(format!("--accept={}", question.id));
+    let (code, said) = init(&app);
+    assert_eq!(code, Some(0), "{said}");
+    expected.remove("b");
+    assert_eq!(files(&app), expected, "{said}");
 }
 
 /// A life in which files change and go, and history is thinned all the time; then the volume is lost.

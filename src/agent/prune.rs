@@ -212,6 +212,8 @@ pub async fn pins(store: &dyn Store) -> Result<Vec<Pinned>, Error> {
             Ok(bytes) => bytes,
             // Taken away between the two.
             Err(error) if error.is_not_found() => continue,
+            // Its name may tell.
+            Err(error) if error.is_damaged() => Vec::new(),
             Err(error) => return Err(error),
         };
         let name = name.to_owned();

@@ -23,7 +23,8 @@ pub struct Decision {
 /// Whether a question was decided before.
 pub async fn is_decided(store: &dyn Store, id: &QuestionId) -> Result<bool, Error> {
     match store.read(&keys::decided(id.as_str())).await {
-        Ok(_) => Ok(true),
+        // That it is there says all.
+        Ok(_) | Err(Error::Damaged { .. }) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error),
     }

@@ -63,10 +63,12 @@ pub trait Store: Send + Sync {
         Box::pin(list_one_by_one(self, prefixes))
     }
 
-    /// A small object (at most [`SMALL`] bytes) whole. [`Error::NotFound`] where there is none.
+    /// A small object (at most [`SMALL`] bytes) whole. [`Error::NotFound`] where there is none, [`Error::Damaged`] where the
+    /// store answers and can't give this one.
     fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>>;
 
-    /// Small objects, by their keys: in one go where the store knows how. What is not there is left out.
+    /// Small objects, by their keys: in one go where the store knows how. What is not there is left out; of what
+    /// is there and can't be read, nothing is given, as of an object that was cut off.
     fn read_all<'a>(&'a self, keys: &'a [&'a str]) -> Answer<'a, Contents> {
         Box::pin(read_one_by_one(self, keys))
     }
@@ -145,7 +147,9 @@ async fn read_one_by_one(store: &(impl Store + ?Sized), keys: &[&str]) -> Result
                 contents.insert((*key).to_owned(), content);
             }
             Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                contents.insert((*key).to_owned(), unreadable(error)?);
+            }
         }
     }
     Ok(contents)
@@ -169,11 +173,22 @@ pub async fn exchange_one_by_one(
                 }
                 // Taken away between the two.
                 Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    found.insert(((*folder).to_owned(), object.name), unreadable(error)?);
+                }
             }
         }
     }
     Ok(found)
+}
+
+/// What is read of a damaged object, among others: nothing, as of one that was cut off. It costs what it told.
+fn unreadable(error: Error) -> Result<Vec<u8>, Error> {
+    if !error.is_damaged() {
+        return Err(error);
+    }
+    tracing::warn!("{error}");
+    Ok(Vec::new())
 }
 
 /// Objects up to this size are read and written whole.
@@ -321,6 +336,12 @@ impl Error {
     #[must_use]
     pub const fn retry_helps(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Full { .. } | Self::Local { .. })
+    }
+
+    /// Whether it is this one object that is damaged.
+    #[must_use]
+    pub const fn is_damaged(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
     }
 
     /// Whether the store answered that there is no such object.

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 /// Whether a value was served.
 pub async fn is_served(store: &dyn Store, value: &str) -> Result<bool, Error> {
     match store.read(&keys::served(value)).await {
-        Ok(_) => Ok(true),
+        // That it is there says all.
+        Ok(_) | Err(Error::Damaged { .. }) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error),
     }

@@ -96,6 +96,10 @@ pub async fn read(store: &dyn Store) -> Result<Option<StoreId>, Error> {
     match store.read(keys::STORE_ID).await {
         Ok(bytes) => Ok(of_bytes(store, &bytes)),
         Err(error) if error.is_not_found() => Ok(None),
+        Err(error) if error.is_damaged() => {
+            tracing::warn!("{error}: it says nothing");
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -361,6 +361,20 @@ impl S3 {
         self.data.path().join(BUCKET)
     }
 
+    /// Damages what `MinIO` has of an object on its disk, as bit rot does: it is listed as before, and can't be read.
+    pub fn rot(&self, key: &str) {
+        assert!(matches!(self.kind, Kind::Minio));
+        let folder = self.data.path().join(BUCKET).join(key);
+        let below = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let part = below.map(|path| path.join("part.1")).find(|part| part.exists());
+        // A small object lies beside what is known of it.
+        let file = part.unwrap_or_else(|| folder.join("xl.meta"));
+        let mut bytes = std::fs::read(&file).unwrap();
+        let end = bytes.len() - 4;
+        bytes[end] ^= 0xff;
+        std::fs::write(&file, bytes).unwrap();
+    }
+
     /// What it stores lies there, in its own manner.
     pub fn folder(&self) -> &Path {
         self.data.path()
@@ -410,6 +424,7 @@ impl S3 {
             program: tool("rclone"),
             // `rclone serve s3` fails when two new folders are made at once.
             transfers: 1,
+            pause: Duration::from_millis(20),
             ..Settings::lean(self.rclone_dir(), &scratch)
         };
         Rclone::new(remote, path, settings)

@@ -78,13 +78,14 @@ impl Rclone {
             let ended = call.run(Work::Files { names, done }).await?;
             return Ok(ended.undone(names).into_iter().map(|one| one.name).collect());
         };
-        let mut arrived = HashSet::new();
+        let mut arrived = Vec::new();
         let mut tell = || {
             arrivals.each(|name| {
                 done(&name);
-                arrived.insert(name);
+                arrived.push(name);
             });
         };
+        let transfers = usize::try_from(self.settings.transfers).unwrap_or(usize::MAX);
         // What it complains of, it says at this level too.
         let call = call.arg("--log-level=NOTICE");
         let running = call.run(Work::Files {
@@ -99,6 +100,11 @@ impl Rclone {
             }
         };
         tell();
+        if ended.given_up {
+            // The last ones are those that it was about to write when it was ended.
+            arrived.truncate(arrived.len().saturating_sub(transfers));
+        }
+        let mut arrived: HashSet<String> = arrived.into_iter().collect();
         for complaint in &ended.complaints {
             arrived.remove(&complaint.object);
         }

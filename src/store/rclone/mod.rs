@@ -9,6 +9,7 @@ mod configuration;
 mod exchange;
 mod process;
 mod settings;
+mod suspects;
 mod telling;
 mod together;
 
@@ -26,6 +27,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use suspects::Purpose;
 
 /// At most so many names are given to one rclone process (facts, rclone 8).
 const BATCH: usize = 10_000;
@@ -93,23 +95,21 @@ impl Rclone {
         }
     }
 
+    /// Prints one object.
+    async fn cat(&self, key: &str) -> Result<Ended, Error> {
+        let (folder, name) = folder_and_name(key);
+        let call = self
+            .call("cat")
+            .arg(self.folder(folder))
+            .arg("--files-from-raw=-")
+            .arg("--no-traverse")
+            .stdin(name.as_bytes().to_vec());
+        self.quick(call, Work::Bytes { limit: SMALL }).await
+    }
+
     /// An error for a call that did not succeed.
     fn failure(&self, ended: &Ended) -> Error {
         telling::failure(&self.destination(), ended)
-    }
-
-    /// Runs a batch of named files to its end, and says what of it was not done.
-    async fn batch(&self, call: Call<'_>, names: &[&str], done: Done<'_>) -> Result<Vec<Undone>, Error> {
-        let ended = call.run(Work::Files { names, done }).await?;
-        if !ended.succeeded() {
-            let failure = self.failure(&ended);
-            let about_single_files = ended.complaints.iter().any(|complaint| !complaint.object.is_empty())
-                && ended.complaints.iter().all(telling::is_about_one_file);
-            if !about_single_files {
-                return Err(failure);
-            }
-        }
-        Ok(ended.undone(names))
     }
 
     /// Uploads files that lie below `root` under the very names that they are to have.
@@ -127,7 +127,7 @@ impl Rclone {
             if links {
                 call = call.arg("--copy-links");
             }
-            undone.extend(self.batch(call, names, done).await?);
+            undone.extend(self.batch(call, prefix, names, done, Purpose::Write).await?);
         }
         Ok(undone)
     }
@@ -227,25 +227,23 @@ impl Store for Rclone {
 
     fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>> {
         Box::pin(async move {
-            let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
-            let call = self
-                .call("cat")
-                .arg(self.folder(folder))
-                .arg("--files-from-raw=-")
-                .arg("--no-traverse")
-                .stdin(name.as_bytes().to_vec());
-            let ended = self.quick(call, Work::Bytes { limit: SMALL }).await?;
-            if !ended.succeeded() && !telling::is_missing_folder(&ended) {
+            let ended = self.cat(key).await?;
+            let bytes = if ended.succeeded() || telling::is_missing_folder(&ended) {
+                ended.bytes
+            } else if telling::may_be_of_objects(&ended) {
+                self.read_again(key, self.failure(&ended)).await?
+            } else {
                 return Err(self.failure(&ended));
-            }
-            if ended.bytes.len() as u64 > SMALL {
+            };
+            if bytes.len() as u64 > SMALL {
                 return Err(Error::Damaged {
                     destination: self.destination(),
                     key: key.to_owned(),
                     why: format!("it is larger than {SMALL} bytes"),
                 });
             }
-            if ended.bytes.is_empty() {
+            if bytes.is_empty() {
+                let (folder, name) = folder_and_name(key);
                 // rclone prints nothing for a missing object and for an empty one, and succeeds for both.
                 let mut exists = false;
                 self.list(folder, Depth::One, &mut |object| {
@@ -259,7 +257,7 @@ impl Store for Rclone {
                     });
                 }
             }
-            Ok(ended.bytes)
+            Ok(bytes)
         })
     }
 
@@ -322,7 +320,7 @@ impl Store for Rclone {
             let mut undone = Vec::new();
             for names in names.chunks(BATCH) {
                 let call = self.call("copy").arg(self.folder(prefix)).arg(to).named().download();
-                undone.extend(self.batch(call, names, done).await?);
+                undone.extend(self.batch(call, prefix, names, done, Purpose::Read).await?);
             }
             Ok(undone)
         })
@@ -355,7 +353,7 @@ impl Store for Rclone {
             let mut undone = Vec::new();
             for names in names.chunks(BATCH) {
                 let call = self.call("copy").arg(self.folder(from)).arg(self.folder(to)).upload();
-                undone.extend(self.batch(call, names, &super::unwatched).await?);
+                undone.extend(self.batch(call, from, names, &super::unwatched, Purpose::Read).await?);
             }
             Ok(undone)
         })
@@ -372,7 +370,8 @@ impl Store for Rclone {
                     .arg(self.folder(prefix))
                     .named()
                     .arg("--s3-no-head-object");
-                let left = self.batch(call, names, &super::unwatched).await?;
+                let done = &super::unwatched;
+                let left = self.batch(call, prefix, names, done, Purpose::Write).await?;
                 // Nothing was said about what is not there: it is as good as deleted.
                 undone.extend(left.into_iter().filter(|one| one.why != process::NOTHING_SAID));
             }
@@ -414,6 +413,10 @@ impl Store for Rclone {
             }
         })
     }
+}
+
+fn folder_and_name(key: &str) -> (&str, &str) {
+    key.rsplit_once('/').unwrap_or(("", key))
 }
 
 /// The folder below which a file lies under the very name that it is to have.

@@ -30,9 +30,10 @@ const LOG_BUFFER: usize = 64 * 1024;
 const A_BATCH: usize = 100;
 
 /// So many files may fail one after the other before the store is taken to be gone.
-const MOST_IN_A_ROW: u32 = 3;
+pub(super) const MOST_IN_A_ROW: usize = 3;
 
 /// A process that is being put together.
+#[derive(Clone)]
 pub(super) struct Call<'a> {
     settings: &'a Settings,
     args: Vec<OsString>,
@@ -99,6 +100,24 @@ struct ListingLine<'a> {
 }
 
 impl Ended {
+    /// A process that failed with these complaints: objects, and what was said.
+    #[cfg(test)]
+    pub(super) fn with(complaints: &[(&str, &str)]) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let complaint = |(object, message): &(&str, &str)| Complaint {
+            object: (*object).to_owned(),
+            message: (*message).to_owned(),
+        };
+        Self {
+            status: ExitStatus::from_raw(1 << 8),
+            bytes: Vec::new(),
+            complaints: complaints.iter().map(complaint).collect(),
+            done: HashSet::new(),
+            given_up: false,
+            whole: true,
+        }
+    }
+
     /// Exit code 0, and a listing printed to its end.
     pub(super) fn succeeded(&self) -> bool {
         self.status.success() && self.whole
@@ -345,7 +364,7 @@ async fn log(
     };
     let mut line = Vec::new();
     let mut found = Log::default();
-    let mut in_a_row: u32 = 0;
+    let mut in_a_row = 0;
     loop {
         line.clear();
         if let Some(pause) = between_reads

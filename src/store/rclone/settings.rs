@@ -1,6 +1,7 @@
 //! How much of the machine rclone may use, and where it finds its configuration.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How rclone is run.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Settings {
     pub heap_growth: Option<u32>,
     /// How many of the processors that we may use each process may use at once.
     pub processors: usize,
+    /// Between two tries of an object that can't be had though others can.
+    pub pause: Duration,
 }
 
 impl Settings {
@@ -39,6 +42,7 @@ impl Settings {
             memory: 80,
             heap_growth: Some(100),
             processors: processors().div_ceil(2),
+            pause: Duration::from_secs(2),
         }
     }
 

@@ -103,14 +103,37 @@ fn class(message: &str) -> Class {
     }
 }
 
+/// The closing lines of a failed run repeat the ones before them.
+fn is_summary(complaint: &Complaint) -> bool {
+    complaint.object.is_empty()
+        && ["Attempt ", "Failed to copy", "Failed to delete", "Failed to cat"]
+            .iter()
+            .any(|start| complaint.message.starts_with(start))
+}
+
 /// Whether a complaint is about one file of a batch, and says nothing about the others.
 pub(super) fn is_about_one_file(complaint: &Complaint) -> bool {
-    // The closing lines of a failed run repeat the ones before them.
-    let is_summary = complaint.object.is_empty()
-        && ["Attempt ", "Failed to copy", "Failed to delete"]
+    is_summary(complaint) || (!complaint.object.is_empty() && class(&complaint.message) == Class::Unknown)
+}
+
+/// Whether a complaint is about one object, and may be that one's own trouble as well as the store's: of an object whose parts
+/// are damaged on its disk, `MinIO` says with 503 that it had better be asked less often, or breaks off in the middle of it.
+fn is_suspicious(complaint: &Complaint) -> bool {
+    !complaint.object.is_empty() && matches!(class(&complaint.message), Class::Network | Class::Unknown)
+}
+
+/// Whether a message of an object may be about the store.
+pub(super) fn is_of_network(message: &str) -> bool {
+    class(message) == Class::Network
+}
+
+/// Whether all that a call complained of may be trouble of single objects.
+pub(super) fn may_be_of_objects(ended: &Ended) -> bool {
+    ended.complaints.iter().any(is_suspicious)
+        && ended
+            .complaints
             .iter()
-            .any(|start| complaint.message.starts_with(start));
-    is_summary || (!complaint.object.is_empty() && class(&complaint.message) == Class::Unknown)
+            .all(|complaint| is_summary(complaint) || is_suspicious(complaint))
 }
 
 /// Whether the call failed only because the folder, or the bucket, is not there.
@@ -167,21 +190,26 @@ pub(super) fn failure(destination: &str, ended: &Ended) -> Error {
     }
 }
 
-/// The part of a message that a person needs, on one line.
+/// The part of a message that a person needs, on one line, behind the object that it is about.
 fn shortened(complaint: &Complaint) -> String {
-    let message = complaint.message.replace(['\n', '\r'], " ");
+    let words = words(&complaint.message);
+    if complaint.object.is_empty() {
+        words
+    } else {
+        format!("{}: {words}", complaint.object)
+    }
+}
+
+/// The part of a message that a person needs, on one line.
+pub(super) fn words(message: &str) -> String {
+    let message = message.replace(['\n', '\r'], " ");
     let message = message
         .rsplit_once("api error ")
         .map_or(message.as_str(), |(_, words)| words);
     let message = message
         .split_once("request send failed, ")
         .map_or(message, |(_, words)| words);
-    let words: String = message.chars().take(300).collect();
-    if complaint.object.is_empty() {
-        words
-    } else {
-        format!("{}: {words}", complaint.object)
-    }
+    message.chars().take(300).collect()
 }
 
 #[cfg(test)]
@@ -220,6 +248,41 @@ mod tests {
         ];
         for (message, expected) in cases {
             assert_eq!(class(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_names_an_object_may_be_its_own_trouble_unless_it_is_plainly_not() {
+        let unreadable = "Failed to open: operation error S3: GetObject, exceeded maximum number of attempts, 1, https response \
+                          error StatusCode: 503, api error SlowDownRead: Resource requested is unreadable, please reduce your \
+                          request rate";
+        let refused = "Failed to open: operation error S3: GetObject, https response error StatusCode: 403, api error AccessDenied";
+        let ended = |complaints: &[(&str, &str)]| Ended::with(complaints);
+        for (complaints, expected) in [
+            (&[("a", unreadable), ("", "Failed to cat: StatusCode: 503")][..], true),
+            (
+                &[("a", "Failed to copy: unexpected EOF"), ("", "Attempt 1/1 failed")],
+                true,
+            ),
+            (&[("a", "Failed to send to output: read a: input/output error")], true),
+            (
+                &[
+                    ("a", unreadable),
+                    ("b", "Failed to copy: can't copy - source file is being updated"),
+                ],
+                true,
+            ),
+            (&[("a", unreadable), ("b", refused)], false),
+            (
+                &[("a", unreadable), ("b", "write /config/x: no space left on device")],
+                false,
+            ),
+            (&[("", "error listing: StatusCode: 503")], false),
+            (&[("a", unreadable), ("", "error listing: StatusCode: 503")], false),
+            (&[("", "Failed to copy: dial tcp: connection refused")], false),
+            (&[], false),
+        ] {
+            assert_eq!(may_be_of_objects(&ended(complaints)), expected, "{complaints:?}");
         }
     }
 

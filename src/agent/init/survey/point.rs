@@ -7,8 +7,9 @@ use super::source::{Listed, first_whole, newest_first};
 use super::{Said, Survey, with_causes};
 use crate::agent::arguments::{InitArguments, RestoreAt};
 use crate::agent::lease::inspect::Backup;
-use crate::store::keys;
+use crate::store::{self, keys};
 use crate::store::records::{Served, decode};
+use crate::store::served::is_served;
 use crate::store::snapshot::SnapshotId;
 
 /// What the stores know of a value.
@@ -52,7 +53,7 @@ pub(super) fn wanted(arguments: &InitArguments, subjects: &[Subject]) -> Option<
 /// A value that was served here, where every store has its record: any of them may be the only one that is left.
 pub(super) async fn confirmed(init: &Init<'_>, survey: &Survey, value: &str) -> Option<String> {
     for (store, said) in init.stores.iter().zip(&survey.said) {
-        if matches!(said, Said::Nothing(_)) || store.read(&keys::served(value)).await.is_err() {
+        if matches!(said, Said::Nothing(_)) || !matches!(is_served(store.as_ref(), value).await, Ok(true)) {
             return None;
         }
     }
@@ -78,6 +79,7 @@ pub(super) async fn look_up(
                 let served = decode::<Served>(&bytes).ok();
                 return Ok(LookedUp::Served(served.map(|served| served.snapshot)));
             }
+            Err(store::Error::Damaged { .. }) => return Ok(LookedUp::Served(None)),
             Err(error) if error.is_not_found() => {}
             Err(error) => {
                 unknown.get_or_insert(with_causes(&error));

@@ -13,7 +13,7 @@ use crate::agent::sidecar::backup::{Failure, Site};
 use crate::agent::sidecar::inbox::Inbox;
 use crate::agent::start::Writing;
 use crate::store::claims::Holder;
-use crate::store::keys;
+use crate::store::served;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -121,14 +121,10 @@ impl Worker {
     /// A container that is started again finds the value that its first life has served: it is served once.
     async fn confirm_serving(&mut self) -> Result<(), Failure> {
         let Some(serving) = &self.serving else { return Ok(()) };
-        match self.destination.store.read(&keys::served(&serving.value)).await {
-            Ok(_) => {
-                self.serving = None;
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error.into()),
+        if served::is_served(self.destination.store.as_ref(), &serving.value).await? {
+            self.serving = None;
         }
+        Ok(())
     }
 
     /// Waits for the writer before us, for as long as there is time for that.
