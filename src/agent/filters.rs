@@ -46,11 +46,13 @@ pub enum Skipped {
     Unreadable,
     /// A database that is locked or damaged.
     Database,
+    /// The store does not take it as it is now, or can't keep what it has of it.
+    Stuck,
 }
 
 impl Skipped {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Internal,
         Self::Excluded,
         Self::NotIncluded,
@@ -58,6 +60,7 @@ impl Skipped {
         Self::Special,
         Self::Unreadable,
         Self::Database,
+        Self::Stuck,
     ];
 
     /// The label's value.
@@ -71,6 +74,7 @@ impl Skipped {
             Self::Special => "special",
             Self::Unreadable => "unreadable",
             Self::Database => "database",
+            Self::Stuck => "stuck",
         }
     }
 }

@@ -342,7 +342,7 @@ async fn one(
         farewell(store.as_ref(), &holder, true).await;
     } else if !matches!(result, Err(Failure::Away(_))) {
         summary.released = true;
-        summary.owed = result.is_err();
+        summary.owed = result.is_err() || !site.stuck.is_empty();
         if result.is_ok() {
             summary.last_success = Some(Timestamp::now());
         }

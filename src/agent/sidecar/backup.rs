@@ -35,9 +35,12 @@ use std::time::{Duration, Instant};
 
 mod failure;
 mod publishing;
+mod stuck;
 mod uploading;
 
-pub use failure::{Failure, all_done};
+pub use failure::Failure;
+pub use failure::all_done;
+pub use stuck::Stuck;
 
 /// So many files whose content turned out to be the same are remembered without a snapshot.
 const QUIET: usize = 256;
@@ -83,6 +86,10 @@ pub struct Site {
     pub strangers: BTreeSet<String>,
     /// What the place does not delete.
     pub deletions: Deletions,
+    /// What the place does not take, or can't keep.
+    pub stuck: Stuck,
+    /// What the mirror has of files that are gone, and could not be kept in history: for earlier snapshots it is all there is.
+    pub unkept: BTreeSet<String>,
     /// The summary that the place had when it was opened.
     pub before: Option<State>,
     /// How the place was last pruned.
@@ -146,6 +153,8 @@ pub struct Report {
     pub skipped: BTreeMap<Skipped, u64>,
     /// Left for later.
     pub later: Vec<Vec<u8>>,
+    /// Files that the place does not take as they are now.
+    pub stuck: u64,
     /// One sentence each, for the log.
     pub warnings: Vec<String>,
 }
@@ -173,6 +182,10 @@ struct Begun {
     replaced: BTreeSet<String>,
     /// What this backup holds from now on.
     placed: Option<(HoldId, Timestamp)>,
+    /// Names of what leaves no place in the mirror, whether or not a snapshot has it.
+    unkept: BTreeSet<String>,
+    /// Databases may be saved again after this time, and what is stuck be tried.
+    rest: Duration,
 }
 
 impl Site {
@@ -192,10 +205,10 @@ impl Site {
         let answers = self.answers(&order).await?;
         let plan = self.plan(&order.look, &answers.accepted, order.rest).await?;
         let (mut plan, placed) = self.judge(&order, &answers.accepted, plan).await?;
-        let lost = if placed.is_some() || plan.excluded > 0 {
+        let (lost, unread) = if placed.is_some() || plan.excluded > 0 {
             self.read_kept(&mut plan).await?
         } else {
-            Vec::new()
+            Default::default()
         };
         let replication = self.scope.replication.clone();
         let news = replication.as_ref().is_some_and(|replication| replication.take_news());
@@ -236,14 +249,21 @@ impl Site {
             parts,
             replaced: BTreeSet::new(),
             placed: placed.map(|id| (id, Timestamp::now())),
+            unkept: unread,
+            rest: order.rest,
         };
+        self.stuck.begin();
         let result = self.make(&plan, &order, &mut begun).await;
         if result.is_ok() {
             self.leftovers.clear();
         }
+        if result.is_ok() && plan.full {
+            self.stuck.end();
+        }
         if begun.report.snapshot.is_some() {
             // Whatever came after: what this snapshot knows must never leave the mirror as a stranger.
             self.strangers = if parts { BTreeSet::new() } else { begun.strangers };
+            self.unkept.append(&mut begun.unkept);
             self.gaps &= !plan.full;
         }
         self.unfinished |= begun.marked && result.is_err();
@@ -252,6 +272,7 @@ impl Site {
         }
         result?;
         let mut report = begun.report;
+        report.warnings.extend(self.stuck.told(&self.store.destination()));
         report.warnings.extend(self.decided(&answers).await);
         self.tell(&mut report);
         report.placed = placed.and_then(|id| {
@@ -271,7 +292,7 @@ impl Site {
 
     async fn make(&mut self, plan: &Plan, order: &Order, begun: &mut Begun) -> Result<(), Failure> {
         self.batches(plan, order, begun).await?;
-        if !begun.worth && begun.outcomes.count() <= QUIET {
+        if !begun.worth && !begun.marked && begun.outcomes.count() <= QUIET {
             // Contents are what they were: only what is known of them changes.
             self.known = Arc::new(self.known.changed(begun.outcomes.read()?)?);
             return Ok(());
@@ -368,38 +389,46 @@ impl Site {
                 Ok::<_, Failure>((changes, stage, batch))
             })
             .await?;
-            begun.worth |= batch.worth || !batch.pieces.is_empty();
+            begun.worth |= batch.worth;
             for (path, left) in std::mem::take(&mut batch.left) {
                 self.left(path, left, begun);
             }
             let there = batch.part(|piece| self.is_there(piece, begun));
+            let rest = begun.rest;
+            let resting = batch.part(|piece| self.stuck.rests(&piece.record.entry.path, rest));
+            begun.count_stuck(resting.len());
             let mut replaced = batch.replaced();
             // A stranger under the name of what is uploaded now is replaced as well.
             for name in batch.pieces.iter().map(Piece::name) {
                 // What lies there since it could not be deleted is in history, and is replaced.
                 self.deletions.forget(&name);
-                if begun.strangers.remove(&name) {
+                if begun.strangers.contains(&name) || self.unkept.contains(&name) {
                     self.leftovers.remove(&name);
                     replaced.push(name);
                 }
             }
             replaced.sort();
             replaced.dedup();
-            begun.replaced = replaced.iter().cloned().collect();
             if !batch.pieces.is_empty() || !replaced.is_empty() {
                 self.mark(begun).await?;
-                self.keep(&replaced, begun).await?;
+                let unkept = self.keep(&replaced, begun).await?;
+                replaced.retain(|name| !unkept.contains_key(name));
+                self.leave_unkept(&mut batch, unkept, begun);
             }
+            begun.replaced = replaced.into_iter().collect();
             let (pieces, withdrawn) = (std::mem::take(&mut batch.pieces), begun.withdrawn.len());
-            let uploaded;
-            (stage, uploaded) = self.upload(stage, pieces, begun).await?;
+            let (uploaded, refused);
+            (stage, uploaded, refused) = self.upload(stage, pieces, begun).await?;
+            self.leave_refused(&mut batch, refused, begun).await?;
             for (_, path) in begun.withdrawn.iter().skip(withdrawn) {
                 batch.outcome(path.clone(), None);
             }
-            for piece in &there {
-                begun.strangers.remove(&piece.name());
-            }
             for piece in uploaded.into_iter().chain(there) {
+                let name = piece.name();
+                begun.strangers.remove(&name);
+                self.unkept.remove(&name);
+                self.stuck.remove(&piece.record.entry.path);
+                begun.worth = true;
                 begun.report.uploaded += 1;
                 begun.report.uploaded_bytes += piece.record.stored_size;
                 let path = &piece.record.entry.path;

@@ -111,7 +111,7 @@ impl Batch {
     }
 
     /// Takes those pieces out that need not be uploaded.
-    pub fn part(&mut self, unneeded: impl Fn(&Piece) -> bool) -> Vec<Piece> {
+    pub fn part(&mut self, unneeded: impl FnMut(&Piece) -> bool) -> Vec<Piece> {
         let (there, pieces) = std::mem::take(&mut self.pieces).into_iter().partition(unneeded);
         self.pieces = pieces;
         there
@@ -122,6 +122,15 @@ impl Batch {
     pub fn replaced(&self) -> Vec<String> {
         let replaced = self.pieces.iter().filter_map(|piece| piece.known.as_ref());
         replaced.chain(&self.leaving).map(mirror_name).collect()
+    }
+
+    /// The mirror copy of a file that is gone stays, if this is its name. Whether it is.
+    pub fn keep(&mut self, name: &str) -> bool {
+        let before = self.leaving.len();
+        self.leaving.retain(|record| mirror_name(record) != name);
+        let kept = before - self.leaving.len();
+        self.deleted -= kept as u64;
+        kept > 0
     }
 
     /// What became of a path.

@@ -346,6 +346,16 @@ impl Worker {
         let left = stop.deadline.saturating_duration_since(Instant::now());
         order.patience = LAST_PATIENCE.min(left / 2);
         let report = self.backup(order).await?;
+        if report.stuck > 0 {
+            self.beat(Hold::Owing).await?;
+            tracing::error!(
+                destination = %self.name,
+                "the last backup is made, but for {} files that the store does not take, or of which it can't keep what it has: as \
+                 they are now, they are on the volume alone",
+                report.stuck
+            );
+            return Ok(());
+        }
         self.beat(Hold::Released).await?;
         let snapshot = self.site.as_ref().and_then(|site| site.known.last());
         tracing::info!(

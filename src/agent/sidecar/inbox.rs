@@ -86,6 +86,13 @@ impl Event {
                 why: format!("what is new is saved as the snapshot {newest}; but {question}"),
             };
         }
+        let stuck = (report.stuck > 0).then(|| {
+            format!(
+                "{} files are NOT saved as they are now: the store does not take them, or can't keep what it has of them; they are \
+                 tried again, see the log",
+                report.stuck
+            )
+        });
         Self::Done {
             snapshot: newest,
             made: report.snapshot.is_some(),
@@ -95,6 +102,7 @@ impl Event {
                 .remarks
                 .iter()
                 .cloned()
+                .chain(stuck)
                 .chain(report.questions.iter().map(ToString::to_string))
                 .collect(),
         }
@@ -128,6 +136,8 @@ struct Waiting {
     last: Option<Instant>,
     /// The oldest change that no snapshot has, in this box or under way.
     unsaved_since: Option<Instant>,
+    /// Some of what was taken could not be saved.
+    is_stuck: bool,
     hurry: bool,
     nudged: bool,
     asks: Vec<Ask>,
@@ -189,10 +199,22 @@ impl Inbox {
         self.waiting().changes.merge(changes);
     }
 
-    /// What was taken is saved.
+    /// These can't be saved where the others are: they wait for the next change or scan, as old as they are.
+    pub fn stuck(&self, changes: Changes) {
+        let mut waiting = self.waiting();
+        waiting.is_stuck = !changes.is_empty();
+        if waiting.is_stuck {
+            waiting.unsaved_since.get_or_insert_with(Instant::now);
+        }
+        waiting.changes.merge(changes);
+    }
+
+    /// What was taken is saved, but for what is stuck.
     pub fn saved(&self) {
         let mut waiting = self.waiting();
-        waiting.unsaved_since = waiting.first;
+        if !waiting.is_stuck {
+            waiting.unsaved_since = waiting.first;
+        }
     }
 
     /// Everything that waits is part of a full scan that begins now.
@@ -402,6 +424,21 @@ mod tests {
             panic!("nothing settled");
         };
         assert_eq!(both.paths.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_stuck_waits_for_the_next_change_and_is_owed_until_it_is_saved() {
+        let (inbox, begun) = (inbox(), Instant::now());
+        inbox.changed(change("a"));
+        inbox.wait(soon()).await.unwrap();
+        inbox.stuck(change("a"));
+        inbox.saved();
+        assert_eq!((inbox.owes(), inbox.unsaved_since()), (true, Some(begun)));
+        assert!(inbox.wait(Instant::now() + Duration::from_secs(60)).await.is_none());
+        assert_eq!(inbox.take_changes(), change("a"));
+        inbox.stuck(Changes::default());
+        inbox.saved();
+        assert!(!inbox.owes());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! A destination as somebody left it → a [`Site`] that can be written to: what its newest snapshot holds, and every
 //! backup that was begun and not ended finished (its index is there) or undone (it is not). Only under our own claim.
 
-use super::backup::{Failure, Site, all_done};
+use super::backup::{Failure, Site, Stuck};
 use super::batch::{blocking, with_sources};
 use super::known::{Known, doubted, from_index};
 use super::stage::mirror_name;
@@ -93,6 +93,8 @@ impl Site {
             strangers: BTreeSet::new(),
             leftovers: BTreeMap::new(),
             deletions: Deletions::default(),
+            stuck: Stuck::default(),
+            unkept: BTreeSet::new(),
             before: None,
             pruning: None,
             named: None,
@@ -113,7 +115,7 @@ impl Site {
         site.pruning = state.as_ref().and_then(|state| state.pruning.clone());
         // Whoever was here before may have had a write under way when it ended; and between the runs of a CronJob nobody looks
         // at what came later.
-        let is_quiet = |state: State| state.released && !state.beside && state.mode.is_none();
+        let is_quiet = |state: State| state.released && !state.owed && !state.beside && state.mode.is_none();
         site.unreconciled = !state.is_some_and(is_quiet);
         if let Some(bytes) = read.remove(&claim) {
             site.lease.read_as(store.as_ref(), &bytes);
@@ -528,8 +530,9 @@ impl Site {
     }
 
     /// The mirror gets back what a backup that has no index has replaced, but for what a later backup has replaced again, and for
-    /// halves of copies, as a store leaves them that loses power: what those were of is in the mirror still. The names of it.
-    async fn put_back(&self, id: &SnapshotId) -> Result<Vec<String>, Failure> {
+    /// halves of copies, as a store leaves them that loses power: what those were of is in the mirror still. The names of it, but
+    /// for what the store can't put back: that stays in history, where it can be told by its hash, and is saved anew.
+    async fn put_back(&mut self, id: &SnapshotId) -> Result<Vec<String>, Failure> {
         let is_newest = self.known.last().is_none_or(|newest| newest < *id);
         let is_before = |stored: Option<Point>| stored.map_or(is_newest, |stored| stored < id.point());
         let kept = self.kept_by(id, is_before).await?;
@@ -539,8 +542,21 @@ impl Site {
             .map(|(name, _)| name.clone())
             .collect();
         let undone = self.store.copy(&keys::history_of(id), "", &whole).await?;
-        all_done("the mirror could not be put back", &whole, undone)?;
-        Ok(kept.into_iter().map(|(name, _)| name).collect())
+        let stuck: BTreeSet<String> = undone.into_iter().map(|one| one.name).collect();
+        if let Some(first) = stuck.first() {
+            // Should the store have gone, all of it is put back once it is here again.
+            self.require_claim().await?;
+            tracing::warn!(
+                destination = %self.store.destination(),
+                "{} files of the mirror, such as {first}, can't be put back as they were before the backup {id}: history keeps them, \
+                 and they are saved anew",
+                stuck.len()
+            );
+            let names: Vec<String> = stuck.iter().cloned().collect();
+            self.save_anew(&names).await?;
+        }
+        let names = kept.into_iter().map(|(name, _)| name);
+        Ok(names.filter(|name| !stuck.contains(name)).collect())
     }
 
     /// The names of the mirror that a backup kept in history, as far as they are `wanted` in the light of which backup has

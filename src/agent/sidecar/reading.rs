@@ -1,7 +1,7 @@
 //! What is to be held and is known by its name alone, as in a place that was made by hand → its content, read from the
 //! mirror: an index says of each file what it is. Reads the store; writes to scratch, and the plan anew.
 
-use super::backup::{Failure, Site, all_done};
+use super::backup::{Failure, Site};
 use super::batch::blocking;
 use super::stage::mirror_name;
 use crate::agent::restore::verify::sha256_of;
@@ -10,7 +10,7 @@ use crate::agent::snapshot::changes::{Plan, PlanError};
 use crate::agent::snapshot::spool::Change;
 use crate::store::unwatched;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 
@@ -18,16 +18,27 @@ use std::io;
 const PORTION_FILES: usize = 500;
 const PORTION_BYTES: u64 = 64 << 20;
 
-/// What was read: size and SHA-256; nothing where the mirror has lost it.
-type Contents = BTreeMap<Vec<u8>, Option<(u64, [u8; 32])>>;
+/// What became of a file.
+enum Content {
+    /// Its size and SHA-256.
+    Read(u64, [u8; 32]),
+    /// The mirror has lost it.
+    Lost,
+    /// It is there, and can't be read: its name, and what was said.
+    Unread(String, String),
+}
+
+/// By path of the index.
+type Contents = BTreeMap<Vec<u8>, Content>;
 
 fn is_unread(record: &Record) -> bool {
     record.entry.kind == Kind::File && record.digest.is_none()
 }
 
 impl Site {
-    /// Reads what a plan keeps and nobody has read. What the mirror has lost can't be kept.
-    pub(super) async fn read_kept(&self, plan: &mut Plan) -> Result<Vec<String>, Failure> {
+    /// Reads what a plan keeps and nobody has read. What the mirror has lost can't be kept. What can't be read is in no snapshot,
+    /// which would have to say what it is: its names are returned, and stay in the mirror.
+    pub(super) async fn read_kept(&self, plan: &mut Plan) -> Result<(Vec<String>, BTreeSet<String>), Failure> {
         let mut contents = Contents::new();
         let (mut portion, mut bytes) = (Vec::new(), 0);
         for change in plan.changes().map_err(PlanError::from)? {
@@ -44,20 +55,33 @@ impl Site {
         }
         contents.extend(self.read_portion(portion).await?);
         if contents.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
-        let lost = contents.values().filter(|content| content.is_none()).count();
         let destination = self.store.destination();
-        let first = contents.iter().find(|(_, content)| content.is_none());
-        let warnings = first.map(|(path, _)| {
+        let is_lost = |content: &Content| matches!(content, Content::Lost);
+        let lost = contents.values().filter(|content| is_lost(content)).count();
+        let first = contents.iter().find(|(_, content)| is_lost(content));
+        let mut warnings: Vec<String> = Vec::new();
+        warnings.extend(first.map(|(path, _)| {
             format!(
                 "{destination} has lost {lost} files that are gone from the volumes too, such as {}: nothing is left of them",
                 String::from_utf8_lossy(path)
             )
-        });
-        let warnings = warnings.into_iter().collect();
+        }));
+        let mut unread = BTreeSet::new();
+        for content in contents.values() {
+            if let Content::Unread(name, why) = content {
+                if unread.is_empty() {
+                    warnings.push(format!(
+                        "{destination} can't read {name}, or others with it, which are gone from the volumes ({why}): no snapshot \
+                         has them from now on, and they stay where they are"
+                    ));
+                }
+                unread.insert(name.clone());
+            }
+        }
         self.fill(plan, &contents)?;
-        Ok(warnings)
+        Ok((warnings, unread))
     }
 
     async fn read_portion(&self, records: Vec<Record>) -> Result<Contents, Failure> {
@@ -68,23 +92,28 @@ impl Site {
         let names: Vec<String> = records.iter().map(mirror_name).collect();
         let undone = self.store.download("", &names, &folder, &unwatched).await?;
         let there = self.there(&undone).await?;
-        let failed = undone.into_iter().filter(|one| there.contains(&one.name)).collect();
-        all_done("what is to be held could not be read", &names, failed)?;
+        self.require_claim().await?;
+        let failed: BTreeMap<String, String> = undone
+            .into_iter()
+            .filter(|one| there.contains(&one.name))
+            .map(|one| (one.name, one.why))
+            .collect();
         blocking(move || {
             let mut contents = Contents::new();
             for (record, name) in records.into_iter().zip(names) {
-                let content = match File::open(folder.join(name)) {
-                    Ok(mut file) => {
-                        let size = file.metadata()?.len();
-                        Some((size, sha256_of(&mut file)?))
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                    Err(error) => return Err(error),
+                let content = match (File::open(folder.join(&name)), failed.get(&name)) {
+                    // A half of it may have come.
+                    (_, Some(why)) => Content::Unread(name, why.clone()),
+                    (Ok(mut file), None) => Content::Read(file.metadata()?.len(), sha256_of(&mut file)?),
+                    (Err(error), None) if error.kind() == io::ErrorKind::NotFound => Content::Lost,
+                    (Err(error), None) => return Err(error),
                 };
                 contents.insert(record.entry.path, content);
             }
-            std::fs::remove_dir_all(&folder)?;
-            Ok(contents)
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(contents),
+            }
         })
         .await
         .map_err(|source: io::Error| self.unusable(source))
@@ -93,22 +122,20 @@ impl Site {
     /// Writes what was read into the plan.
     fn fill(&self, plan: &mut Plan, contents: &Contents) -> Result<(), PlanError> {
         plan.rewrite(|change| match change {
-            Change::Carried { record } if is_unread(&record) => {
-                match contents.get(&record.entry.path).copied().flatten() {
-                    Some((size, digest)) => Change::Carried {
-                        record: Record {
-                            digest: Some(digest),
-                            stored_size: size,
-                            entry: self.guessed(record.entry),
-                            ..record
-                        },
+            Change::Carried { record } if is_unread(&record) => match contents.get(&record.entry.path) {
+                Some(Content::Read(size, digest)) => Change::Carried {
+                    record: Record {
+                        digest: Some(*digest),
+                        stored_size: *size,
+                        entry: self.guessed(record.entry),
+                        ..record
                     },
-                    None => Change::Gone {
-                        known: record,
-                        vanished: false,
-                    },
-                }
-            }
+                },
+                _ => Change::Gone {
+                    known: record,
+                    vanished: false,
+                },
+            },
             other => other,
         })
     }

@@ -227,6 +227,7 @@ impl Site {
             self.gaps = true;
         }
         self.strangers = strangers;
+        self.unkept.clear();
         Ok(())
     }
 

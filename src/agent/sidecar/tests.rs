@@ -27,6 +27,7 @@ use tempfile::TempDir;
 mod holds;
 mod late;
 mod reconcile;
+mod stuck;
 mod undeleted;
 
 /// A store that dies: after so many calls none is answered any more, and half of the last one is done.
@@ -41,6 +42,15 @@ struct Mortal {
     unheard: bool,
     /// Nothing is deleted.
     refuses: AtomicBool,
+    /// Objects with which it can't do this, and says so of each.
+    stuck: Vec<(Can, &'static str)>,
+}
+
+/// What a store does with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Can {
+    Read,
+    Write,
 }
 
 impl Mortal {
@@ -53,6 +63,23 @@ impl Mortal {
             stumbles: false,
             unheard: false,
             refuses: AtomicBool::new(false),
+            stuck: Vec::new(),
+        }
+    }
+
+    /// Of a backup's history, whichever it is: `history/*/<name>`.
+    fn refused(&self, can: Can, key: &str) -> bool {
+        let named = match key.strip_prefix("history/").and_then(|below| below.split_once('/')) {
+            Some((_, name)) => format!("history/*/{name}"),
+            None => key.to_owned(),
+        };
+        self.stuck.contains(&(can, &*named))
+    }
+
+    fn undone(name: &str) -> Undone {
+        Undone {
+            name: name.to_owned(),
+            why: "input/output error".to_owned(),
         }
     }
 
@@ -123,10 +150,15 @@ impl Store for Mortal {
             if self.stumbles {
                 count = count.div_ceil(2);
             }
-            self.uploaded.fetch_add(count, Ordering::Relaxed);
-            let undone = self.inner.upload(prefix, &files[..count], done).await?;
+            let (stuck, able): (Vec<Upload>, Vec<Upload>) = files[..count]
+                .iter()
+                .cloned()
+                .partition(|file| self.refused(Can::Write, &keys::joined(prefix, &file.name)));
+            self.uploaded.fetch_add(able.len(), Ordering::Relaxed);
+            let undone = self.inner.upload(prefix, &able, done).await?;
             assert_eq!(undone, []);
-            self.rest(count, files.len())
+            self.rest(count, files.len())?;
+            Ok(stuck.iter().map(|file| Self::undone(&file.name)).collect())
         })
     }
 
@@ -139,14 +171,23 @@ impl Store for Mortal {
     ) -> Answer<'a, Vec<Undone>> {
         Box::pin(async move {
             self.share(0)?;
-            self.inner.download(prefix, names, to, done).await
+            let stuck = |name: &&String| self.refused(Can::Read, &keys::joined(prefix, name));
+            let able: Vec<String> = names.iter().filter(|name| !stuck(name)).cloned().collect();
+            let mut undone = self.inner.download(prefix, &able, to, done).await?;
+            undone.extend(names.iter().filter(stuck).map(|name| Self::undone(name)));
+            Ok(undone)
         })
     }
 
     fn copy<'a>(&'a self, from: &'a str, to: &'a str, names: &'a [String]) -> Answer<'a, Vec<Undone>> {
         Box::pin(async move {
             let count = self.share(names.len())?;
-            let undone = self.inner.copy(from, to, &names[..count]).await?;
+            let stuck = |name: &&String| {
+                self.refused(Can::Read, &keys::joined(from, name)) || self.refused(Can::Write, &keys::joined(to, name))
+            };
+            let able: Vec<String> = names[..count].iter().filter(|name| !stuck(name)).cloned().collect();
+            let mut undone = self.inner.copy(from, to, &able).await?;
+            undone.extend(names[..count].iter().filter(stuck).map(|name| Self::undone(name)));
             if undone.is_empty() {
                 self.rest(count, names.len())
             } else {

@@ -113,6 +113,7 @@ impl Site {
                 names.extend(change.map_err(PlanError::from)?.leaves_the_mirror());
             }
         }
+        names.retain(|name| !begun.unkept.contains(name));
         // The snapshot is there: what can't be deleted costs it nothing.
         let store = self.store.clone();
         if !names.is_empty() {

@@ -202,6 +202,9 @@ impl Worker {
         }
         self.said = None;
         self.last_success = Some(Timestamp::now());
+        let mut stuck = Changes::default();
+        site.stuck.paths().for_each(|path| stuck.add(path.to_vec(), false));
+        self.destination.inbox.stuck(stuck);
         self.destination.inbox.saved();
         self.destination
             .shared
