@@ -27,7 +27,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use suspects::Purpose;
+use suspects::{Purpose, Verdicts};
 
 /// At most so many names are given to one rclone process (facts, rclone 8).
 const BATCH: usize = 10_000;
@@ -44,6 +44,8 @@ pub struct Rclone {
     remote: String,
     path: String,
     settings: Settings,
+    /// Which objects are damaged, as was seen a moment ago.
+    verdicts: Verdicts,
 }
 
 /// A listing of names and sizes.
@@ -64,6 +66,7 @@ impl Rclone {
             remote: remote.to_owned(),
             path: path.to_owned(),
             settings,
+            verdicts: Verdicts::default(),
         }
     }
 

@@ -8,11 +8,15 @@ use super::{Rclone, telling};
 use crate::store::keys::{self, joined};
 use crate::store::{Depth, Done, Error, SMALL, Store, Undone, listed};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// So often in a row nothing may have come of trying the suspects again before they are to blame.
 const TRIES: usize = 3;
 /// Where ever more of them come after all, the store stumbles: after so many rounds nobody knows.
 const MOST_ROUNDS: usize = 12;
+/// A verdict holds for so long: a restore asks for the same object in many ways.
+const VERDICT_HOLDS: Duration = Duration::from_secs(60);
 /// Of each folder, so many objects are tried before it is taken that none can be read.
 const CONTROLS: usize = 2;
 
@@ -48,6 +52,27 @@ pub(super) async fn judged(trial: &mut (impl Trial + Send), suspects: Said) -> R
         in_vain = if left.len() < before { 0 } else { in_vain + 1 };
     }
     Ok(None)
+}
+
+/// Keys of objects that were found to be to blame, and when.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts(Mutex<BTreeMap<String, Instant>>);
+
+impl Verdicts {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds(&self, key: &str) -> bool {
+        let mut all = self.all();
+        all.retain(|_, when| when.elapsed() < VERDICT_HOLDS);
+        all.contains_key(key)
+    }
+
+    fn add(&self, keys: impl Iterator<Item = String>) {
+        let now = Instant::now();
+        self.all().extend(keys.map(|key| (key, now)));
+    }
 }
 
 /// What a batch does to the objects that it names.
@@ -185,15 +210,24 @@ impl Rclone {
             control: Control::default(),
             content: None,
         };
-        let suspects = Said::from([(key.to_owned(), failure.to_string())]);
-        match judged(&mut trial, suspects).await? {
-            None => Err(failure),
-            Some(_) => trial.content.ok_or_else(|| Error::Damaged {
-                destination: self.destination(),
-                key: key.to_owned(),
-                why: format!("others can be read, and it can't, time and again: {failure}"),
-            }),
+        let is_known = self.verdicts.holds(key) && trial.answers().await;
+        if !is_known {
+            let suspects = Said::from([(key.to_owned(), failure.to_string())]);
+            if judged(&mut trial, suspects).await?.is_none() {
+                return Err(failure);
+            }
         }
+        if let Some(content) = trial.content {
+            return Ok(content);
+        }
+        if !is_known {
+            self.verdicts.add(std::iter::once(key.to_owned()));
+        }
+        Err(Error::Damaged {
+            destination: self.destination(),
+            key: key.to_owned(),
+            why: format!("others can be read, and it can't, time and again: {failure}"),
+        })
     }
 
     /// Runs a batch of named files to its end, and says what of it was not done. `prefix`: where they lie, or are to lie.
@@ -256,9 +290,15 @@ impl Rclone {
             keys,
             control,
         };
-        let Some(to_blame) = judged(&mut trial, suspects).await? else {
+        let is_known = |name: &str| purpose == Purpose::Read && self.verdicts.holds(&joined(prefix, name));
+        let (mut to_blame, suspects): (Said, Said) = suspects.into_iter().partition(|(name, _)| is_known(name));
+        let Some(found) = judged(&mut trial, suspects).await? else {
             return Err(failure);
         };
+        if purpose == Purpose::Read {
+            self.verdicts.add(found.keys().map(|name| joined(prefix, name)));
+        }
+        to_blame.extend(found);
         undone.extend(to_blame.into_iter().map(|(name, why)| Undone {
             name,
             why: telling::words(&why),
@@ -352,26 +392,27 @@ mod tests {
         }
     }
 
-    /// A store that lets through each second call is never believed about any of many objects.
+    /// It gives half of what it is asked for, and never the last one.
+    struct Stumbling;
+    impl Trial for Stumbling {
+        async fn again(&mut self, names: Vec<String>) -> Result<Said, Error> {
+            let half = names.len() / 2;
+            let failing = names.into_iter().take(half.max(1));
+            Ok(failing.map(|name| (name, "503".to_owned())).collect())
+        }
+
+        async fn answers(&mut self) -> bool {
+            true
+        }
+
+        async fn pause(&self) {}
+    }
+
     #[tokio::test]
     async fn a_store_that_stumbles_all_the_time_puts_the_blame_on_nobody() {
         let many: Said = (0..4096)
             .map(|number| (format!("{number:04}"), "503".to_owned()))
             .collect();
-        struct Stumbling;
-        impl Trial for Stumbling {
-            async fn again(&mut self, names: Vec<String>) -> Result<Said, Error> {
-                let half = names.len() / 2;
-                let failing = names.into_iter().take(half.max(1));
-                Ok(failing.map(|name| (name, "503".to_owned())).collect())
-            }
-
-            async fn answers(&mut self) -> bool {
-                true
-            }
-
-            async fn pause(&self) {}
-        }
         assert_eq!(judged(&mut Stumbling, many).await.unwrap(), None);
     }
 }

@@ -80,13 +80,18 @@ async fn what_is_stuck_is_not_tried_all_the_time() {
     let (mut bench, mut site) = Bench::with_three().await;
     bench.stick(&mut site, &[(Can::Write, "config/a")]);
     bench.order.rest = Duration::from_secs(300);
+    let before = bench.tree();
     bench.write("a", "a again");
-    bench.backup(&mut site, Kind::Auto).await.unwrap();
+    bench.saves(&mut site, &before, "as long as it can't").await;
     let store = Arc::new(Mortal::new(&bench.memory, usize::MAX));
     site.store = store.clone();
     let report = bench.backup(&mut site, Kind::Auto).await.unwrap();
     assert_eq!((report.stuck, report.snapshot), (1, None));
-    assert_eq!(store.calls.load(Ordering::Relaxed), 1, "whose place it is is asked, and no more");
+    assert_eq!(
+        store.calls.load(Ordering::Relaxed),
+        1,
+        "whose place it is is asked, and no more"
+    );
     // Whoever makes a last backup, or asks for one, has it tried.
     bench.order.rest = Duration::ZERO;
     let tree = bench.tree();
