@@ -66,7 +66,7 @@ test-argo-cd:
 
 .PHONY: torture
 torture: tools ## random lives of files, of databases, and beside the former release, seed after seed (MINUTES=60 STORE=s3|minio|sftp|webdav|smb|local SEED=…)
-	@$(if $(filter smb,$(STORE)),.tools/need smbd &&) $(with-tools) TORTURE_MINUTES=$(or $(MINUTES),60) TORTURE_STORE=$(or $(STORE),s3) TORTURE_SEED=$(SEED) \
+	@$(if $(filter smb,$(STORE)),.tools/need smbd &&) $(if $(filter sftp,$(STORE)),.tools/need sshd &&) $(with-tools) TORTURE_MINUTES=$(or $(MINUTES),60) TORTURE_STORE=$(or $(STORE),s3) TORTURE_SEED=$(SEED) \
 		cargo test --locked --no-fail-fast --test torture -- --nocapture --test-threads=3 days
 
 .PHONY: nightly

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -52,16 +53,50 @@ impl Host {
                 "".into()
             });
         let host = Self::serve(command, keys, by_key);
-        let port = host.port;
+        host.settings_of_sftp(server, &host_key, by_key);
+        host
+    }
+
+    fn settings_of_sftp(&self, server: &S3, host_key: &str, by_key: bool) {
+        let port = self.port;
         server.configure("RCLONE_CONFIG_MINIO_TYPE", "sftp");
         server.configure("RCLONE_CONFIG_MINIO_HOST", "127.0.0.1");
         server.configure("RCLONE_CONFIG_MINIO_PORT", &port.to_string());
         server.configure("RCLONE_CONFIG_MINIO_SHELL_TYPE", "none");
-        host.introduce(server, by_key);
-        let known = host.keys.path().join("known");
+        self.introduce(server, by_key);
+        let known = self.keys.path().join("known");
         std::fs::write(&known, format!("[127.0.0.1]:{port} {host_key}\n")).unwrap();
         server.configure("RCLONE_CONFIG_MINIO_KNOWN_HOSTS_FILE", known.to_str().unwrap());
-        host
+    }
+
+    /// OpenSSH's server, by key, for whoever runs this. What it acknowledges is on the disk, and what the disk has is seen at
+    /// once: it is for disks that come and go, and for kills, of which the cache of `rclone serve sftp` makes something else.
+    /// Nothing where this machine has none (Debian's package openssh-server; `.tools/need sshd`).
+    pub fn openssh(server: &S3) -> Option<Self> {
+        let sshd = installed("sshd")?;
+        let (folder, keys, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
+        if rustix::process::getuid().is_root() {
+            // It insists on this folder, which only the package's service would make.
+            std::fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let host_key = key(&keys.path().join("host"));
+        let user_key = key(&keys.path().join("user"));
+        std::fs::write(keys.path().join("authorized"), &user_key).unwrap();
+        let own = keys.path().display();
+        let settings = format!(
+            "ListenAddress 127.0.0.1:{port}\nHostKey {own}/host\nAuthorizedKeysFile {own}/authorized\nStrictModes no\n\
+             PidFile none\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 1000\n\
+             Subsystem sftp internal-sftp\nForceCommand internal-sftp -d {}\n",
+            folder.path().display()
+        );
+        let file = keys.path().join("sshd_config");
+        std::fs::write(&file, settings).unwrap();
+        let mut command = Command::new(sshd);
+        command.args(["-D", "-f"]).arg(&file);
+        let host = Self::start(command, folder, keys, port);
+        host.settings_of_sftp(server, &host_key, true);
+        server.configure("RCLONE_CONFIG_MINIO_USER", &whoami());
+        Some(host)
     }
 
     /// `rclone serve webdav`, with a password.
@@ -79,12 +114,9 @@ impl Host {
     /// Samba, whose one share is the bucket of every server here, for guests: it does not tell `a` from `A`. Nothing where this
     /// machine has none (Debian's package samba; `.tools/need smbd`).
     pub fn samba(server: &S3) -> Option<Self> {
-        let sbin = || ["/usr/sbin/smbd", "/usr/local/sbin/smbd"].map(PathBuf::from);
-        let smbd = super::found("smbd").or_else(|| sbin().into_iter().find(|path| path.is_file()))?;
+        let smbd = installed("smbd")?;
         let (folder, keys, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
         let own = keys.path().display();
-        let user = rustix::process::getuid().as_raw();
-        let user = Command::new("id").args(["-un", &user.to_string()]).output().unwrap();
         let settings = format!(
             "[global]\n interfaces = 127.0.0.1\n bind interfaces only = yes\n smb ports = {port}\n private dir = {own}\n \
              lock directory = {own}\n state directory = {own}\n cache directory = {own}\n pid directory = {own}\n \
@@ -92,7 +124,7 @@ impl Host {
              server role = standalone server\n disable netbios = yes\n load printers = no\n disable spoolss = yes\n \
              usershare max shares = 0\n\
              [{BUCKET}]\n path = {}\n guest ok = yes\n read only = no\n",
-            String::from_utf8(user.stdout).unwrap().trim(),
+            whoami(),
             folder.path().join(BUCKET).display(),
         );
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
@@ -239,10 +271,24 @@ impl Drop for Host {
     }
 }
 
+/// A server of the system's, which is in nobody's PATH but root's.
+fn installed(program: &str) -> Option<PathBuf> {
+    let sbin = || ["/usr/sbin", "/usr/local/sbin"].map(|folder| Path::new(folder).join(program));
+    super::found(program).or_else(|| sbin().into_iter().find(|path| path.is_file()))
+}
+
+/// The name of the user who runs this.
+fn whoami() -> String {
+    let user = rustix::process::getuid().as_raw();
+    let user = Command::new("id").args(["-un", &user.to_string()]).output().unwrap();
+    String::from_utf8(user.stdout).unwrap().trim().to_owned()
+}
+
 /// Writes a new private key; its public half, as OpenSSH writes it.
 fn key(path: &Path) -> String {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     std::fs::write(path, key.serialize_pem()).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let mut blob = Vec::new();
     let point = rcgen::PublicKeyData::der_bytes(&key);
     for part in [b"ecdsa-sha2-nistp256".as_slice(), b"nistp256", point] {

@@ -25,7 +25,7 @@ impl Store {
             other => panic!("TORTURE_STORE is one of {KINDS:?}, not {other:?}"),
         };
         let host = match kind {
-            "sftp" => Some(Host::sftp(&server, false)),
+            "sftp" => Some(Host::openssh(&server).expect("sshd is there: .tools/need sshd")),
             "webdav" => Some(Host::webdav(&server)),
             "smb" => Some(Host::samba(&server).expect("smbd is there: .tools/need smbd")),
             _ => None,
