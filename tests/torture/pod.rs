@@ -44,7 +44,7 @@ pub struct Workload {
 pub struct Pod {
     program: PathBuf,
     /// The former release has no such flag.
-    knows_records: bool,
+    pub knows_records: bool,
     name: String,
     generation: String,
     /// `/restore`.
