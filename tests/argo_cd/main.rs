@@ -105,6 +105,7 @@ fn nothing_is_drift_however_argo_cd_compares_applies_and_tracks() {
     }
     await_synced(&revision, is_cell);
     await_state(&cells, 2, false);
+    comes_to_rest();
     stands_still(&cells, ROUND / 2);
 }
 
@@ -135,6 +136,29 @@ fn await_state(cells: &Cells, release: u8, is_annotated: bool) {
 fn settled(cells: &Cells) -> BTreeMap<String, Vec<serde_json::Value>> {
     let seen = cells.seen().into_iter();
     seen.map(|(name, cell)| (name, cell.settled())).collect()
+}
+
+/// Waits until a while goes by in which nothing is applied: what was overlooked may be healed once more, whenever Argo CD's own
+/// comparison comes by. What is drift for ever never rests.
+#[track_caller]
+fn comes_to_rest() {
+    let operations = || -> BTreeMap<String, serde_json::Value> {
+        let statuses = applications::statuses().into_iter();
+        statuses
+            .map(|(name, mut status)| (name, status["operationState"].take()))
+            .collect()
+    };
+    let began = Instant::now();
+    loop {
+        await_quiet();
+        let before = operations();
+        refresh(true);
+        std::thread::sleep(ROUND / 2);
+        if operations() == before {
+            return;
+        }
+        assert!(began.elapsed() < STILL, "something is applied again and again");
+    }
 }
 
 /// For so long nothing differs, nothing is applied, and nothing moves. There is no event to wait for: that none comes is

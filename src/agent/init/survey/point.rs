@@ -7,10 +7,10 @@ use super::source::{Listed, first_whole, newest_first};
 use super::{Said, Survey, with_causes};
 use crate::agent::arguments::{InitArguments, RestoreAt};
 use crate::agent::lease::inspect::Backup;
-use crate::store::{self, keys};
 use crate::store::records::{Served, decode};
 use crate::store::served::is_served;
 use crate::store::snapshot::SnapshotId;
+use crate::store::{self, keys};
 
 /// What the stores know of a value.
 pub(super) enum LookedUp {
