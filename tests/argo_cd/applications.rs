@@ -104,6 +104,15 @@ pub(crate) fn undisturbed() -> BTreeMap<String, Value> {
         assert_eq!(status["sync"]["status"], "Synced", "{name}: {}", told(status));
         assert!(status["conditions"].is_null(), "{name}: {}", told(status));
     }
+    operations_of(statuses)
+}
+
+/// What was applied last, of each.
+pub(crate) fn operations() -> BTreeMap<String, Value> {
+    operations_of(statuses())
+}
+
+fn operations_of(statuses: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     statuses
         .into_iter()
         .map(|(name, mut status)| (name, status["operationState"].take()))

@@ -31,7 +31,7 @@ mod webhook;
 #[path = "../api_server/workload.rs"]
 mod workload;
 
-use applications::{await_quiet, await_synced, refresh, syncs, told, undisturbed};
+use applications::{await_quiet, await_synced, operations, refresh, syncs, told, undisturbed};
 use cells::{Cells, DEFAULTS, outspoken};
 use installation::Installation;
 use std::collections::BTreeMap;
@@ -142,12 +142,6 @@ fn settled(cells: &Cells) -> BTreeMap<String, Vec<serde_json::Value>> {
 /// comparison comes by. What is drift for ever never rests.
 #[track_caller]
 fn comes_to_rest() {
-    let operations = || -> BTreeMap<String, serde_json::Value> {
-        let statuses = applications::statuses().into_iter();
-        statuses
-            .map(|(name, mut status)| (name, status["operationState"].take()))
-            .collect()
-    };
     let began = Instant::now();
     loop {
         await_quiet();

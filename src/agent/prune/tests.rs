@@ -1,3 +1,5 @@
+//! Places with snapshots, history and pins × rules and clocks → what is left of them.
+
 use super::*;
 use crate::store::faulty::Fault;
 use crate::store::index::{Carried, Header, IndexWriter, Totals};

@@ -21,26 +21,26 @@ pub(super) async fn made_whole(
     let mut needed = Vec::new();
     let folder = scratch.join("twins");
     for (complete, before) in plan.bereft(listing) {
-        let indexes = Indexes::new(store, &folder);
-        let found = indexes.totals(&complete).await;
-        match found {
-            Ok(_) if indexes.broken().is_empty() => {}
-            Ok(_) | Err(Error::Damaged { .. } | Error::NotFound { .. }) => {
-                needed.push(before);
-                continue;
-            }
-            Err(other) => return Err(other),
-        }
-        let twin = Upload {
-            local: folder.join(keys::snapshot(&complete)),
-            name: format!("{complete}.base"),
-        };
-        let undone = store.upload(keys::SNAPSHOTS, &[twin], &unwatched).await?;
-        if !undone.is_empty() {
+        if !is_made_whole(store, &folder, &complete).await? {
             needed.push(before);
         }
         // What can't be removed is in nobody's way: it is written over.
         let _ = std::fs::remove_dir_all(&folder);
     }
     Ok(needed)
+}
+
+/// Makes the twin of one index complete; `false` where the index can't be read itself, or the store does not take it.
+async fn is_made_whole(store: &dyn Store, folder: &Path, complete: &SnapshotId) -> Result<bool, Error> {
+    let indexes = Indexes::new(store, folder);
+    match indexes.totals(complete).await {
+        Ok(_) if indexes.broken().is_empty() => {}
+        Ok(_) | Err(Error::Damaged { .. } | Error::NotFound { .. }) => return Ok(false),
+        Err(other) => return Err(other),
+    }
+    let twin = Upload {
+        local: folder.join(keys::snapshot(complete)),
+        name: format!("{complete}.base"),
+    };
+    Ok(store.upload(keys::SNAPSHOTS, &[twin], &unwatched).await?.is_empty())
 }
