@@ -103,6 +103,51 @@ fn while_the_store_is_down_so_much_may_pile_up_and_then_the_log_is_let_go() {
     assert_eq!(rows.len(), usize::try_from(written).unwrap() + 3);
 }
 
+/// Whether the status says that the store has everything.
+fn is_said_to_be_sent(app: &App) -> bool {
+    let database = &app.status()["databases"]["config/app.db"];
+    database["txid"].is_string() && database["listed"] == database["txid"] && database["lag_seconds"] == 0.0
+}
+
+#[test]
+fn what_nobody_has_taken_from_a_database_is_never_said_to_be_sent() {
+    let mut app = App::on(S3::start());
+    let writer = create(&app.path("app.db"), "wal");
+    app.start();
+    app.until_replicated("app.db");
+    let before = until_all_is_sent(&app, "");
+    app.until("it is said", is_said_to_be_sent);
+    // Litestream runs, and takes nothing.
+    let hung = litestreams(&app);
+    signal(&hung, Signal::STOP);
+    insert(&writer, 0, 10);
+    app.until("it is not said any more", |app| !is_said_to_be_sent(app));
+    let lag = |app: &App| app.status()["databases"]["config/app.db"]["lag_seconds"].as_f64();
+    app.until("the lag grows", |app| lag(app) > Some(3.0));
+    assert!(!is_said_to_be_sent(&app));
+    signal(&hung, Signal::CONT);
+    let before = until_all_is_sent(&app, &before);
+    app.until("it is said again", is_said_to_be_sent);
+    // None runs: the pause after the fourth time is eight seconds.
+    for _ in 0..4 {
+        app.until("Litestream runs", has_litestream);
+        signal(&litestreams(&app), Signal::KILL);
+        app.until("Litestream has ended", |app| !has_litestream(app));
+    }
+    insert(&writer, 10, 10);
+    app.until("it is not said any more", |app| !is_said_to_be_sent(app));
+    until_all_is_sent(&app, &before);
+    app.until("it is said again", is_said_to_be_sent);
+    // What a transaction that was taken back has left in the log is nothing to wait for.
+    let rolled_back = "PRAGMA cache_size = 10; BEGIN;
+        WITH RECURSIVE many(n) AS (VALUES (1000) UNION ALL SELECT n + 1 FROM many WHERE n < 1200)
+        INSERT INTO t SELECT n, hex(randomblob(5000)) FROM many; ROLLBACK";
+    writer.execute_batch(rolled_back).unwrap();
+    // Longer than between two looks.
+    std::thread::sleep(Duration::from_secs(20));
+    app.until("it is said still", is_said_to_be_sent);
+}
+
 #[test]
 fn what_is_not_sent_when_the_pod_stops_is_sent_then_though_litestream_rests() {
     let mut app = App::on(S3::start());

@@ -6,7 +6,7 @@
 //!
 //! Reads the first bytes of the log, and the head and the index of Litestream's own files.
 
-use super::local::{beside, folder};
+use super::local::{beside, folder, position};
 use super::ltx::{File, Txid};
 use crate::agent::database::WAL;
 use std::fs;
@@ -52,6 +52,8 @@ pub(super) struct Part {
 struct Head {
     page_size: u64,
     pages: u64,
+    /// Where the part of the log ends that it was taken from.
+    end: u64,
     salts: Salts,
 }
 
@@ -80,6 +82,26 @@ impl Before {
     #[must_use]
     pub fn is_behind(&self, database: &Path) -> bool {
         log_salts(database).is_some_and(|salts| salts != self.salts)
+    }
+}
+
+/// Whether a database may have been written to after Litestream took what it has: by the log, which SQLite begins anew or goes
+/// on with, and where there is none, by the file's own time. What was written may be of a transaction that was taken back.
+#[must_use]
+pub fn has_more(database: &Path) -> bool {
+    let Some(newest) = files(database).last().copied() else {
+        return true;
+    };
+    let Some(head) = open(database, newest).and_then(|mut file| head(&mut file).ok()) else {
+        return true;
+    };
+    match log_salts(database) {
+        Some(salts) if salts == head.salts => frame_salts(database, head.end) == Some(salts),
+        Some(_) => true,
+        None => {
+            let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+            modified(database) > position(database).map(|position| position.time.into())
+        }
     }
 }
 
@@ -153,6 +175,7 @@ fn head(file: &mut (impl Read + Seek)) -> io::Result<Head> {
     Ok(Head {
         page_size: number(8),
         pages: number(12),
+        end: (number(48) << 32 | number(52)).saturating_add(number(56) << 32 | number(60)),
         salts,
     })
 }
@@ -196,6 +219,15 @@ fn log_salts(database: &Path) -> Option<Salts> {
         .read_exact(&mut header)
         .ok()?;
     header[16..24].try_into().ok()
+}
+
+/// The salts of the frame that begins at this byte of the log; none where it ends before.
+fn frame_salts(database: &Path, at: u64) -> Option<Salts> {
+    let mut header = [0; 24];
+    let mut log = fs::File::open(beside(database, WAL)).ok()?;
+    log.seek(SeekFrom::Start(at)).ok()?;
+    log.read_exact(&mut header).ok()?;
+    header[8..16].try_into().ok()
 }
 
 #[cfg(test)]
@@ -248,6 +280,47 @@ pub(super) mod tests {
             fs::write(beside(&self.database(), WAL), header).unwrap();
             self
         }
+    }
+
+    #[test]
+    fn what_the_log_has_beyond_what_was_taken_or_a_log_that_began_anew_is_more() {
+        let case = Case::new();
+        let database = case.database();
+        assert!(has_more(&database), "nothing is taken yet");
+        case.log(1).file(7, 1, 2, 50);
+        let taken = folder(&database).join(format!("ltx/0/{}-{}.ltx", Txid(7), Txid(7)));
+        let mut bytes = fs::read(&taken).unwrap();
+        // From byte 32 on, one frame of a page.
+        bytes[48..56].copy_from_slice(&32_u64.to_be_bytes());
+        bytes[56..64].copy_from_slice(&4120_u64.to_be_bytes());
+        fs::write(&taken, bytes).unwrap();
+        let log = |frames: &[u8]| {
+            let mut log = vec![0; 32];
+            log[16..24].copy_from_slice(&[frames[0]; 8]);
+            for salt in frames {
+                let mut frame = vec![0; 4120];
+                frame[8..16].copy_from_slice(&[*salt; 8]);
+                log.extend(frame);
+            }
+            fs::write(beside(&database, WAL), log).unwrap();
+        };
+        log(&[1]);
+        assert!(!has_more(&database));
+        log(&[1, 1]);
+        assert!(has_more(&database), "another frame");
+        log(&[1, 2]);
+        assert!(!has_more(&database), "one that the log before has left");
+        log(&[3]);
+        assert!(has_more(&database), "the log was begun anew");
+        fs::remove_file(beside(&database, WAL)).unwrap();
+        assert!(!has_more(&database), "no log, and no database");
+        fs::write(&database, "").unwrap();
+        let file = fs::File::options().write(true).open(&database).unwrap();
+        let taken = fs::metadata(&taken).unwrap().modified().unwrap();
+        file.set_modified(taken).unwrap();
+        assert!(!has_more(&database));
+        file.set_modified(taken + std::time::Duration::from_millis(1)).unwrap();
+        assert!(has_more(&database), "its app has ended, or it has no log");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::register::registered;
 use super::replica::Replica;
 use super::replication::Database;
 use super::supervise::Supervisor;
-use super::{check, control, local};
+use super::{check, continuity, control, local};
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::{blocking, with_sources};
 use crate::agent::sidecar::status::DatabaseStatus;
@@ -38,6 +38,11 @@ pub(super) struct Lag {
     store_down: bool,
     overgrown: bool,
     warned: bool,
+    /// Databases that were written to and not taken by Litestream, by their path of the index, and since when: its positions
+    /// say nothing of that.
+    untaken: BTreeMap<Vec<u8>, Timestamp>,
+    /// When it was last seen that all is taken.
+    taken: BTreeMap<Vec<u8>, Instant>,
 }
 
 impl Lag {
@@ -62,6 +67,7 @@ impl Supervisor {
             local::position(&database.file).is_some_and(|position| position.txid > database.sent)
                 || !database.replicated
         };
+        self.look_for_untaken(&databases).await;
         let waiting = databases.values().any(waits)
             || self.lag.overgrown
             || self.running.is_empty()
@@ -201,9 +207,11 @@ impl Supervisor {
         for (path, database) in self.replication.databases() {
             let name = String::from_utf8_lossy(&path).into_owned();
             let position = local::position(&database.file);
+            let untaken = self.lag.untaken.get(&path).copied();
             let since = position
                 .filter(|position| position.txid > database.sent)
-                .and_then(|_| local::waiting_since(&database.file, database.sent));
+                .and_then(|_| local::waiting_since(&database.file, database.sent))
+                .or(untaken);
             let lag = since.map_or(Duration::ZERO, |since| {
                 Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default()
             });
@@ -239,7 +247,9 @@ impl Supervisor {
                 DatabaseStatus {
                     status: word.to_owned(),
                     profile: database.profile.to_string(),
-                    txid: position.map(|position| position.txid.to_string()),
+                    txid: position
+                        .filter(|_| untaken.is_none())
+                        .map(|position| position.txid.to_string()),
                     listed: (database.sent.0 > 0).then(|| database.sent.to_string()),
                     lag_seconds: lag.as_secs_f64(),
                 },
@@ -247,6 +257,31 @@ impl Supervisor {
         }
         if !turned.is_empty() {
             self.wake(&turned);
+        }
+    }
+
+    /// Looks which databases were written to without that anybody of ours has taken it: whatever Litestream is not started for
+    /// yet, and what it does not take though it runs. What a transaction that was taken back has left in a log is nothing to take.
+    async fn look_for_untaken(&mut self, databases: &BTreeMap<Vec<u8>, Database>) {
+        self.lag.untaken.retain(|path, _| databases.contains_key(path));
+        for (path, database) in databases {
+            let is_taken = if !continuity::has_more(&database.file) {
+                true
+            } else if !self.goes_on_without_a_gap(database) {
+                false
+            } else if self.lag.taken.get(path).is_some_and(|asked| asked.elapsed() < EACH) {
+                continue;
+            } else if let Some(socket) = self.socket(database) {
+                control::sync(&socket, &database.file, false, SOON).await.is_ok()
+            } else {
+                false
+            };
+            if is_taken {
+                self.lag.taken.insert(path.clone(), Instant::now());
+                self.lag.untaken.remove(path);
+            } else {
+                self.lag.untaken.entry(path.clone()).or_insert_with(Timestamp::now);
+            }
         }
     }
 

@@ -101,7 +101,8 @@ pub struct DatabaseStatus {
     pub status: String,
     /// Its profile.
     pub profile: String,
-    /// The newest transaction on the volume.
+    /// The newest transaction on the volume; none while that is not known: it was written to, and Litestream has not
+    /// taken that.
     pub txid: Option<String>,
     /// The newest that the store lists.
     pub listed: Option<String>,
