@@ -162,6 +162,7 @@ async fn fill(place: &impl Store, last: SnapshotId) -> SnapshotId {
         needed_by: Some(last),
         left_at: Some(Txid(7)),
         runs: vec![Run::begun(&[], 1, Txid(0), None), Run::none(2)],
+        beginnings: Vec::new(),
     };
     let registry = Registry {
         version: VERSION,

@@ -10,6 +10,7 @@
 //!
 //! Litestream writes beside the database, so at tier 3 the sidecar's mount of the volume can be written.
 
+pub mod begun;
 pub mod check;
 pub mod configuration;
 pub mod continuity;

@@ -154,6 +154,7 @@ mod tests {
                 needed_by: needed_by.map(|id| id.parse().unwrap()),
                 left_at: None,
                 runs: Vec::new(),
+                beginnings: Vec::new(),
             };
             let kept: Vec<SnapshotId> = kept.iter().map(|id| id.parse().unwrap()).collect();
             assert_eq!(

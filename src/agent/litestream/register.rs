@@ -1,6 +1,7 @@
 //! What is written down before Litestream sees a database: that a start has to look for it, and after which transaction of
 //! its replica the run that begins counts. Part of [`Supervisor`].
 
+use super::begun::Beginning;
 use super::continuity::Before;
 use super::followed::{self, Beside};
 use super::lineage::Run;
@@ -8,15 +9,16 @@ use super::local;
 use super::ltx::Txid;
 use super::registry::{ON_VOLUME, Registered, Registry};
 use super::replication::Database;
-use super::supervise::Supervisor;
+use super::supervise::{Running, Supervisor};
 use crate::agent::sidecar::backup::Failure;
 use crate::agent::sidecar::batch::with_sources;
 use crate::agent::volume::own::OwnFolder;
 use crate::store::Error;
 use crate::store::claims::Holder;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 impl Supervisor {
     /// What a start has to look for is written down before Litestream sees it, and after what it counts on.
@@ -24,6 +26,7 @@ impl Supervisor {
         &mut self,
         holder: &Holder,
         databases: &BTreeMap<Vec<u8>, Database>,
+        starting: &BTreeSet<&'static str>,
     ) -> Result<(), Failure> {
         let known = match &self.registry {
             Some(known) => known.clone(),
@@ -33,10 +36,57 @@ impl Supervisor {
             self.begin(holder, &known, path, database).await?;
         }
         self.registry = None;
-        let next = registered(&known, &self.replication.databases());
+        let databases = self.replication.databases();
+        let mut next = registered(&known, &databases);
+        for database in databases.values().filter(|one| starting.contains(one.profile.as_str())) {
+            if let Some(entry) = next.get_mut(&database.folder, &database.path) {
+                self.beginning(holder, database).note(&mut entry.beginnings);
+            }
+        }
         let written = self.keep(&next, known == next).await;
         self.registry = written.is_ok().then_some(next);
         written
+    }
+
+    /// A process begins to send a database, after what is beside it and in the store.
+    fn beginning(&self, holder: &Holder, database: &Database) -> Beginning {
+        let local = local::position(&database.file).map_or(Txid(0), |position| position.txid);
+        let is_ending = self.running.contains_key(database.profile.as_str());
+        Beginning::now(holder.epoch, local.max(database.sent).max(database.newest), is_ending)
+    }
+
+    /// Processes have begun to send these databases, of which this was the newest transaction then: from then on nothing of
+    /// another log is a beginning. Where that can't be written, it is tried again.
+    pub(super) async fn note_what_was_begun(&mut self) {
+        let all_begun = |running: &&mut Running| running.unsure.is_empty() && !running.begun.is_empty();
+        let mut begun = Vec::new();
+        for running in self.running.values_mut().filter(all_begun) {
+            begun.append(&mut running.begun);
+        }
+        let Some(known) = self.registry.clone().filter(|_| !begun.is_empty()) else {
+            return;
+        };
+        let mut next = known.clone();
+        for database in self.replication.databases().values() {
+            let newest = begun
+                .iter()
+                .find(|(file, _)| *file == database.file)
+                .map(|(_, newest)| *newest);
+            let entry = next.get_mut(&database.folder, &database.path);
+            if let Some((newest, beginning)) = newest.zip(entry.and_then(|entry| entry.beginnings.last_mut())) {
+                beginning.seen(newest);
+            }
+        }
+        match self.keep(&next, known == next).await {
+            Ok(()) => self.registry = Some(next),
+            Err(error) => {
+                tracing::debug!("{}", with_sources(&error));
+                for running in self.running.values_mut() {
+                    let of_it = |(file, _): &&(PathBuf, Txid)| running.files.iter().any(|(known, _)| known == file);
+                    running.begun = begun.iter().filter(of_it).cloned().collect();
+                }
+            }
+        }
     }
 
     /// A run begins with what has none yet in this life, and with what can't go on in the one that it had.
@@ -131,6 +181,7 @@ pub(super) fn registered(known: &Registry, databases: &BTreeMap<Vec<u8>, Databas
                 needed_by: None,
                 left_at: None,
                 runs,
+                beginnings: before.map(|before| before.beginnings.clone()).unwrap_or_default(),
             },
             (None, Some(before)) => Registered {
                 gone: before.gone.or(Some(now)),

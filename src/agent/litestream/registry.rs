@@ -2,6 +2,7 @@
 //! are. Written by the claim's holder before Litestream first sees a database, and kept on each volume too, so that a start
 //! without a store knows what to look at. A type ↔ an object.
 
+use super::begun::Beginning;
 use super::lineage::Run;
 use super::ltx::Txid;
 use crate::store::keys;
@@ -53,6 +54,9 @@ pub struct Registered {
     /// Who followed it, the last one last; written before Litestream begins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<Run>,
+    /// Where processes of Litestream began to send it, the last one last; written before each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beginnings: Vec<Beginning>,
 }
 
 impl Default for Registry {
@@ -134,6 +138,7 @@ impl Registry {
             needed_by: None,
             left_at: None,
             runs: Vec::new(),
+            beginnings: Vec::new(),
         });
         Ok(Self {
             databases: databases.collect(),
@@ -166,6 +171,13 @@ impl Registry {
     pub fn get(&self, folder: &str, path: &str) -> Option<&Registered> {
         self.databases
             .iter()
+            .find(|one| one.folder == folder && one.path == path)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, folder: &str, path: &str) -> Option<&mut Registered> {
+        self.databases
+            .iter_mut()
             .find(|one| one.folder == folder && one.path == path)
     }
 
@@ -226,6 +238,7 @@ mod tests {
             needed_by: None,
             left_at: None,
             runs: Vec::new(),
+            beginnings: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! owner and mode. The newest point, or one at or before another; where that can't be restored, the one before it. What was
 //! there is kept under a name that says when; nothing is deleted before what replaces it is whole.
 
+use super::begun;
 use super::check::{self, Health};
 use super::configuration::{Configured, configuration};
 use super::local::{self, BESIDE, beside};
@@ -13,6 +14,7 @@ use super::salvage;
 use super::target::Target;
 use crate::agent::arguments::Profile;
 use crate::agent::volume::own::OwnFolder;
+use crate::store::claims;
 use crate::store::{Error as StoreError, Store};
 use jiff::Timestamp;
 use std::fs;
@@ -207,7 +209,16 @@ impl Restore<'_> {
 
     /// The newest state at or before `limit` that nothing speaks against, where there is one and it is not the newest.
     async fn before_the_seam(&self, replica: &Replica<'_>, limit: Option<Txid>) -> Result<Option<Txid>, Error> {
-        let Some(seam) = replica.seam(limit).await? else {
+        let beginnings = &self.database.beginnings;
+        let mut seam = replica.seam(limit, beginnings).await?;
+        if seam.is_some() && !beginnings.is_empty() {
+            let holder = claims::list(self.store).await?.last().map_or(0, |holder| holder.epoch);
+            if !begun::are_known(beginnings, holder) {
+                // A former release writes none down.
+                seam = replica.seam(limit, &[]).await?;
+            }
+        }
+        let Some(seam) = seam else {
             return Ok(None);
         };
         let files = replica.files().await?;
@@ -411,6 +422,7 @@ mod tests {
             needed_by: None,
             left_at: None,
             runs: Vec::new(),
+            beginnings: Vec::new(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! The newest files of a replica → the last transaction that nothing speaks against. A log begins anew in a way that can be
-//! told, or with the whole database; a part of a log that is neither was sent from another file that the app had put in the
-//! place of the first, or after what was written while no Litestream ran. Whoever sends sees that within seconds and sends the
+//! told, or with the whole database, by a process that was started then; a part of a log that is neither was sent from another
+//! file that the app had put in the place of the first, or after what was written while no Litestream ran. Whoever sends sees that within seconds and sends the
 //! whole database; killed before, it leaves as the newest point what no database ever was, though SQLite may find it whole.
 //! Reads the store: the newest file of level 0 most of the time, and a dozen more where that is no whole database.
 
+use super::begun::{self, Beginning};
 use super::continuity::{Part, part};
 use super::ltx::{File, Txid};
 use super::replica::Replica;
@@ -17,8 +18,13 @@ impl Part {
     /// Whether it may follow what was sent before: it is everything, or of the same log, or of that which SQLite begins in the
     /// place of that one: it counts the first half of the salts.
     fn follows(self, before: Self) -> bool {
+        self.is_whole || self.continues(before)
+    }
+
+    /// Whether it is of the same log, or of one that SQLite has begun in the place of that.
+    fn continues(self, before: Self) -> bool {
         let beginnings = self.first_salt().wrapping_sub(before.first_salt());
-        self.is_whole || self.salts == before.salts || (1..=MOST_BEGINNINGS).contains(&beginnings)
+        self.salts == before.salts || (1..=MOST_BEGINNINGS).contains(&beginnings)
     }
 
     fn first_salt(self) -> u32 {
@@ -29,10 +35,11 @@ impl Part {
 
 impl Replica<'_> {
     /// The last transaction at or before `limit` with which what comes next can't belong together; none: all of it may.
-    pub(super) async fn seam(&self, limit: Option<Txid>) -> Result<Option<Txid>, Error> {
+    /// `beginnings`: where processes began; none are known where it is empty, and what is whole is believed.
+    pub(super) async fn seam(&self, limit: Option<Txid>, beginnings: &[Beginning]) -> Result<Option<Txid>, Error> {
         let mut files = self.newest_in_a_row(limit).await?;
         let mut seam = None;
-        while let Some(before) = self.seam_in(&files).await? {
+        while let Some(before) = self.seam_in(&files, beginnings).await? {
             files.truncate(before + 1);
             seam = files.last().map(|(file, _)| file.max);
         }
@@ -56,13 +63,20 @@ impl Replica<'_> {
     }
 
     /// Which of the files is the last before the log of the newest, where that can't follow it.
-    async fn seam_in(&self, files: &[(File, u64)]) -> Result<Option<usize>, Error> {
+    async fn seam_in(&self, files: &[(File, u64)], beginnings: &[Beginning]) -> Result<Option<usize>, Error> {
         let Some(last) = files.len().checked_sub(1) else {
             return Ok(None);
         };
-        let Some(newest) = self.part(files, last).await?.filter(|newest| !newest.is_whole) else {
+        let begins = |which: usize| {
+            let file = files.get(which).map(|(file, _)| file.min);
+            file.is_some_and(|first| begun::may_begin_with(beginnings, first))
+        };
+        let Some(newest) = self.part(files, last).await? else {
             return Ok(None);
         };
+        if newest.is_whole && begins(last) {
+            return Ok(None);
+        }
         // The first of the same log: one that was left is not taken up again.
         let (mut from, mut first) = (0, last);
         while from < first {
@@ -76,10 +90,19 @@ impl Replica<'_> {
         let Some(before) = first.checked_sub(1) else {
             return Ok(None);
         };
-        let (Some(first), Some(part)) = (self.part(files, first).await?, self.part(files, before).await?) else {
+        let (Some(opening), Some(end)) = (self.part(files, first).await?, self.part(files, before).await?) else {
             return Ok(None);
         };
-        Ok((!first.follows(part)).then_some(before))
+        if opening.follows(end) && (!opening.is_whole || begins(first) || opening.continues(end)) {
+            return Ok(None);
+        }
+        // Whoever was started since, and found the same log, has sent the whole database once more.
+        for which in (first + 1..=last).filter(|which| begins(*which)) {
+            if self.part(files, which).await?.is_some_and(|part| part.is_whole) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(before))
     }
 
     /// What a file says of itself; none where it is damaged, or too large to be looked at for that.
@@ -110,7 +133,7 @@ mod tests {
     type Case<'a> = (&'a str, u64, &'a [Sent], Option<u64>);
 
     /// The seam of a replica whose files, from a transaction on, are of these salts, and so many pages of so many.
-    async fn seam(first: u64, files: &[Sent], limit: Option<u64>) -> Option<u64> {
+    async fn seam(first: u64, files: &[Sent], limit: Option<u64>, begun: &[u64]) -> Option<u64> {
         let store = Memory::default();
         for (txid, (salt, pages, of)) in (first..).zip(files) {
             let mut salts = [7; 8];
@@ -135,7 +158,35 @@ mod tests {
             target: &target,
             key: "database/a.db",
         };
-        replica.seam(limit.map(Txid)).await.unwrap().map(|txid| txid.0)
+        let beginnings: Vec<Beginning> = begun
+            .iter()
+            .map(|after| Beginning {
+                epoch: 1,
+                after: Txid(*after),
+                upto: Txid(after + 1),
+            })
+            .collect();
+        let seam = replica.seam(limit.map(Txid), &beginnings).await.unwrap();
+        seam.map(|txid| txid.0)
+    }
+
+    #[tokio::test]
+    async fn what_is_whole_and_of_another_log_is_believed_of_a_process_that_began_with_it() {
+        const WHOLE: u64 = 9;
+        #[rustfmt::skip]
+        let table: &[(&str, &[Sent], &[u64], Option<u64>)] = &[
+            ("a file that was put there while Litestream ran", &[(5, WHOLE, 9), (5, 1, 9), (800, WHOLE, 9)], &[0], Some(2)),
+            ("and what comes after it", &[(5, WHOLE, 9), (5, 1, 9), (800, WHOLE, 9), (800, 1, 9)], &[0], Some(2)),
+            ("and is ended before the next process begins", &[(5, WHOLE, 9), (5, 1, 9), (800, WHOLE, 9), (800, 1, 9)], &[0, 4], Some(2)),
+            ("and is sent as a whole by that", &[(5, WHOLE, 9), (800, WHOLE, 9), (800, 1, 9), (800, WHOLE, 9)], &[0, 3], None),
+            ("of which the log goes on", &[(5, WHOLE, 9), (800, 2, 9), (800, WHOLE, 9), (800, 1, 9)], &[0, 2], None),
+            ("a process that began with it", &[(5, WHOLE, 9), (5, 1, 9), (800, WHOLE, 9), (800, 1, 9)], &[0, 2], None),
+            ("older than what is remembered", &[(5, WHOLE, 9), (5, 1, 9), (800, WHOLE, 9), (800, 1, 9)], &[3], None),
+            ("the log that SQLite has begun in the place of the one before", &[(5, WHOLE, 9), (6, WHOLE, 9)], &[0], None),
+        ];
+        for (what, files, begun, expected) in table {
+            assert_eq!(seam(1, files, None, begun).await, *expected, "{what}");
+        }
     }
 
     #[tokio::test]
@@ -155,14 +206,14 @@ mod tests {
             ("a log that counts over", 1, &[(u32::MAX, 1, 9), (0, 1, 9)], None),
         ];
         for (what, first, files, expected) in table {
-            assert_eq!(seam(*first, files, None).await, *expected, "{what}");
+            assert_eq!(seam(*first, files, None, &[]).await, *expected, "{what}");
         }
         let mixed = [(5, WHOLE, 9), (800, 1, 3), (801, 3, 3)];
         assert_eq!(
-            seam(1, &mixed, Some(2)).await,
+            seam(1, &mixed, Some(2), &[]).await,
             Some(1),
             "the point that is asked for is one"
         );
-        assert_eq!(seam(1, &mixed, Some(1)).await, None);
+        assert_eq!(seam(1, &mixed, Some(1), &[]).await, None);
     }
 }

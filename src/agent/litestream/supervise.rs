@@ -6,6 +6,7 @@ use super::configuration::{Configured, configuration};
 use super::continuity::{self, Before, Continuity};
 use super::followed::{self, Beside};
 use super::lag::Lag;
+use super::ltx::Txid;
 use super::process::Process;
 use super::registry::Registry;
 use super::replication::{Database, Permission, Replication};
@@ -19,7 +20,7 @@ use crate::agent::sidecar::status::Shared;
 use crate::agent::sidecar::volume::Scope;
 use crate::store::claims::Holder;
 use crate::store::{Error, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,12 +46,14 @@ pub(super) struct Running {
     pub(super) files: Files,
     since: Instant,
     /// Databases of which it is not known yet whether they go on without a gap.
-    unsure: Vec<Unsure>,
+    pub(super) unsure: Vec<Unsure>,
+    /// Databases that it was seen to go on with, or to have sent as a whole, and their newest transaction then.
+    pub(super) begun: Vec<(PathBuf, Txid)>,
 }
 
 /// A database of which it is not known yet whether it goes on without a gap.
 #[derive(Clone)]
-struct Unsure {
+pub(super) struct Unsure {
     file: PathBuf,
     /// Where the process before ended.
     before: Option<Before>,
@@ -190,6 +193,7 @@ impl Supervisor {
             return self.halt().await;
         }
         self.verify().await;
+        self.note_what_was_begun().await;
         self.measure(holder).await;
     }
 
@@ -258,13 +262,18 @@ impl Supervisor {
             let socket = running.process.socket().to_owned();
             // One by one: whoever gives up waiting for this leaves the rest to be looked at later.
             for Unsure { file, before, anew } in running.unsure.clone() {
-                let judged = match control::sync(&socket, &file, false, EACH * 2).await {
+                let synced = control::sync(&socket, &file, false, EACH * 2).await;
+                let newest = local::position(&file).map_or(Txid(0), |position| position.txid);
+                let judged = match synced {
                     Ok(_) => continuity::judge(&file, before, anew),
                     Err(_) => Continuity::Unknown,
                 };
                 match judged {
                     // Until that can be noted, it would be asked for again.
-                    Continuity::Sure if note(&file, false) => running.unsure.retain(|other| other.file != file),
+                    Continuity::Sure if note(&file, false) => {
+                        running.unsure.retain(|other| other.file != file);
+                        running.begun.push((file, newest));
+                    }
                     Continuity::Sure | Continuity::Unknown => {}
                     Continuity::Broken => broken = Some((*name, file)),
                 }
@@ -332,12 +341,24 @@ impl Supervisor {
             return Ok(());
         }
         self.require_claim(holder).await?;
-        self.register(holder, &databases).await?;
+        let is_as_wanted = |running: Option<&Running>, files: &Files| running.is_some_and(|one| one.files == *files);
+        let mut starting = BTreeSet::new();
+        for (name, (_, _, files)) in &wanted {
+            if !is_as_wanted(self.running.get(name), files) {
+                // Before it is listed what the store has: it adds half of the one and half of the other at each moment.
+                self.end_what_was_replaced(name, files).await;
+                starting.insert(*name);
+            }
+        }
+        self.register(holder, &databases, &starting).await?;
         for (name, (profile, configured, files)) in wanted {
-            if self.running.get(name).is_some_and(|running| running.files == files) {
+            if is_as_wanted(self.running.get(name), &files) {
                 continue;
             }
-            self.replace(name, &files).await;
+            if let Some(running) = self.running.remove(name) {
+                // What it does not send now, the next one does.
+                running.process.stop(EACH * 2).await;
+            }
             if configured.is_empty() {
                 continue;
             }
@@ -371,6 +392,7 @@ impl Supervisor {
                     files,
                     since: Instant::now(),
                     unsure,
+                    begun: Vec::new(),
                 },
             );
             self.said = None;
@@ -397,23 +419,23 @@ impl Supervisor {
         }
     }
 
-    /// Ends a process whose databases are others now.
-    async fn replace(&mut self, name: &'static str, files: &[(PathBuf, (u64, u64))]) {
+    /// Ends a process at once that has a file which is another now.
+    async fn end_what_was_replaced(&mut self, name: &'static str, files: &[(PathBuf, (u64, u64))]) {
+        let is_other = |known: &(PathBuf, (u64, u64))| !files.contains(known);
         let Some(running) = self.running.remove(name) else {
             return;
         };
-        let others: Vec<&PathBuf> = running
-            .files
-            .iter()
-            .filter(|known| !files.contains(known))
-            .map(|(file, _)| file)
-            .collect();
-        if others.is_empty() {
-            // What it does not send now, the next one does.
-            running.process.stop(EACH * 2).await;
+        if !running.files.iter().any(is_other) {
+            self.running.insert(name, running);
             return;
         }
         // It still holds the file that is gone: what it would send now is half of the one and half of the other.
+        let others: Vec<&PathBuf> = running
+            .files
+            .iter()
+            .filter(|known| is_other(known))
+            .map(|(file, _)| file)
+            .collect();
         running.process.kill().await;
         for file in others {
             replaced(file);

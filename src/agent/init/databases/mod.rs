@@ -266,6 +266,7 @@ fn unknown(folder: &str, path: &str, volume: &Path) -> Registered {
         needed_by: None,
         left_at: None,
         runs: Vec::new(),
+        beginnings: Vec::new(),
     }
 }
 
