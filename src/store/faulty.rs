@@ -26,6 +26,8 @@ pub enum Fault {
     ListsHalf,
     /// Downloads bring the first half of each file, and succeed.
     HalfFiles,
+    /// At the call of this number its disk is not mounted: nothing is there of what is read or downloaded.
+    UnmountedAt(usize),
     /// Nothing is deleted.
     RefusesDeletions,
     /// The folder that downloads go to has room for so many bytes, and no more.
@@ -95,6 +97,10 @@ impl Faulty {
             Fault::HalfOf(half) if number > half => Err(self.away()),
             _ => Ok(files),
         }
+    }
+
+    fn is_mounted(&self) -> bool {
+        self.fault != Fault::UnmountedAt(self.calls())
     }
 
     /// Downloads one file after the other, until there is no room for the next.
@@ -176,7 +182,14 @@ impl Store for Faulty {
 
     fn read<'a>(&'a self, key: &'a str) -> Answer<'a, Vec<u8>> {
         Box::pin(async move {
+            let is_mounted = self.is_mounted();
             self.call(0).await?;
+            if !is_mounted {
+                return Err(Error::NotFound {
+                    destination: self.destination(),
+                    key: key.to_owned(),
+                });
+            }
             self.memory.read(key).await
         })
     }
@@ -204,7 +217,15 @@ impl Store for Faulty {
         done: Done<'a>,
     ) -> Answer<'a, Vec<Undone>> {
         Box::pin(async move {
+            let is_mounted = self.is_mounted();
             let count = self.call(names.len()).await?;
+            if !is_mounted {
+                let undone = |name: &String| Undone {
+                    name: name.clone(),
+                    why: "object not found".to_owned(),
+                };
+                return Ok(names.iter().map(undone).collect());
+            }
             if let Fault::RoomFor(bytes) = self.fault {
                 return self.download_into(bytes, prefix, names, to, done).await;
             }

@@ -4,7 +4,7 @@
 use super::index::{Entry, Header, IndexReader, Totals, merged};
 use super::records::Damage;
 use super::snapshot::SnapshotId;
-use super::{Contents, Error, Store, keys, unwatched};
+use super::{Contents, Error, Store, keys, shows_itself, unwatched};
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -56,6 +56,10 @@ enum Unread<E = Error> {
 }
 
 impl<E: From<Error>> Unread<E> {
+    fn failed(error: Error) -> Self {
+        Self::Failed(error.into())
+    }
+
     fn of(document: Document, error: Error) -> Self {
         match error {
             Error::Damaged { .. } | Error::NotFound { .. } => Self::Broken(document, Box::new(error)),
@@ -301,22 +305,32 @@ impl<'a> Indexes<'a> {
         // What is of another time must not pass for what did not come.
         let _ = std::fs::remove_file(&file);
         let name = key.rsplit_once('/').map_or(key.as_str(), |(_, name)| name).to_owned();
+        if self.download(&name).await.map_err(Unread::failed)? {
+            return Ok(());
+        }
+        let destination = self.store.destination();
+        // Not each has a twin; an index was listed.
+        if matches!(document, Document::Index(_)) {
+            if !shows_itself(self.store).await.map_err(Unread::failed)? {
+                let why = format!("it shows nothing of the place any more, {key} was listed a moment ago");
+                return Err(Unread::failed(Error::Unreachable { destination, why }));
+            }
+            if self.download(&name).await.map_err(Unread::failed)? {
+                return Ok(());
+            }
+        }
+        Err(Unread::of(document, Error::NotFound { destination, key }))
+    }
+
+    /// Brings one by its name; whether it came.
+    async fn download(&self, name: &str) -> Result<bool, Error> {
+        let folder = self.folder.join(keys::SNAPSHOTS);
+        let names = [name.to_owned()];
         let undone = self
             .store
-            .download(
-                keys::SNAPSHOTS,
-                std::slice::from_ref(&name),
-                &self.folder.join(keys::SNAPSHOTS),
-                &unwatched,
-            )
-            .await
-            .map_err(|error| Unread::Failed(error.into()))?;
-        if undone.is_empty() {
-            Ok(())
-        } else {
-            let destination = self.store.destination();
-            Err(Unread::of(document, Error::NotFound { destination, key }))
-        }
+            .download(keys::SNAPSHOTS, &names, &folder, &unwatched)
+            .await?;
+        Ok(undone.is_empty())
     }
 
     fn keep(&self, file: &Path, content: &[u8]) -> Result<(), Error> {

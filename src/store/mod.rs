@@ -351,6 +351,21 @@ impl Error {
     }
 }
 
+/// Whether a store shows anything of a place at this moment. One whose disk is not mounted, or is another, shows nothing, and
+/// says of each object that it is not there: to be asked before that is believed of one that was listed.
+pub async fn shows_itself(store: &dyn Store) -> Result<bool, Error> {
+    match store.list_all(&[keys::CLAIMS, keys::SNAPSHOTS]).await {
+        Ok(listings) if listings.iter().all(Vec::is_empty) => match store.read(keys::STORE_ID).await {
+            Ok(_) | Err(Error::Damaged { .. }) => Ok(true),
+            Err(Error::NotFound { .. } | Error::NoBucket { .. }) => Ok(false),
+            Err(error) => Err(error),
+        },
+        Ok(_) => Ok(true),
+        Err(Error::NoBucket { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Everything below `prefix`, sorted by name.
 pub async fn listed(store: &(impl Store + ?Sized), prefix: &str, depth: Depth) -> Result<Vec<Object>, Error> {
     let mut objects = Vec::new();

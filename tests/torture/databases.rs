@@ -9,6 +9,7 @@ use super::pod::{Pod, Workload};
 use super::settings::Settings;
 use super::store::Store;
 use super::support::write;
+use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -333,7 +334,8 @@ impl Databases {
 
     /// Waits until the store is said to have all that was committed: it is known as sent.
     fn acknowledge(&mut self) -> Verdict {
-        // Whoever looks at the databases has looked since the last commit.
+        // A release before the one that says when it has looked has done so since the last commit by then.
+        let committed = Timestamp::now();
         std::thread::sleep(Duration::from_secs(4));
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -345,6 +347,9 @@ impl Databases {
                     && database["listed"].is_string()
                     && database["listed"] == database["txid"]
                     && database["lag_seconds"].as_f64() == Some(0.0)
+                    && database["as_of"]
+                        .as_str()
+                        .is_none_or(|as_of| as_of.parse::<Timestamp>().unwrap() >= committed)
             };
             if self.all.keys().all(is_sent) {
                 break;

@@ -43,6 +43,8 @@ pub(super) struct Lag {
     untaken: BTreeMap<Vec<u8>, Timestamp>,
     /// When it was last seen that all is taken.
     taken: BTreeMap<Vec<u8>, Instant>,
+    /// When the databases were last looked at.
+    looked: Timestamp,
 }
 
 impl Lag {
@@ -252,6 +254,7 @@ impl Supervisor {
                         .map(|position| position.txid.to_string()),
                     listed: (database.sent.0 > 0).then(|| database.sent.to_string()),
                     lag_seconds: lag.as_secs_f64(),
+                    as_of: self.lag.looked,
                 },
             );
         }
@@ -263,6 +266,7 @@ impl Supervisor {
     /// Looks which databases were written to without that anybody of ours has taken it: whatever Litestream is not started for
     /// yet, and what it does not take though it runs. What a transaction that was taken back has left in a log is nothing to take.
     async fn look_for_untaken(&mut self, databases: &BTreeMap<Vec<u8>, Database>) {
+        self.lag.looked = Timestamp::now();
         self.lag.untaken.retain(|path, _| databases.contains_key(path));
         for (path, database) in databases {
             let is_taken = if !continuity::has_more(&database.file) {

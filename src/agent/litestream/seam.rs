@@ -131,6 +131,8 @@ mod tests {
     type Sent = (u32, u64, u32);
     /// What is the case, the first transaction, what was sent from it on, and the seam.
     type Case<'a> = (&'a str, u64, &'a [Sent], Option<u64>);
+    /// What is the case, what was sent, after which transactions processes began, and the seam.
+    type Begun<'a> = (&'a str, &'a [Sent], &'a [u64], Option<u64>);
 
     /// The seam of a replica whose files, from a transaction on, are of these salts, and so many pages of so many.
     async fn seam(first: u64, files: &[Sent], limit: Option<u64>, begun: &[u64]) -> Option<u64> {
@@ -174,7 +176,7 @@ mod tests {
     async fn what_is_whole_and_of_another_log_is_believed_of_a_process_that_began_with_it() {
         const WHOLE: u64 = 9;
         #[rustfmt::skip]
-        let table: &[(&str, &[Sent], &[u64], Option<u64>)] = &[
+        let table: &[Begun<'_>] = &[
             ("a file that was put there while Litestream ran", &[(5, WHOLE, 9), (5, 1, 9), (800, WHOLE, 9)], &[0], Some(2)),
             ("and what comes after it", &[(5, WHOLE, 9), (5, 1, 9), (800, WHOLE, 9), (800, 1, 9)], &[0], Some(2)),
             ("and is ended before the next process begins", &[(5, WHOLE, 9), (5, 1, 9), (800, WHOLE, 9), (800, 1, 9)], &[0, 4], Some(2)),

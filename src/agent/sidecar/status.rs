@@ -108,6 +108,8 @@ pub struct DatabaseStatus {
     pub listed: Option<String>,
     /// How long the first that it does not list has waited.
     pub lag_seconds: f64,
+    /// When it was looked at for this: what was written later is not in it.
+    pub as_of: Timestamp,
 }
 
 /// What all parts of the sidecar share.

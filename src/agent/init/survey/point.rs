@@ -10,7 +10,7 @@ use crate::agent::lease::inspect::Backup;
 use crate::store::records::{Served, decode};
 use crate::store::served::is_served;
 use crate::store::snapshot::SnapshotId;
-use crate::store::{self, keys};
+use crate::store::{self, Store, keys};
 
 /// What the stores know of a value.
 pub(super) enum LookedUp {
@@ -60,6 +60,24 @@ pub(super) async fn confirmed(init: &Init<'_>, survey: &Survey, value: &str) -> 
     Some(value.to_owned())
 }
 
+/// The record that a value was served. That there is none is believed of a store that shows its place at the same time, where it
+/// has a backup: one whose disk is not mounted says so of everything.
+async fn read_served(store: &dyn Store, value: &str, has_a_backup: bool) -> Result<Vec<u8>, store::Error> {
+    let key = keys::served(value);
+    match store.read(&key).await {
+        Err(error) if error.is_not_found() && has_a_backup => {
+            if store::shows_itself(store).await? {
+                return store.read(&key).await;
+            }
+            Err(store::Error::Unreachable {
+                destination: store.destination(),
+                why: "it shows nothing of the place any more that it had a backup in a moment ago".to_owned(),
+            })
+        }
+        read => read,
+    }
+}
+
 /// Asks every store about a new value. An error says why nobody knows.
 pub(super) async fn look_up(
     init: &Init<'_>,
@@ -69,12 +87,13 @@ pub(super) async fn look_up(
 ) -> Result<LookedUp, String> {
     // One that has its record is enough; that none has is known only when all have answered.
     let mut unknown = None;
-    for (store, said) in init.stores.iter().zip(&survey.said) {
+    for (number, (store, said)) in init.stores.iter().zip(&survey.said).enumerate() {
         if let Said::Nothing(why) = said {
             unknown.get_or_insert(format!("whether restore-at {value} was served can't be asked: {why}"));
             continue;
         }
-        match store.read(&keys::served(value)).await {
+        let has_a_backup = survey.backups().any(|(other, _)| other == number);
+        match read_served(store.as_ref(), value, has_a_backup).await {
             Ok(bytes) => {
                 let served = decode::<Served>(&bytes).ok();
                 return Ok(LookedUp::Served(served.map(|served| served.snapshot)));

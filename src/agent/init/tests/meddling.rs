@@ -53,3 +53,21 @@ async fn nothing_is_missing_before_the_listing_was_looked_at_again() {
         assert_eq!(bed.tree(), expected, "{restored}, {thins}");
     }
 }
+
+/// A disk that is not mounted for a moment takes the newest index away, or the word that a value was served: neither an older
+/// state nor the value again is what the start goes by.
+#[tokio::test]
+async fn what_is_not_there_for_a_moment_is_not_gone() {
+    for number in 0..25 {
+        let bed = backed_up();
+        let store = |fault| -> [Box<dyn Store>; 1] { [Box::new(Faulty::new(&bed.memory, fault))] };
+        if start(&bed.arguments(), &store(Fault::UnmountedAt(number)))
+            .await
+            .is_ok()
+        {
+            assert_eq!(bed.tree(), after(), "call {number}");
+        }
+        start(&bed.arguments(), &store(Fault::None)).await.unwrap();
+        assert_eq!(bed.tree(), after(), "after call {number}");
+    }
+}
