@@ -8,7 +8,7 @@ use crate::store::retention::delay::{self, Turn};
 use crate::store::retention::{self, Listing, Plan, Rules};
 use crate::store::snapshot::SnapshotId;
 use crate::store::state::Pruning;
-use crate::store::{Depth, Error, Store, Undone, keys, listed};
+use crate::store::{Depth, Error, Store, Undone, keys, listed, read_listed};
 use jiff::Timestamp;
 use std::path::Path;
 
@@ -208,10 +208,9 @@ pub async fn pins(store: &dyn Store) -> Result<Vec<Pinned>, Error> {
             continue;
         };
         let key = keys::pin(name);
-        let bytes = match store.read(&key).await {
-            Ok(bytes) => bytes,
-            // Taken away between the two.
-            Err(error) if error.is_not_found() => continue,
+        let bytes = match read_listed(store, &key).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => continue,
             // Its name may tell.
             Err(error) if error.is_damaged() => Vec::new(),
             Err(error) => return Err(error),

@@ -4,7 +4,7 @@
 use super::index::{Entry, Header, IndexReader, Totals, merged};
 use super::records::Damage;
 use super::snapshot::SnapshotId;
-use super::{Contents, Error, Store, keys, shows_itself, unwatched};
+use super::{Contents, Error, Store, keys, shows_itself, unwatched, vanished};
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -312,8 +312,7 @@ impl<'a> Indexes<'a> {
         // Not each has a twin; an index was listed.
         if matches!(document, Document::Index(_)) {
             if !shows_itself(self.store).await.map_err(Unread::failed)? {
-                let why = format!("it shows nothing of the place any more, {key} was listed a moment ago");
-                return Err(Unread::failed(Error::Unreachable { destination, why }));
+                return Err(Unread::failed(vanished(self.store, &key)));
             }
             if self.download(&name).await.map_err(Unread::failed)? {
                 return Ok(());

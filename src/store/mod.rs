@@ -366,6 +366,31 @@ pub async fn shows_itself(store: &dyn Store) -> Result<bool, Error> {
     }
 }
 
+/// Reads an object that was listed, or may be of a place that has a backup. None: it is not there, as a store that shows its
+/// place says twice.
+pub async fn read_listed(store: &dyn Store, key: &str) -> Result<Option<Vec<u8>>, Error> {
+    let found = |read: Result<Vec<u8>, Error>| match read {
+        Err(error) if error.is_not_found() => Ok(None),
+        other => other.map(Some),
+    };
+    if let Some(found) = found(store.read(key).await)? {
+        return Ok(Some(found));
+    }
+    if shows_itself(store).await? {
+        return found(store.read(key).await);
+    }
+    Err(vanished(store, key))
+}
+
+/// A store that shows nothing of a place any more, when this was asked for.
+#[must_use]
+pub fn vanished(store: &dyn Store, key: &str) -> Error {
+    Error::Unreachable {
+        destination: store.destination(),
+        why: format!("it shows nothing of the place any more, which it did a moment ago: {key} can't be asked for"),
+    }
+}
+
 /// Everything below `prefix`, sorted by name.
 pub async fn listed(store: &(impl Store + ?Sized), prefix: &str, depth: Depth) -> Result<Vec<Object>, Error> {
     let mut objects = Vec::new();

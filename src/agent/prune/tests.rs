@@ -1,7 +1,7 @@
 //! Places with snapshots, history and pins × rules and clocks → what is left of them.
 
 use super::*;
-use crate::store::faulty::Fault;
+use crate::store::faulty::{Fault, Faulty};
 use crate::store::index::{Carried, Header, IndexWriter, Totals};
 use crate::store::indexes::Indexes;
 use crate::store::keys::SnapshotObject;
@@ -178,8 +178,8 @@ async fn a_damaged_pin_keeps_what_is_left_of_it_names_or_else_one_snapshot_of_ea
     }
 }
 
-#[tokio::test]
-async fn what_is_pinned_stays_with_what_it_needs() {
+/// The same, and a pin.
+async fn pinned_place() -> Memory {
     let store = place().await;
     let pin = Pin {
         version: VERSION,
@@ -188,6 +188,34 @@ async fn what_is_pinned_stays_with_what_it_needs() {
         reason: "before a sync".to_owned(),
     };
     store.write("pins/before-sync.json", &encode(&pin)).await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn what_is_pinned_stays_whenever_the_store_shows_nothing_for_a_moment() {
+    for number in 0..30 {
+        let memory = Arc::new(pinned_place().await);
+        let store = Faulty::new(&memory, Fault::UnmountedAt(number));
+        let _ = prune(
+            &store,
+            &"last=1".parse().unwrap(),
+            Look::Lightly,
+            "2026-11-22T12:00:00Z".parse().unwrap(),
+            None,
+            None,
+            tempfile::tempdir().unwrap().path(),
+        )
+        .await;
+        let left = keys_of(&memory);
+        for needed in ["snapshots/20261101T100100Z-1.2-auto.json", "pins/before-sync.json"] {
+            assert!(left.iter().any(|key| key == needed), "{needed} is gone, call {number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_pinned_stays_with_what_it_needs() {
+    let store = pinned_place().await;
     let pruned = pruned(&store, "last=1", Look::Lightly).await.unwrap();
     assert_eq!(pruned.plan.dropped, ["20261020T100000Z-0.1-auto".parse().unwrap()]);
     // The pin came, an index and its mark went.

@@ -62,19 +62,14 @@ pub(super) async fn confirmed(init: &Init<'_>, survey: &Survey, value: &str) -> 
 
 /// The record that a value was served. That there is none is believed of a store that shows its place at the same time, where it
 /// has a backup: one whose disk is not mounted says so of everything.
-async fn read_served(store: &dyn Store, value: &str, has_a_backup: bool) -> Result<Vec<u8>, store::Error> {
+async fn read_served(store: &dyn Store, value: &str, has_a_backup: bool) -> Result<Option<Vec<u8>>, store::Error> {
     let key = keys::served(value);
+    if has_a_backup {
+        return store::read_listed(store, &key).await;
+    }
     match store.read(&key).await {
-        Err(error) if error.is_not_found() && has_a_backup => {
-            if store::shows_itself(store).await? {
-                return store.read(&key).await;
-            }
-            Err(store::Error::Unreachable {
-                destination: store.destination(),
-                why: "it shows nothing of the place any more that it had a backup in a moment ago".to_owned(),
-            })
-        }
-        read => read,
+        Err(error) if error.is_not_found() => Ok(None),
+        read => read.map(Some),
     }
 }
 
@@ -94,12 +89,12 @@ pub(super) async fn look_up(
         }
         let has_a_backup = survey.backups().any(|(other, _)| other == number);
         match read_served(store.as_ref(), value, has_a_backup).await {
-            Ok(bytes) => {
+            Ok(Some(bytes)) => {
                 let served = decode::<Served>(&bytes).ok();
                 return Ok(LookedUp::Served(served.map(|served| served.snapshot)));
             }
             Err(store::Error::Damaged { .. }) => return Ok(LookedUp::Served(None)),
-            Err(error) if error.is_not_found() => {}
+            Ok(None) => {}
             Err(error) => {
                 unknown.get_or_insert(with_causes(&error));
             }
