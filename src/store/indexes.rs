@@ -368,3 +368,49 @@ impl<'a> Indexes<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::index::{Carried, IndexWriter};
+    use crate::store::memory::Memory;
+    use std::collections::BTreeMap;
+
+    #[tokio::test]
+    async fn an_index_that_was_listed_is_gone_only_of_a_store_that_shows_its_place() {
+        let id: SnapshotId = "20261122T130500Z-3.42-auto".parse().unwrap();
+        let header = Header {
+            id,
+            base: None,
+            time: id.time,
+            volumes: Vec::new(),
+            databases: Vec::new(),
+            skipped: BTreeMap::new(),
+            carried: Carried::default(),
+        };
+        let index = IndexWriter::new(Vec::new(), &header).unwrap();
+        let index = index.finish(Totals::default()).unwrap();
+        let memory = Arc::new(Memory::default());
+        memory.write(&keys::snapshot(&id), &index).await.unwrap();
+        let read = async |store: Faulty| {
+            let folder = tempfile::tempdir().unwrap();
+            Indexes::new(&store, folder.path()).header(&id).await
+        };
+        let unmounted = Faulty::new(&memory, Fault::UnmountedAt(0));
+        assert_eq!(read(unmounted).await.unwrap(), header, "for a moment");
+        memory.objects().clear();
+        let error = read(Faulty::new(&memory, Fault::None)).await.unwrap_err();
+        assert!(error.retry_helps(), "it shows nothing at all: {error}");
+        for sign in [
+            "claims/3-aa.json",
+            "snapshots/20261122T130000Z-3.41-auto.json",
+            keys::STORE_ID,
+        ] {
+            memory.objects().clear();
+            memory.write(sign, b"x").await.unwrap();
+            let error = read(Faulty::new(&memory, Fault::None)).await.unwrap_err();
+            assert!(error.is_not_found(), "{sign}: {error}");
+        }
+    }
+}
