@@ -462,4 +462,26 @@ impl<R: BufRead> Iterator for IndexReader<R> {
 }
 
 #[cfg(test)]
+impl Header {
+    /// Of a complete snapshot that has nothing.
+    pub(crate) fn of_nothing(id: SnapshotId) -> Self {
+        Self {
+            id,
+            base: None,
+            time: id.time,
+            volumes: Vec::new(),
+            databases: Vec::new(),
+            skipped: BTreeMap::new(),
+            carried: Carried::default(),
+        }
+    }
+
+    /// An index with this header and no entries.
+    pub(crate) fn alone(&self) -> Vec<u8> {
+        let index = IndexWriter::new(Vec::new(), self).unwrap();
+        index.finish(Totals::default()).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests;

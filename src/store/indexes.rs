@@ -4,7 +4,7 @@
 use super::index::{Entry, Header, IndexReader, Totals, merged};
 use super::records::Damage;
 use super::snapshot::SnapshotId;
-use super::{Contents, Error, Store, keys, shows_itself, unwatched, vanished};
+use super::{Contents, Error, Store, asked_twice, keys, unwatched};
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -56,10 +56,6 @@ enum Unread<E = Error> {
 }
 
 impl<E: From<Error>> Unread<E> {
-    fn failed(error: Error) -> Self {
-        Self::Failed(error.into())
-    }
-
     fn of(document: Document, error: Error) -> Self {
         match error {
             Error::Damaged { .. } | Error::NotFound { .. } => Self::Broken(document, Box::new(error)),
@@ -305,31 +301,28 @@ impl<'a> Indexes<'a> {
         // What is of another time must not pass for what did not come.
         let _ = std::fs::remove_file(&file);
         let name = key.rsplit_once('/').map_or(key.as_str(), |(_, name)| name).to_owned();
-        if self.download(&name).await.map_err(Unread::failed)? {
-            return Ok(());
-        }
-        let destination = self.store.destination();
-        // Not each has a twin; an index was listed.
-        if matches!(document, Document::Index(_)) {
-            if !shows_itself(self.store).await.map_err(Unread::failed)? {
-                return Err(Unread::failed(vanished(self.store, &key)));
-            }
-            if self.download(&name).await.map_err(Unread::failed)? {
-                return Ok(());
-            }
-        }
-        Err(Unread::of(document, Error::NotFound { destination, key }))
+        let came = match document {
+            // It was listed.
+            Document::Index(_) => asked_twice(self.store, &key, || self.download(&name)).await,
+            // Not each index has one.
+            Document::Twin(_) => self.download(&name).await,
+        };
+        let came = came.map_err(|error| Unread::Failed(error.into()))?;
+        came.ok_or_else(|| {
+            let destination = self.store.destination();
+            Unread::of(document, Error::NotFound { destination, key })
+        })
     }
 
-    /// Brings one by its name; whether it came.
-    async fn download(&self, name: &str) -> Result<bool, Error> {
+    /// Brings one by its name; none: it did not come.
+    async fn download(&self, name: &str) -> Result<Option<()>, Error> {
         let folder = self.folder.join(keys::SNAPSHOTS);
         let names = [name.to_owned()];
         let undone = self
             .store
             .download(keys::SNAPSHOTS, &names, &folder, &unwatched)
             .await?;
-        Ok(undone.is_empty())
+        Ok(undone.is_empty().then_some(()))
     }
 
     fn keep(&self, file: &Path, content: &[u8]) -> Result<(), Error> {
@@ -373,26 +366,14 @@ impl<'a> Indexes<'a> {
 mod tests {
     use super::*;
     use crate::store::faulty::{Fault, Faulty};
-    use crate::store::index::{Carried, IndexWriter};
     use crate::store::memory::Memory;
-    use std::collections::BTreeMap;
 
     #[tokio::test]
     async fn an_index_that_was_listed_is_gone_only_of_a_store_that_shows_its_place() {
         let id: SnapshotId = "20261122T130500Z-3.42-auto".parse().unwrap();
-        let header = Header {
-            id,
-            base: None,
-            time: id.time,
-            volumes: Vec::new(),
-            databases: Vec::new(),
-            skipped: BTreeMap::new(),
-            carried: Carried::default(),
-        };
-        let index = IndexWriter::new(Vec::new(), &header).unwrap();
-        let index = index.finish(Totals::default()).unwrap();
+        let header = Header::of_nothing(id);
         let memory = Arc::new(Memory::default());
-        memory.write(&keys::snapshot(&id), &index).await.unwrap();
+        memory.write(&keys::snapshot(&id), &header.alone()).await.unwrap();
         let read = async |store: Faulty| {
             let folder = tempfile::tempdir().unwrap();
             Indexes::new(&store, folder.path()).header(&id).await

@@ -366,29 +366,34 @@ pub async fn shows_itself(store: &dyn Store) -> Result<bool, Error> {
     }
 }
 
-/// Reads an object that was listed, or may be of a place that has a backup. None: it is not there, as a store that shows its
-/// place says twice.
-pub async fn read_listed(store: &dyn Store, key: &str) -> Result<Option<Vec<u8>>, Error> {
-    let found = |read: Result<Vec<u8>, Error>| match read {
+/// Reads an object; none: the store says that there is none.
+pub async fn read_if_there(store: &dyn Store, key: &str) -> Result<Option<Vec<u8>>, Error> {
+    match store.read(key).await {
         Err(error) if error.is_not_found() => Ok(None),
-        other => other.map(Some),
-    };
-    if let Some(found) = found(store.read(key).await)? {
+        read => read.map(Some),
+    }
+}
+
+/// Reads an object that was listed, or may be of a place that has a backup. None: see [`asked_twice`].
+pub async fn read_listed(store: &dyn Store, key: &str) -> Result<Option<Vec<u8>>, Error> {
+    asked_twice(store, key, || read_if_there(store, key)).await
+}
+
+/// Asks for an object that was listed. None: it is not there, as a store that shows its place says twice.
+pub async fn asked_twice<T, F>(store: &dyn Store, key: &str, ask: impl Fn() -> F) -> Result<Option<T>, Error>
+where
+    F: Future<Output = Result<Option<T>, Error>>,
+{
+    if let Some(found) = ask().await? {
         return Ok(Some(found));
     }
     if shows_itself(store).await? {
-        return found(store.read(key).await);
+        return ask().await;
     }
-    Err(vanished(store, key))
-}
-
-/// A store that shows nothing of a place any more, when this was asked for.
-#[must_use]
-pub fn vanished(store: &dyn Store, key: &str) -> Error {
-    Error::Unreachable {
+    Err(Error::Unreachable {
         destination: store.destination(),
         why: format!("it shows nothing of the place any more, which it did a moment ago: {key} can't be asked for"),
-    }
+    })
 }
 
 /// Everything below `prefix`, sorted by name.

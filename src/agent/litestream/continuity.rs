@@ -12,6 +12,7 @@ use crate::agent::database::WAL;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// The length of a file's head, and of its end.
 const HEAD: usize = 100;
@@ -89,18 +90,18 @@ impl Before {
 /// on with, and where there is none, by the file's own time. What was written may be of a transaction that was taken back.
 #[must_use]
 pub fn has_more(database: &Path) -> bool {
-    let Some(newest) = files(database).last().copied() else {
+    let Some(newest) = position(database) else {
         return true;
     };
-    let Some(head) = open(database, newest).and_then(|mut file| head(&mut file).ok()) else {
+    let Some(head) = open(database, newest.txid).and_then(|mut file| head(&mut file).ok()) else {
         return true;
     };
     match log_salts(database) {
         Some(salts) if salts == head.salts => frame_salts(database, head.end) == Some(salts),
         Some(_) => true,
         None => {
-            let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
-            modified(database) > position(database).map(|position| position.time.into())
+            let modified = fs::metadata(database).and_then(|found| found.modified());
+            modified.is_ok_and(|modified| modified > SystemTime::from(newest.time))
         }
     }
 }

@@ -268,6 +268,7 @@ impl Supervisor {
     async fn look_for_untaken(&mut self, databases: &BTreeMap<Vec<u8>, Database>) {
         self.lag.looked = Timestamp::now();
         self.lag.untaken.retain(|path, _| databases.contains_key(path));
+        self.lag.taken.retain(|path, _| databases.contains_key(path));
         for (path, database) in databases {
             let is_taken = if !continuity::has_more(&database.file) {
                 true

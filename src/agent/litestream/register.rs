@@ -58,34 +58,27 @@ impl Supervisor {
     /// Processes have begun to send these databases, of which this was the newest transaction then: from then on nothing of
     /// another log is a beginning. Where that can't be written, it is tried again.
     pub(super) async fn note_what_was_begun(&mut self) {
-        let all_begun = |running: &&mut Running| running.unsure.is_empty() && !running.begun.is_empty();
-        let mut begun = Vec::new();
-        for running in self.running.values_mut().filter(all_begun) {
-            begun.append(&mut running.begun);
-        }
-        let Some(known) = self.registry.clone().filter(|_| !begun.is_empty()) else {
+        let has_begun = |running: &Running| running.unsure.is_empty() && !running.begun.is_empty();
+        let running = self.running.values().filter(|running| has_begun(running));
+        let begun: BTreeMap<PathBuf, Txid> = running.flat_map(|running| running.begun.iter().cloned()).collect();
+        let Some(known) = self.registry.as_ref().filter(|_| !begun.is_empty()) else {
             return;
         };
         let mut next = known.clone();
         for database in self.replication.databases().values() {
-            let newest = begun
-                .iter()
-                .find(|(file, _)| *file == database.file)
-                .map(|(_, newest)| *newest);
             let entry = next.get_mut(&database.folder, &database.path);
-            if let Some((newest, beginning)) = newest.zip(entry.and_then(|entry| entry.beginnings.last_mut())) {
-                beginning.seen(newest);
+            let beginning = entry.and_then(|entry| entry.beginnings.last_mut());
+            if let Some((newest, beginning)) = begun.get(&database.file).zip(beginning) {
+                beginning.seen(*newest);
             }
         }
-        match self.keep(&next, known == next).await {
-            Ok(()) => self.registry = Some(next),
-            Err(error) => {
-                tracing::debug!("{}", with_sources(&error));
-                for running in self.running.values_mut() {
-                    let of_it = |(file, _): &&(PathBuf, Txid)| running.files.iter().any(|(known, _)| known == file);
-                    running.begun = begun.iter().filter(of_it).cloned().collect();
-                }
-            }
+        if let Err(error) = self.keep(&next, *known == next).await {
+            tracing::debug!("{}", with_sources(&error));
+            return;
+        }
+        self.registry = Some(next);
+        for running in self.running.values_mut().filter(|running| has_begun(running)) {
+            running.begun.clear();
         }
     }
 

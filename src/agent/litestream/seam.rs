@@ -1,7 +1,8 @@
 //! The newest files of a replica → the last transaction that nothing speaks against. A log begins anew in a way that can be
 //! told, or with the whole database, by a process that was started then; a part of a log that is neither was sent from another
-//! file that the app had put in the place of the first, or after what was written while no Litestream ran. Whoever sends sees that within seconds and sends the
-//! whole database; killed before, it leaves as the newest point what no database ever was, though SQLite may find it whole.
+//! file that the app had put in the place of the first, or after what was written while no Litestream ran. Whoever sends sees
+//! that within seconds and sends the whole database; killed before, it leaves as the newest point what no database ever was,
+//! though SQLite may find it whole.
 //! Reads the store: the newest file of level 0 most of the time, and a dozen more where that is no whole database.
 
 use super::begun::{self, Beginning};
@@ -15,13 +16,8 @@ use std::io::Cursor;
 const MOST_BEGINNINGS: u32 = 16;
 
 impl Part {
-    /// Whether it may follow what was sent before: it is everything, or of the same log, or of that which SQLite begins in the
-    /// place of that one: it counts the first half of the salts.
-    fn follows(self, before: Self) -> bool {
-        self.is_whole || self.continues(before)
-    }
-
-    /// Whether it is of the same log, or of one that SQLite has begun in the place of that.
+    /// Whether it is of the same log as what was sent before, or of that which SQLite begins in the place of that one: it counts
+    /// the first half of the salts.
     fn continues(self, before: Self) -> bool {
         let beginnings = self.first_salt().wrapping_sub(before.first_salt());
         self.salts == before.salts || (1..=MOST_BEGINNINGS).contains(&beginnings)
@@ -93,7 +89,7 @@ impl Replica<'_> {
         let (Some(opening), Some(end)) = (self.part(files, first).await?, self.part(files, before).await?) else {
             return Ok(None);
         };
-        if opening.follows(end) && (!opening.is_whole || begins(first) || opening.continues(end)) {
+        if opening.continues(end) || opening.is_whole && begins(first) {
             return Ok(None);
         }
         // Whoever was started since, and found the same log, has sent the whole database once more.

@@ -20,7 +20,7 @@ use crate::agent::sidecar::status::Shared;
 use crate::agent::sidecar::volume::Scope;
 use crate::store::claims::Holder;
 use crate::store::{Error, Store};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -333,28 +333,21 @@ impl Supervisor {
                 files.push((database.file.clone(), identity));
             }
         }
-        let as_wanted = wanted.iter().all(|(name, (_, _, files))| match self.running.get(name) {
-            Some(running) => running.files == *files,
-            None => files.is_empty(),
+        wanted.retain(|name, (_, _, files)| match self.running.get(name) {
+            Some(running) => running.files != *files,
+            None => !files.is_empty(),
         });
-        if as_wanted && self.registry.is_some() {
+        if wanted.is_empty() && self.registry.is_some() {
             return Ok(());
         }
         self.require_claim(holder).await?;
-        let is_as_wanted = |running: Option<&Running>, files: &Files| running.is_some_and(|one| one.files == *files);
-        let mut starting = BTreeSet::new();
         for (name, (_, _, files)) in &wanted {
-            if !is_as_wanted(self.running.get(name), files) {
-                // Before it is listed what the store has: it adds half of the one and half of the other at each moment.
-                self.end_what_was_replaced(name, files).await;
-                starting.insert(*name);
-            }
+            // Before it is listed what the store has: it adds half of the one and half of the other at each moment.
+            self.end_what_was_replaced(name, files).await;
         }
+        let starting = wanted.keys().copied().collect();
         self.register(holder, &databases, &starting).await?;
         for (name, (profile, configured, files)) in wanted {
-            if is_as_wanted(self.running.get(name), &files) {
-                continue;
-            }
             if let Some(running) = self.running.remove(name) {
                 // What it does not send now, the next one does.
                 running.process.stop(EACH * 2).await;
@@ -421,23 +414,16 @@ impl Supervisor {
 
     /// Ends a process at once that has a file which is another now.
     async fn end_what_was_replaced(&mut self, name: &'static str, files: &[(PathBuf, (u64, u64))]) {
-        let is_other = |known: &(PathBuf, (u64, u64))| !files.contains(known);
+        let has_others = |running: &Running| running.files.iter().any(|known| !files.contains(known));
+        if !self.running.get(name).is_some_and(has_others) {
+            return;
+        }
         let Some(running) = self.running.remove(name) else {
             return;
         };
-        if !running.files.iter().any(is_other) {
-            self.running.insert(name, running);
-            return;
-        }
         // It still holds the file that is gone: what it would send now is half of the one and half of the other.
-        let others: Vec<&PathBuf> = running
-            .files
-            .iter()
-            .filter(|known| is_other(known))
-            .map(|(file, _)| file)
-            .collect();
         running.process.kill().await;
-        for file in others {
+        for (file, _) in running.files.iter().filter(|known| !files.contains(known)) {
             replaced(file);
             // What was sent last may be a part of the new file's log: who is started now would go on from there.
             note(file, true);

@@ -2,12 +2,11 @@
 
 use super::*;
 use crate::store::faulty::{Fault, Faulty};
-use crate::store::index::{Carried, Header, IndexWriter, Totals};
+use crate::store::index::Header;
 use crate::store::indexes::Indexes;
 use crate::store::keys::SnapshotObject;
 use crate::store::memory::Memory;
 use crate::store::records::{VERSION, encode};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const PLACE: [&str; 12] = [
@@ -31,17 +30,7 @@ fn stored(key: &str) -> Vec<u8> {
     let SnapshotObject::Index(id) = keys::of_snapshot(name) else {
         return b"x".to_vec();
     };
-    let header = Header {
-        id,
-        base: None,
-        time: id.time,
-        volumes: Vec::new(),
-        databases: Vec::new(),
-        skipped: BTreeMap::new(),
-        carried: Carried::default(),
-    };
-    let index = IndexWriter::new(Vec::new(), &header).unwrap();
-    index.finish(Totals::default()).unwrap()
+    Header::of_nothing(id).alone()
 }
 
 /// Its clock is right.
@@ -64,12 +53,12 @@ fn keys_of(store: &Memory) -> Vec<String> {
     store.objects().keys().cloned().collect()
 }
 
-async fn pruned(store: &Memory, retention: &str, look: Look) -> Result<Pruned, Error> {
+async fn pruned(store: &dyn Store, retention: &str, look: Look) -> Result<Pruned, Error> {
     pruned_at(store, retention, look, "2026-11-22T12:00:00Z", None).await
 }
 
 async fn pruned_at(
-    store: &Memory,
+    store: &dyn Store,
     retention: &str,
     look: Look,
     now: &str,
@@ -196,16 +185,7 @@ async fn what_is_pinned_stays_whenever_the_store_shows_nothing_for_a_moment() {
     for number in 0..30 {
         let memory = Arc::new(pinned_place().await);
         let store = Faulty::new(&memory, Fault::UnmountedAt(number));
-        let _ = prune(
-            &store,
-            &"last=1".parse().unwrap(),
-            Look::Lightly,
-            "2026-11-22T12:00:00Z".parse().unwrap(),
-            None,
-            None,
-            tempfile::tempdir().unwrap().path(),
-        )
-        .await;
+        let _ = pruned(&store, "last=1", Look::Lightly).await;
         let left = keys_of(&memory);
         for needed in ["snapshots/20261101T100100Z-1.2-auto.json", "pins/before-sync.json"] {
             assert!(left.iter().any(|key| key == needed), "{needed} is gone, call {number}");
@@ -247,7 +227,7 @@ async fn what_an_interrupted_pruning_left_behind_goes_with_the_next_thorough_one
 
 #[tokio::test]
 async fn where_nothing_is_deleted_what_was_to_go_counts_as_kept_and_that_is_no_failure() {
-    let store = crate::store::faulty::Faulty::new(&Arc::new(place().await), Fault::RefusesDeletions);
+    let store = Faulty::new(&Arc::new(place().await), Fault::RefusesDeletions);
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
     let rules = "last=1".parse().unwrap();
     let pruned = prune(

@@ -65,11 +65,9 @@ pub(super) async fn confirmed(init: &Init<'_>, survey: &Survey, value: &str) -> 
 async fn read_served(store: &dyn Store, value: &str, has_a_backup: bool) -> Result<Option<Vec<u8>>, store::Error> {
     let key = keys::served(value);
     if has_a_backup {
-        return store::read_listed(store, &key).await;
-    }
-    match store.read(&key).await {
-        Err(error) if error.is_not_found() => Ok(None),
-        read => read.map(Some),
+        store::read_listed(store, &key).await
+    } else {
+        store::read_if_there(store, &key).await
     }
 }
 
@@ -82,12 +80,12 @@ pub(super) async fn look_up(
 ) -> Result<LookedUp, String> {
     // One that has its record is enough; that none has is known only when all have answered.
     let mut unknown = None;
-    for (number, (store, said)) in init.stores.iter().zip(&survey.said).enumerate() {
+    for (store, said) in init.stores.iter().zip(&survey.said) {
         if let Said::Nothing(why) = said {
             unknown.get_or_insert(format!("whether restore-at {value} was served can't be asked: {why}"));
             continue;
         }
-        let has_a_backup = survey.backups().any(|(other, _)| other == number);
+        let has_a_backup = said.backup().is_some();
         match read_served(store.as_ref(), value, has_a_backup).await {
             Ok(Some(bytes)) => {
                 let served = decode::<Served>(&bytes).ok();
